@@ -1,0 +1,180 @@
+"""The configuration of a run: one frozen model a concern.
+
+`load` in `dqnkit.experiments` builds one from a YAML file and `--set` assignments;
+`Config()` alone holds the defaults. Field names are those of TF-Agents' DQN tutorial
+wherever it has one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _integral_float_to_int(value: Any) -> Any:
+    """`1e5` is a float to YAML and a whole number to whoever wrote it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, BeforeValidator(_integral_float_to_int), Field(ge=1, le=10**12)]
+NonNegativeCount = Annotated[int, BeforeValidator(_integral_float_to_int), Field(ge=0, le=10**12)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class EnvConfig(Section):
+    """The environment that is trained in."""
+
+    id: Annotated[str, Field(min_length=1)] = "CartPole-v1"
+    """Gymnasium id."""
+    num_envs: Annotated[Count, Field(le=65_536)] = 1
+    """Environments stepped together; each gives one transition a collect step."""
+
+
+class AgentConfig(Section):
+    """Deep Q-learning (Mnih et al., 2015), as TF-Agents' `DqnAgent`."""
+
+    gamma: Probability = 0.99
+    """Discount factor of future rewards."""
+    target_update_period: Count = 1
+    """Updates between two updates of the target network."""
+    target_update_tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the online network in a target update; 1 copies it."""
+    loss: Literal["squared", "huber"] = "huber"
+    """Element-wise loss of the TD error."""
+    gradient_clipping: Positive | None = None
+    """Largest norm of a variable's gradient; null leaves gradients alone."""
+
+
+class NetworkConfig(Section):
+    """The Q-network: dense ReLU layers below one linear output an action."""
+
+    fc_layer_params: Annotated[
+        tuple[Annotated[Count, Field(le=16_384)], ...], Field(strict=False, max_length=32)
+    ] = (100, 50)
+    """Units of each hidden layer, from the observation upwards; [] is a linear Q-function."""
+
+
+class OptimizerConfig(Section):
+    """Adam (Kingma and Ba, 2015)."""
+
+    learning_rate: Positive = 1e-3
+    """Step size of Adam."""
+
+
+class ExplorationConfig(Section):
+    """The epsilon-greedy behaviour policy."""
+
+    schedule: Literal["constant", "linear"] = "constant"
+    """`constant` keeps `epsilon`; `linear` goes from `initial_epsilon` to `epsilon`."""
+    epsilon: Probability = 0.1
+    """Probability of a random action; with `linear`, the final one."""
+    initial_epsilon: Probability = 1.0
+    """Epsilon at the first training step (`linear` only)."""
+    decay_steps: Count = 10_000
+    """Environment steps from `initial_epsilon` to `epsilon` (`linear` only)."""
+
+
+class ReplayConfig(Section):
+    """Uniform experience replay."""
+
+    replay_buffer_max_length: Count = 100_000
+    """Transitions kept; the oldest are overwritten."""
+
+
+class TrainingConfig(Section):
+    """The loop: collect, then update."""
+
+    num_iterations: Count = 20_000
+    """Iterations of collecting and updating."""
+    initial_collect_steps: Count = 100
+    """Environment steps with random actions before the first update."""
+    collect_steps_per_iteration: Annotated[Count, Field(le=10_000)] = 1
+    """Steps in each of `env.num_envs` environments before the updates of an iteration."""
+    gradient_steps_per_iteration: Annotated[NonNegativeCount, Field(le=10_000)] = 1
+    """Updates an iteration."""
+    batch_size: Annotated[Count, Field(le=1_048_576)] = 64
+    """Transitions an update."""
+    log_interval: Count = 200
+    """Iterations averaged into one point of the training metrics."""
+    seed: Annotated[int, BeforeValidator(_integral_float_to_int), Field(ge=0, lt=2**63)] = 0
+    """Decides initial weights, environments, exploration, sampling and evaluation."""
+    loop: Literal["auto", "graph"] = "auto"
+    """`graph` compiles environment and training into one program; `auto` picks."""
+
+
+class EvaluationConfig(Section):
+    """Greedy episodes in environments of their own, between chunks of training."""
+
+    num_eval_episodes: Annotated[Count, Field(le=100_000)] = 10
+    """Episodes an evaluation, played as one batch."""
+    eval_interval: Count = 1_000
+    """Iterations between two evaluations."""
+
+
+class TrackingConfig(Section):
+    """What is recorded in MLflow. Where to is the caller's: `--tracking-uri`."""
+
+    enabled: bool = True
+    """False trains without a record."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Further tags of the MLflow run."""
+
+
+class Config(Section):
+    """Everything that decides a run. `dump` of it in `config.yaml` repeats the run."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)] = "dqn"
+    """Name of the experiment in MLflow; the file's name where it is not given."""
+    description: str = ""
+    """Shown with the run in MLflow (Markdown)."""
+    env: EnvConfig = EnvConfig()
+    agent: AgentConfig = AgentConfig()
+    network: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    exploration: ExplorationConfig = ExplorationConfig()
+    replay: ReplayConfig = ReplayConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        capacity, num_envs = self.replay.replay_buffer_max_length, self.env.num_envs
+        if capacity < num_envs:
+            raise ValueError(
+                f"replay.replay_buffer_max_length={capacity} is less than env.num_envs={num_envs}: "
+                "one step of all environments must fit into the replay"
+            )
+        if capacity < self.training.batch_size:
+            raise ValueError(
+                f"replay.replay_buffer_max_length={capacity} is less than "
+                f"training.batch_size={self.training.batch_size}: a batch must fit into the replay"
+            )
+        return self
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps an iteration, over all environments."""
+        return self.training.collect_steps_per_iteration * self.env.num_envs
+
+    def flat(self) -> dict[str, Any]:
+        """The configuration as `{"section.key": value}`, as MLflow's parameters hold it."""
+        flat: dict[str, Any] = {}
+        for section, value in self.model_dump(mode="json").items():
+            if isinstance(value, dict):
+                flat.update({f"{section}.{key}": entry for key, entry in value.items()})
+            else:
+                flat[section] = value
+        return flat

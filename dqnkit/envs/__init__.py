@@ -1,0 +1,1 @@
+"""Environments: dynamics as TensorFlow operations, and what Gymnasium knows of an id."""

@@ -1,0 +1,58 @@
+"""CartPole as TensorFlow operations; matches `gymnasium.envs.classic_control.CartPoleEnv`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dqnkit.runtime import Tensor, tf
+
+GRAVITY = 9.8
+POLE_MASS = 0.1
+TOTAL_MASS = 1.0 + POLE_MASS
+HALF_LENGTH = 0.5
+POLE_MASS_LENGTH = POLE_MASS * HALF_LENGTH
+FORCE = 10.0
+TIME_STEP = 0.02
+MAX_POSITION = 2.4
+MAX_ANGLE = 12 * 2 * math.pi / 360
+RESET_BOUND = 0.05
+
+
+@dataclass(frozen=True)
+class CartPole:
+    """Barto, Sutton and Anderson (1983): keep a pole on a cart upright; 1 a step.
+
+    The state is (position, velocity, angle, angular velocity), integrated by Euler's method.
+    """
+
+    id: str = "CartPole-v1"
+    max_episode_steps: int = 500
+    observation_size: int = 4
+    num_actions: int = 2
+    state_size: int = 4
+    num_reset_uniforms: int = 4
+
+    def reset(self, uniforms: Tensor) -> Tensor:
+        """See `Dynamics.reset`."""
+        return (2.0 * uniforms - 1.0) * RESET_BOUND
+
+    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Dynamics.step`."""
+        x, x_dot, theta, theta_dot = tf.unstack(state, axis=1)
+        force = FORCE * (2.0 * tf.cast(action, state.dtype) - 1.0)
+        cos, sin = tf.cos(theta), tf.sin(theta)
+        pull = (force + POLE_MASS_LENGTH * tf.square(theta_dot) * sin) / TOTAL_MASS
+        theta_acc = (GRAVITY * sin - cos * pull) / (
+            HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * tf.square(cos) / TOTAL_MASS)
+        )
+        x_acc = pull - POLE_MASS_LENGTH * theta_acc * cos / TOTAL_MASS
+        x, x_dot = x + TIME_STEP * x_dot, x_dot + TIME_STEP * x_acc
+        theta, theta_dot = theta + TIME_STEP * theta_dot, theta_dot + TIME_STEP * theta_acc
+        terminated = (tf.abs(x) > MAX_POSITION) | (tf.abs(theta) > MAX_ANGLE)
+        reward = tf.ones_like(x, dtype=tf.float32)
+        return tf.stack([x, x_dot, theta, theta_dot], axis=1), reward, terminated
+
+    def observe(self, state: Tensor) -> Tensor:
+        """See `Dynamics.observe`."""
+        return tf.cast(state, tf.float32)

@@ -1,0 +1,212 @@
+"""Experiments: configurations in YAML files, by name or by path, with assignments on top."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import reprlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError
+
+DEFAULT_EXPERIMENT = "cartpole"
+
+_PACKAGE = Path(__file__).parent
+_DIRECTORIES = (_PACKAGE / "_experiments", _PACKAGE.parent / "experiments")
+"""Where the committed experiments are: beside the code in a wheel, at the top in a checkout."""
+
+
+class _Loader(yaml.SafeLoader):
+    """`yaml.SafeLoader` with YAML 1.2's floats (`1e-3`) and without repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands here twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
+    list("-+.0123456789"),
+)
+
+
+def names() -> list[str]:
+    """The committed experiments."""
+    return sorted(path.stem for path in _directory().glob("*.yaml"))
+
+
+def load(experiment: str = DEFAULT_EXPERIMENT, assignments: Sequence[str] = ()) -> Config:
+    """Reads an experiment and puts assignments on top of it.
+
+    Args:
+      experiment: A committed experiment's name, or a path to a YAML file.
+      assignments: `section.key=value` each, the value in YAML; later ones win.
+
+    Raises:
+      ConfigError: The experiment, a key or a value is not acceptable; the message names the
+        file or the assignment, the key, what was given and what is allowed.
+    """
+    path = _locate(experiment)
+    document = _read(path)
+    document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._") or "dqn")
+    return _validate(document, assignments, str(path))
+
+
+def defaults(name: str, assignments: Sequence[str] = ()) -> Config:
+    """The defaults under an experiment name, with assignments on top (see `load`)."""
+    return _validate({"name": name}, assignments, "the defaults")
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML that `load` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> str:
+    """JSON schema of the configuration, for editors."""
+    return json.dumps(Config.model_json_schema(), indent=2) + "\n"
+
+
+def _directory() -> Path:
+    return next(path for path in _DIRECTORIES if path.is_dir())
+
+
+def _locate(experiment: str) -> Path:
+    if experiment in names():
+        return _directory() / f"{experiment}.yaml"
+    path = Path(experiment)
+    try:
+        if path.is_file():
+            return path
+        is_directory = path.is_dir()
+    except (OSError, ValueError):
+        is_directory = False
+    if is_directory:
+        raise ConfigError(f"{experiment!r} is a folder; give a YAML file or one of {names()}")
+    raise ConfigError(
+        f"there is no experiment {experiment!r}{_nearest(experiment, names())}. "
+        f"Committed experiments: {', '.join(names())}; or give the path of a YAML file"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {_one_line(error)}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(
+            f"{path}: holds a {type(document).__name__}; a configuration is a mapping of sections "
+            f"({', '.join(Config.model_fields)})"
+        )
+    return document
+
+
+def _validate(document: dict[str, Any], assignments: Sequence[str], source: str) -> Config:
+    origins: dict[tuple[str, ...], str] = {}
+    for assignment in assignments:
+        path, value = _parse_assignment(assignment)
+        _assign(document, path, value, assignment)
+        origins[path] = f"--set {assignment}"
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        lines = [_explain(detail, origins, source) for detail in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _parse_assignment(assignment: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, text = assignment.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise ConfigError(
+            f"--set {assignment}: write section.key=value, "
+            "for example --set optimizer.learning_rate=1e-4"
+        )
+    try:
+        return path, yaml.load(text, Loader=_Loader)  # noqa: S506 - safe
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"--set {assignment}: the value is not valid YAML: {_one_line(error)}"
+        ) from error
+
+
+def _assign(document: dict[str, Any], path: tuple[str, ...], value: Any, assignment: str) -> None:
+    target = document
+    for part in path[:-1]:
+        child = target.get(part)
+        if child is None:
+            child = target[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {assignment}: {part!r} is a value and has no key below it")
+        target = child
+    target[path[-1]] = value
+
+
+def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: str) -> str:
+    location = tuple(str(part) for part in detail["loc"])
+    origin = next(
+        (
+            text
+            for path, text in origins.items()
+            if path == location[: len(path)] or location and location == path[: len(location)]
+        ),
+        source,
+    )
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        siblings = list(_model_at(location[:-1]).model_fields)
+        everywhere = [path for path in _all_keys() if path.endswith(f".{location[-1]}")]
+        hint = f"; did you mean {everywhere[0]!r}?" if everywhere else ""
+        hint = _nearest(location[-1], siblings) or hint
+        section = f"the section {'.'.join(location[:-1])!r}" if location[1:] else "the top level"
+        return f"{origin}: there is no key {key!r}{hint}. Keys of {section}: {', '.join(siblings)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not location:
+        return f"{origin}: {message}"
+    message = message.replace("input should be", "but it should be", 1)
+    return f"{origin}: {key}: {reprlib.repr(detail['input'])} was given, {message}"
+
+
+def _model_at(location: tuple[str, ...]) -> type[BaseModel]:
+    model: type[BaseModel] = Config
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model
+
+
+def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _all_keys(field.annotation, f"{prefix}{name}.")
+
+
+def _nearest(given: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,95 @@
+"""The one place that prepares and imports TensorFlow and TF-Agents: `from dqnkit.runtime import tf`.
+
+Importing this module takes seconds. Nothing that a command needs before training may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from dqnkit.errors import DqnkitError
+
+_XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false"
+"""Matrices of a Q-network lose by threading, and parallel trials would share the cores."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back what libraries say on start-up, from C++ too; shows it if they fail.
+
+    TensorFlow's C++ core writes to the file descriptor before its log level is read.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _import_tensorflow() -> Any:
+    if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
+        raise DqnkitError(
+            "TensorFlow was imported before dqnkit and uses Keras 3, which TF-Agents cannot: "
+            "import dqnkit first, or set TF_USE_LEGACY_KERAS=1"
+        )
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_XLA_FLAGS}".strip()
+    with quiet():
+        import tensorflow as tf  # noqa: PLC0415 - only after the environment is set
+
+        # A GPU loses to one core on networks of this size, by the latency of its launches.
+        tf.config.set_visible_devices([], "GPU")
+        with contextlib.suppress(RuntimeError):  # the caller has used TensorFlow already
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.constant(0)  # the first operation looks for devices, aloud
+    tf.get_logger().setLevel("ERROR")
+    return tf
+
+
+tf: Any = _import_tensorflow()
+
+with quiet():  # gym, which TF-Agents imports and nothing here uses, prints a notice
+    # XLA's own operations, where TensorFlow has no name for them.
+    from tensorflow.compiler.tf2xla.python import xla
+    from tf_agents.agents.dqn import dqn_agent
+    from tf_agents.networks import sequential
+    from tf_agents.specs import tensor_spec
+    from tf_agents.trajectories import policy_step, time_step, trajectory
+    from tf_agents.utils import common
+
+Tensor = Any
+"""A `tf.Tensor`; TensorFlow ships no types."""
+
+__all__ = [
+    "Tensor",
+    "common",
+    "dqn_agent",
+    "policy_step",
+    "sequential",
+    "tensor_spec",
+    "tf",
+    "time_step",
+    "trajectory",
+    "xla",
+]

@@ -1,0 +1,1 @@
+"""Training: loops that advance it by a chunk, and the run that everything hangs on."""

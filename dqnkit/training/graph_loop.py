@@ -1,0 +1,322 @@
+"""The graph loop: environment, replay, sampling and update in one XLA program.
+
+One call of `_chunk` runs any number of iterations of
+  collect_steps_per_iteration epsilon-greedy steps in every environment, then
+  gradient_steps_per_iteration updates of uniformly sampled batches.
+Its state goes in and comes out; the agent's variables are the only other thing it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from dqnkit.agents import DqnLearner
+from dqnkit.config import Config
+from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
+from dqnkit.random_bits import below, draw, uniform
+from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
+from dqnkit.runtime import Tensor, tf, xla
+from dqnkit.schedules import epsilon_schedule
+from dqnkit.seeds import Stream, stream_key
+from dqnkit.training.loop import Arrays, Metrics
+from dqnkit.transitions import Transitions
+
+MAX_CHUNK = 100_000
+"""Iterations of one call at most; bounds the table of metrics that it returns."""
+
+
+class Window(NamedTuple):
+    """Sums over the log interval that is under way; float64 scalars."""
+
+    updates: Tensor
+    loss: Tensor
+    steps: Tensor
+    epsilon: Tensor
+    episodes: Tensor
+    returns: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def empty(cls) -> Window:
+        """Nothing summed yet."""
+        return cls(*[tf.constant(0.0, tf.float64)] * len(cls._fields))
+
+    def plus(self, **amounts: Tensor) -> Window:
+        """With amounts added."""
+        sums = {name: getattr(self, name) + tf.cast(v, tf.float64) for name, v in amounts.items()}
+        return self._replace(**sums)
+
+
+class LoopState(NamedTuple):
+    """The explicit state: with the learner's variables, all that decides what comes next.
+
+    Random numbers are functions of (stream key, iteration), so there is no generator to save.
+    """
+
+    iteration: Tensor
+    """int64 scalar."""
+    env_steps: Tensor
+    """int64 scalar."""
+    episodes: EpisodeState
+    returns: Tensor
+    """Undiscounted return so far of each environment's episode, float32 [num_envs]."""
+    replay: ReplayState
+    window: Window
+
+
+class GraphLoop:
+    """Training in an environment whose dynamics are TensorFlow operations (`Loop`)."""
+
+    def __init__(self, config: Config, dynamics: Dynamics) -> None:
+        training, seed = config.training, config.training.seed
+        self._config = config
+        self._dynamics = dynamics
+        self._environment = BatchedEnvironment(dynamics)
+        self.learner = DqnLearner(
+            config,
+            dynamics.observation_size,
+            dynamics.num_actions,
+            stream_key(seed, Stream.WEIGHTS),
+        )
+        self._replay = UniformReplay(
+            config.replay.replay_buffer_max_length, config.env.num_envs, dynamics.observation_size
+        )
+        self._epsilon = epsilon_schedule(config.exploration)
+        self._bits_a_step = config.env.num_envs * (2 + dynamics.num_reset_uniforms)
+        self._rows = min(MAX_CHUNK, training.num_iterations) // training.log_interval + 2
+        self._state = self._initial_state()
+
+        # tf.function stands here, at the outermost edge; everything below is plain functions.
+        self._fill = tf.function(self._fill_replay, jit_compile=True, autograph=False)
+        self._chunk = tf.function(self._run_chunk, jit_compile=True, autograph=False)
+        self._evaluate = tf.function(self._play_greedily, jit_compile=True, autograph=False)
+
+    # -- Loop
+
+    @property
+    def iteration(self) -> int:
+        """See `Loop`."""
+        return int(self._state.iteration)
+
+    @property
+    def env_steps(self) -> int:
+        """See `Loop`."""
+        return int(self._state.env_steps)
+
+    def start(self) -> None:
+        """See `Loop`."""
+        nothing = tf.constant(0, tf.int64)
+        self._chunk(self._state, nothing)
+        if self.env_steps == 0:
+            self._state = self._fill(self._state)
+
+    def advance(self, num_iterations: int) -> list[Metrics]:
+        """See `Loop`."""
+        metrics: list[Metrics] = []
+        end = self.iteration + num_iterations
+        while self.iteration < end:
+            stop = tf.constant(min(end, self.iteration + MAX_CHUNK), tf.int64)
+            self._state, table, rows = self._chunk(self._state, stop)
+            metrics += [_metrics(row) for row in table.numpy()[: int(rows)]]
+        return metrics
+
+    def evaluate(self, num_episodes: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Loop`. Different episodes at each iteration, the same ones for the same seed."""
+        returns, lengths = self._evaluate(num_episodes, self._state.iteration)
+        return returns.numpy(), lengths.numpy()
+
+    def state(self) -> Arrays:
+        """See `Loop`."""
+        tensors = tf.nest.flatten(self._state)
+        arrays = {f"loop/{i}": tensor.numpy() for i, tensor in enumerate(tensors)}
+        arrays |= {f"agent/{k}": v.numpy() for k, v in self.learner.variables().items()}
+        return arrays
+
+    def restore(self, state: Arrays) -> None:
+        """See `Loop`."""
+        self.learner.restore(
+            {k.removeprefix("agent/"): v for k, v in state.items() if k.startswith("agent/")}
+        )
+        flat = [
+            tf.constant(state[f"loop/{i}"]) for i in range(len(tf.nest.flatten(self._state)))
+        ]
+        self._state = tf.nest.pack_sequence_as(self._state, flat)
+
+    # -- What is compiled
+
+    def _initial_state(self) -> LoopState:
+        num_envs = self._config.env.num_envs
+        return LoopState(
+            iteration=tf.constant(0, tf.int64),
+            env_steps=tf.constant(0, tf.int64),
+            episodes=EpisodeState(
+                tf.zeros([num_envs, self._dynamics.state_size], tf.float64),
+                tf.zeros([num_envs], tf.int32),
+            ),
+            returns=tf.zeros([num_envs]),
+            replay=self._replay.initial_state(),
+            window=Window.empty(),
+        )
+
+    def _fill_replay(self, state: LoopState) -> LoopState:
+        """Resets the environments and takes the initial steps with random actions."""
+        num_envs = self._config.env.num_envs
+        steps = -(-self._config.training.initial_collect_steps // num_envs)
+        key = tf.constant(
+            stream_key(self._config.training.seed, Stream.INITIAL_COLLECT), tf.int64
+        )
+        shape = [num_envs, self._dynamics.num_reset_uniforms]
+        first = uniform(draw(key, tf.constant(-1, tf.int64), shape[0] * shape[1]))
+        state = state._replace(episodes=self._environment.reset(tf.reshape(first, shape)))
+
+        def body(i: Tensor, state: LoopState) -> tuple[Tensor, LoopState]:
+            bits = draw(key, i, self._bits_a_step)
+            return i + 1, self._collect(state, bits, tf.constant(1.0, tf.float64))
+
+        _, state = tf.while_loop(lambda i, _: i < steps, body, (tf.constant(0, tf.int64), state))
+        return state._replace(window=Window.empty())
+
+    def _run_chunk(self, state: LoopState, stop: Tensor) -> tuple[LoopState, Tensor, Tensor]:
+        """Iterates up to iteration `stop`.
+
+        Returns:
+          The state after it; the ended log intervals, float64 [rows, 2 + window]; their number.
+        """
+        key = tf.constant(stream_key(self._config.training.seed, Stream.TRAINING), tf.int64)
+        log_interval = self._config.training.log_interval
+
+        def body(
+            state: LoopState, table: Tensor, row: Tensor
+        ) -> tuple[LoopState, Tensor, Tensor]:
+            state = self._iterate(state, key)
+            # A row is written at each iteration and left behind when its interval ends: cheaper
+            # than a branch.
+            counters = [tf.cast(state.iteration, tf.float64), tf.cast(state.env_steps, tf.float64)]
+            values = tf.stack([*counters, *state.window])[None]
+            table = xla.dynamic_update_slice(table, values, tf.stack([row, 0]))
+            ended = tf.equal(tf.math.floormod(state.iteration, log_interval), 0)
+            window = Window(*[tf.where(ended, tf.zeros_like(x), x) for x in state.window])
+            return state._replace(window=window), table, row + tf.cast(ended, tf.int32)
+
+        table = tf.zeros([self._rows, 2 + len(Window._fields)], tf.float64)
+        return tf.while_loop(
+            lambda state, *_: state.iteration < stop, body, (state, table, tf.constant(0))
+        )
+
+    def _iterate(self, state: LoopState, key: Tensor) -> LoopState:
+        training = self._config.training
+        collect_bits = training.collect_steps_per_iteration * self._bits_a_step
+        sample_bits = training.gradient_steps_per_iteration * training.batch_size
+        bits = draw(key, state.iteration, collect_bits + sample_bits)
+        collect = tf.reshape(bits[:collect_bits], [-1, self._bits_a_step])
+        sample = tf.reshape(bits[collect_bits:], [-1, training.batch_size])
+
+        state = _repeat(
+            training.collect_steps_per_iteration,
+            lambda i, state: self._collect(state, collect[i], self._epsilon(state.env_steps)),
+            state,
+        )
+        state = _repeat(
+            training.gradient_steps_per_iteration,
+            lambda i, state: self._update(state, sample[i]),
+            state,
+        )
+        return state._replace(iteration=state.iteration + 1)
+
+    def _collect(self, state: LoopState, bits: Tensor, epsilon: Tensor) -> LoopState:
+        """One epsilon-greedy step of every environment, into the replay."""
+        num_envs, num_actions = self._config.env.num_envs, self._dynamics.num_actions
+        coins, choices, resets = tf.split(
+            bits, [num_envs, num_envs, num_envs * self._dynamics.num_reset_uniforms]
+        )
+        observation = self._environment.observe(state.episodes)
+        action = tf.where(
+            uniform(coins) < epsilon,
+            below(choices, num_actions),
+            self.learner.greedy_actions(observation),
+        )
+        episodes, timestep = self._environment.step(
+            state.episodes, action, tf.reshape(uniform(resets), [num_envs, -1])
+        )
+        replay = self._replay.add(
+            state.replay,
+            Transitions(
+                observation, action, timestep.reward, timestep.discount, timestep.observation
+            ),
+        )
+        returns, done = state.returns + timestep.reward, timestep.done
+        zeros = tf.zeros_like(returns)
+        window = state.window.plus(
+            steps=num_envs,
+            epsilon=epsilon * num_envs,
+            episodes=tf.math.count_nonzero(done),
+            returns=tf.reduce_sum(tf.where(done, returns, zeros)),
+            lengths=tf.reduce_sum(tf.where(done, state.episodes.elapsed + 1, 0)),
+        )
+        return state._replace(
+            env_steps=state.env_steps + num_envs,
+            episodes=episodes,
+            returns=tf.where(done, zeros, returns),
+            replay=replay,
+            window=window,
+        )
+
+    def _update(self, state: LoopState, bits: Tensor) -> LoopState:
+        loss = self.learner.update(self._replay.sample(state.replay, bits))
+        return state._replace(window=state.window.plus(updates=1, loss=loss))
+
+    def _play_greedily(self, num_episodes: int, counter: Tensor) -> tuple[Tensor, Tensor]:
+        """All episodes as one batch, until the last of them ends."""
+        key = tf.constant(stream_key(self._config.training.seed, Stream.EVALUATION), tf.int64)
+        shape = [num_episodes, self._dynamics.num_reset_uniforms]
+        uniforms = tf.reshape(uniform(draw(key, counter, shape[0] * shape[1])), shape)
+        episodes = self._environment.reset(uniforms)
+        alive = tf.fill([num_episodes], True)  # noqa: FBT003 - a tensor's value
+        returns, lengths = tf.zeros([num_episodes]), tf.zeros([num_episodes], tf.int32)
+
+        def body(
+            episodes: EpisodeState, alive: Tensor, returns: Tensor, lengths: Tensor
+        ) -> tuple[EpisodeState, Tensor, Tensor, Tensor]:
+            action = self.learner.greedy_actions(self._environment.observe(episodes))
+            episodes, timestep = self._environment.step(episodes, action, uniforms)
+            returns += tf.where(alive, timestep.reward, 0.0)
+            lengths += tf.cast(alive, tf.int32)
+            return episodes, alive & ~timestep.done, returns, lengths
+
+        _, _, returns, lengths = tf.while_loop(
+            lambda _, alive, *__: tf.reduce_any(alive), body, (episodes, alive, returns, lengths)
+        )
+        return returns, lengths
+
+
+def _repeat(
+    count: int, step: Callable[[Tensor, LoopState], LoopState], state: LoopState
+) -> LoopState:
+    """`count` steps in the graph; a single one without the cost of a loop."""
+    if count == 0:
+        return state
+    if count == 1:
+        return step(0, state)
+    _, state = tf.while_loop(
+        lambda i, _: i < count,
+        lambda i, state: (i + 1, step(i, state)),
+        (tf.constant(0), state),
+    )
+    return state
+
+
+def _metrics(row: np.ndarray) -> Metrics:
+    iteration, env_steps, updates, loss, steps, epsilon, episodes, returns, lengths = row
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Metrics(
+            iteration=int(iteration),
+            env_steps=int(env_steps),
+            loss=float(loss / updates),
+            epsilon=float(epsilon / steps),
+            episodes=int(episodes),
+            return_mean=float(returns / episodes),
+            length_mean=float(lengths / episodes),
+        )

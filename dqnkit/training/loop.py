@@ -1,0 +1,57 @@
+"""The interface of a training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Training metrics over one log interval."""
+
+    iteration: int
+    """Iterations done at its end."""
+    env_steps: int
+    """Environment steps done at its end, initial collection included."""
+    loss: float
+    """Mean loss of its updates; NaN if it had none."""
+    epsilon: float
+    """Mean epsilon of its steps."""
+    episodes: int
+    """Episodes that ended in it."""
+    return_mean: float
+    """Mean undiscounted return of these episodes; NaN if there were none."""
+    length_mean: float
+    """Mean length of these episodes; NaN if there were none."""
+
+
+class Loop(Protocol):
+    """Training in chunks. A loop returns metrics and logs nothing."""
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps done, initial collection included."""
+
+    def start(self) -> None:
+        """Compiles what it will run, and fills the replay with the initial steps."""
+
+    def advance(self, num_iterations: int) -> list[Metrics]:
+        """Trains for some iterations; gives the log intervals that ended in them."""
+
+    def evaluate(self, num_episodes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Greedy episodes in environments of their own: returns and lengths, [E] each."""
+
+    def state(self) -> Arrays:
+        """All that decides how training goes on, as named arrays."""
+
+    def restore(self, state: Arrays) -> None:
+        """Goes back to a `state` of a loop of the same configuration."""
