@@ -1,1 +1,40 @@
-__version__="0.1.0"
+"""dqnkit: train, track, tune and render Deep Q-Networks.
+
+    import dqnkit
+
+    config = dqnkit.load("cartpole", ["training.seed=1"])
+    result = dqnkit.train(config)
+    print(result.final.summary)
+
+Importing it is quick; TensorFlow and MLflow are loaded by what needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dqnkit.config import Config
+    from dqnkit.errors import DqnkitError
+    from dqnkit.experiments import dump, load
+    from dqnkit.training.run import TrainResult, train
+
+_HOMES = {
+    "Config": "dqnkit.config",
+    "DqnkitError": "dqnkit.errors",
+    "dump": "dqnkit.experiments",
+    "load": "dqnkit.experiments",
+    "train": "dqnkit.training.run",
+    "TrainResult": "dqnkit.training.run",
+}
+
+__all__ = ["Config", "DqnkitError", "TrainResult", "__version__", "dump", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'dqnkit' has no attribute {name!r}")

@@ -7,6 +7,7 @@ import numpy as np
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError
 from dqnkit.networks import q_network
+from dqnkit.policies import Weights
 from dqnkit.runtime import (
     Tensor,
     common,
@@ -79,6 +80,10 @@ class DqnLearner:
             time_step, policy_step.PolicyStep(transitions.action), next_time_step
         )
         return self.agent.train(experience).loss
+
+    def policy_weights(self) -> Weights:
+        """The online network's weights."""
+        return [variable.numpy() for variable in self._network.variables]
 
     def variables(self) -> dict[str, Tensor]:
         """All that an update reads or writes, by name: networks, optimizer, counters."""

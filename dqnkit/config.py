@@ -121,6 +121,8 @@ class EvaluationConfig(Section):
     """Episodes an evaluation, played as one batch."""
     eval_interval: Count = 1_000
     """Iterations between two evaluations."""
+    final_episodes: Annotated[Count, Field(le=100_000)] = 100
+    """Fresh episodes of the best policy after training; no choice was made by them."""
 
 
 class TrackingConfig(Section):

@@ -8,39 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from dqnkit.errors import DqnkitError
+from dqnkit.noise import quiet
 
 _XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false"
 """Matrices of a Q-network lose by threading, and parallel trials would share the cores."""
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Holds back what libraries say on start-up, from C++ too; shows it if they fail.
-
-    TensorFlow's C++ core writes to the file descriptor before its log level is read.
-    """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        saved = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sys.stderr.flush()
-            held.seek(0)
-            os.write(saved, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def _import_tensorflow() -> Any:

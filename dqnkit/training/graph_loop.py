@@ -16,6 +16,7 @@ import numpy as np
 from dqnkit.agents import DqnLearner
 from dqnkit.config import Config
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
+from dqnkit.policies import Weights
 from dqnkit.random_bits import below, draw, uniform
 from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
 from dqnkit.runtime import Tensor, tf, xla
@@ -88,11 +89,14 @@ class GraphLoop:
         self._bits_a_step = config.env.num_envs * (2 + dynamics.num_reset_uniforms)
         self._rows = min(MAX_CHUNK, training.num_iterations) // training.log_interval + 2
         self._state = self._initial_state()
+        tensors = tf.nest.flatten(self._state)
+        self._table_key = next(
+            f"loop/{i}" for i, x in enumerate(tensors) if x is self._state.replay.table
+        )
 
         # tf.function stands here, at the outermost edge; everything below is plain functions.
         self._fill = tf.function(self._fill_replay, jit_compile=True, autograph=False)
         self._chunk = tf.function(self._run_chunk, jit_compile=True, autograph=False)
-        self._evaluate = tf.function(self._play_greedily, jit_compile=True, autograph=False)
 
     # -- Loop
 
@@ -123,27 +127,28 @@ class GraphLoop:
             metrics += [_metrics(row) for row in table.numpy()[: int(rows)]]
         return metrics
 
-    def evaluate(self, num_episodes: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Loop`. Different episodes at each iteration, the same ones for the same seed."""
-        returns, lengths = self._evaluate(num_episodes, self._state.iteration)
-        return returns.numpy(), lengths.numpy()
+    def policy_weights(self) -> Weights:
+        """See `Loop`."""
+        return self.learner.policy_weights()
 
     def state(self) -> Arrays:
-        """See `Loop`."""
-        tensors = tf.nest.flatten(self._state)
-        arrays = {f"loop/{i}": tensor.numpy() for i, tensor in enumerate(tensors)}
-        arrays |= {f"agent/{k}": v.numpy() for k, v in self.learner.variables().items()}
-        return arrays
+        """See `Loop`. Of the replay only what is filled."""
+        arrays = {f"loop/{i}": x.numpy() for i, x in enumerate(tf.nest.flatten(self._state))}
+        arrays[self._table_key] = arrays[self._table_key][: int(self._state.replay.added)]
+        return arrays | {f"agent/{k}": v.numpy() for k, v in self.learner.variables().items()}
 
     def restore(self, state: Arrays) -> None:
         """See `Loop`."""
-        self.learner.restore(
-            {k.removeprefix("agent/"): v for k, v in state.items() if k.startswith("agent/")}
+        agent = {k.removeprefix("agent/"): v for k, v in state.items() if k.startswith("agent/")}
+        self.learner.restore(agent)
+        filled = state[self._table_key]
+        table = np.zeros(self._state.replay.table.shape, np.float32)
+        table[: len(filled)] = filled
+        flat = [tf.constant(state[f"loop/{i}"]) for i in range(len(tf.nest.flatten(self._state)))]
+        restored = tf.nest.pack_sequence_as(self._state, flat)
+        self._state = restored._replace(
+            replay=restored.replay._replace(table=tf.constant(table))
         )
-        flat = [
-            tf.constant(state[f"loop/{i}"]) for i in range(len(tf.nest.flatten(self._state)))
-        ]
-        self._state = tf.nest.pack_sequence_as(self._state, flat)
 
     # -- What is compiled
 
@@ -267,29 +272,6 @@ class GraphLoop:
     def _update(self, state: LoopState, bits: Tensor) -> LoopState:
         loss = self.learner.update(self._replay.sample(state.replay, bits))
         return state._replace(window=state.window.plus(updates=1, loss=loss))
-
-    def _play_greedily(self, num_episodes: int, counter: Tensor) -> tuple[Tensor, Tensor]:
-        """All episodes as one batch, until the last of them ends."""
-        key = tf.constant(stream_key(self._config.training.seed, Stream.EVALUATION), tf.int64)
-        shape = [num_episodes, self._dynamics.num_reset_uniforms]
-        uniforms = tf.reshape(uniform(draw(key, counter, shape[0] * shape[1])), shape)
-        episodes = self._environment.reset(uniforms)
-        alive = tf.fill([num_episodes], True)  # noqa: FBT003 - a tensor's value
-        returns, lengths = tf.zeros([num_episodes]), tf.zeros([num_episodes], tf.int32)
-
-        def body(
-            episodes: EpisodeState, alive: Tensor, returns: Tensor, lengths: Tensor
-        ) -> tuple[EpisodeState, Tensor, Tensor, Tensor]:
-            action = self.learner.greedy_actions(self._environment.observe(episodes))
-            episodes, timestep = self._environment.step(episodes, action, uniforms)
-            returns += tf.where(alive, timestep.reward, 0.0)
-            lengths += tf.cast(alive, tf.int32)
-            return episodes, alive & ~timestep.done, returns, lengths
-
-        _, _, returns, lengths = tf.while_loop(
-            lambda _, alive, *__: tf.reduce_any(alive), body, (episodes, alive, returns, lengths)
-        )
-        return returns, lengths
 
 
 def _repeat(

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from dqnkit.policies import Weights
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -47,8 +49,8 @@ class Loop(Protocol):
     def advance(self, num_iterations: int) -> list[Metrics]:
         """Trains for some iterations; gives the log intervals that ended in them."""
 
-    def evaluate(self, num_episodes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Greedy episodes in environments of their own: returns and lengths, [E] each."""
+    def policy_weights(self) -> Weights:
+        """The weights that a greedy policy would play with now."""
 
     def state(self) -> Arrays:
         """All that decides how training goes on, as named arrays."""

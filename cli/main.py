@@ -1,0 +1,110 @@
+"""The app, its error boundary and its exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from cli.experiments import experiments, schema
+from cli.train import train
+from dqnkit import __version__
+from dqnkit.errors import DqnkitError
+
+
+class ExitCode(IntEnum):
+    """What a shell is told."""
+
+    DONE = 0
+    FAILED = 1
+    """A bug, or a fault outside."""
+    MISUSED = 2
+    """Wrong use or wrong configuration."""
+    INTERRUPTED = 130
+
+
+app = typer.Typer(
+    name="dqnkit",
+    help="Train, track, tune and render Deep Q-Networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train)
+app.command()(experiments)
+app.command()(schema)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dqnkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[  # noqa: ARG001 - its callback does it all
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+    show_traceback: Annotated[  # noqa: ARG001 - taken out by `run`; here for the help
+        bool, typer.Option("--traceback", help="Show where an error came from.")
+    ] = False,
+) -> None: ...
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line; the exit code.
+
+    The one place where exceptions become messages. `--traceback` may stand anywhere.
+    """
+    wants_traceback = "--traceback" in arguments
+    arguments = [argument for argument in arguments if argument != "--traceback"]
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        return int(code or ExitCode.DONE)
+    except click.ClickException as error:
+        if wants_traceback:
+            traceback.print_exc()
+        error.show()
+        return int(error.exit_code)
+    except DqnkitError as error:
+        if wants_traceback:
+            traceback.print_exc()
+        _say_error(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say_error("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has left: nothing to say, nobody to say it to
+        return ExitCode.DONE
+    except Exception as error:  # noqa: BLE001 - the boundary
+        if wants_traceback:
+            traceback.print_exc()
+        _say_error(
+            f"{type(error).__name__}: {error}\nThis is a fault of dqnkit or of what it runs on; "
+            "--traceback shows where it came from."
+        )
+        return ExitCode.FAILED
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _say_error(message: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), message))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Change one key of the configuration, e.g. optimizer.learning_rate=1e-4. "
+        "May be given again; later ones win.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="MLflow store: http(s)://…, sqlite:///…, or a folder. Default: MLFLOW_TRACKING_URI, "
+        "else the embedded store under mlruns/.",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,52 @@
+"""`dqnkit train`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import options
+
+
+def train(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]",
+            help="A committed experiment (see `dqnkit experiments`) or a YAML file. "
+            "Default: cartpole.",
+            show_default=False,
+        ),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Gymnasium id of the environment.", show_default=False),
+    ] = None,
+    assignments: options.Assignments = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the run; the same one gives the same curve.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the run in MLflow.")
+    ] = None,
+    tracking_uri: options.TrackingUri = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a DQN, evaluate it as it learns, and record it all in MLflow."""
+    from cli import display  # noqa: PLC0415 - `--help` waits for nothing that training needs
+    from dqnkit import experiments  # noqa: PLC0415
+
+    extra = [f"env.id={env}"] if env is not None else []
+    extra += [f"training.seed={seed}"] if seed is not None else []
+    config = experiments.load(
+        experiment or experiments.DEFAULT_EXPERIMENT, [*(assignments or []), *extra]
+    )
+    with display.for_training(as_json=as_json, quiet=quiet) as reporter:
+        from dqnkit.tracking import open_tracker  # noqa: PLC0415 - display first, seconds later this
+        from dqnkit.training.run import train as run_training  # noqa: PLC0415
+
+        tracker = open_tracker(config, tracking_uri)
+        result = run_training(config, tracker, reporter, run_name=name)
+    display.training_result(result, as_json=as_json, quiet=quiet)

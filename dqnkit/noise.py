@@ -1,0 +1,38 @@
+"""Libraries that talk to the user uninvited."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back what libraries say on start-up, from C++ too; shows it if they fail.
+
+    TensorFlow's C++ core writes to the file descriptor before its log level is read.
+    """
+    sys.stderr.flush()
+    with (
+        tempfile.TemporaryFile() as held,
+        os.fdopen(os.dup(held.fileno()), "w") as stream,
+        contextlib.redirect_stderr(stream),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            stream.flush()
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,255 @@
+"""A run's record in MLflow, kept off the training thread."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dqnkit.errors import TrackingError
+from dqnkit.tracking import processes
+from dqnkit.tracking.store import EMBEDDED, Store
+from dqnkit.tracking.tracker import PolicyFiles, RunRecord, Status
+
+PROCESS_TAG = "dqnkit.process"
+"""Tag that names the process which writes a run (see `processes`)."""
+
+_BATCH = 1_000
+"""Metrics that MLflow takes in one call."""
+_RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
+_FINISH_SECONDS = 60.0
+"""Longest that `finish` waits for a store which has stopped answering."""
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # A policy's requirements are named by us, whatever project the caller stands in.
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_LOG_UV_FILES": "false",
+}
+
+
+class MlflowTracker:
+    """Writes a run to an MLflow store (`Tracker`).
+
+    Metrics go to a buffer, and a thread sends what has gathered there in one call: MLflow takes
+    a thousand metrics in about the time of ten single ones. While a store does not answer, the
+    buffer grows and the training goes on.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._client: Any = None
+        self._experiment_id = ""
+        self._run_id: str | None = None
+        self._buffer: list[Any] = []
+        self._changed = threading.Condition()
+        self._closing = False
+        self._problems: list[str] = []
+        self._sender = threading.Thread(target=self._send, name="dqnkit-tracking", daemon=True)
+
+    @property
+    def run_id(self) -> str | None:
+        """See `Tracker`."""
+        return self._run_id
+
+    def start(self, record: RunRecord) -> None:
+        """See `Tracker`."""
+        try:
+            with _one_at_a_time(self._store):
+                self._client = _client(self._store.uri)
+                self._experiment_id = self._experiment(record.experiment)
+            self._set_stale_runs_right()
+            self._create_run(record)
+        except TrackingError:
+            raise
+        except Exception as error:  # MLflow lets out its own errors, requests' and SQLAlchemy's
+            raise TrackingError(
+                f"the tracking store {_without_password(self._store.uri)} does not answer: "
+                f"{_first_line(error)}; start it, name another by --tracking-uri, or train "
+                "without a record by --set tracking.enabled=false"
+            ) from error
+        self._sender.start()
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        from mlflow.entities import Metric  # noqa: PLC0415 - mlflow is loaded by `start`
+
+        now = int(time.time() * 1000)
+        points = [Metric(k, float(v), now, step) for k, v in metrics.items() if not math.isnan(v)]
+        with self._changed:
+            self._buffer += points
+            self._changed.notify()
+
+    def artifacts(self, folder: Path) -> None:
+        """See `Tracker`."""
+        self._attempt(
+            f"files {sorted(p.name for p in folder.iterdir())}",
+            lambda: self._client.log_artifacts(self._run_id, str(folder)),
+        )
+
+    def policy(self, policy: PolicyFiles) -> None:
+        """See `Tracker`."""
+        from dqnkit.tracking import policy_model  # noqa: PLC0415 - imports mlflow
+
+        def write() -> None:
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / "policy"
+                policy_model.write(policy, folder)
+                self._client.log_artifacts(self._run_id, str(folder), "policy")
+
+        self._attempt("the policy", write)
+
+    def describe(self, markdown: str) -> None:
+        """See `Tracker`."""
+        self._attempt(
+            "the description",
+            lambda: self._client.set_tag(self._run_id, "mlflow.note.content", markdown),
+        )
+
+    def finish(self, status: Status) -> list[str]:
+        """See `Tracker`."""
+        if self._run_id is None:
+            return self._problems
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._sender.join(_FINISH_SECONDS)
+        if self._buffer:
+            self._keep_unsent()
+        self._attempt(
+            f"the status {status}", lambda: self._client.set_terminated(self._run_id, str(status))
+        )
+        return self._problems
+
+    def hints(self) -> list[str]:
+        """See `Tracker`."""
+        page = (
+            f"{self._store.ui_address}/#/experiments/{self._experiment_id}/runs"
+            "?workflowType=machine_learning&compareRunsMode=CHART"
+        )
+        if self._store.ui_command is None:
+            return [f"open  {page}"]
+        prefix = "" if shutil.which("mlflow") and "UV" not in os.environ else "uv run "
+        return [f"run   {prefix}{self._store.ui_command}", f"open  {page}"]
+
+    def _experiment(self, name: str) -> str:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the experiment {name!r} was deleted in MLflow: restore it by "
+                f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
+                "train under another name by --set name=…"
+            )
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        location = self._store.artifacts and (self._store.artifacts / name).as_uri()
+        # The tag opens MLflow's UI on the pages for training rather than for language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
+
+    def _set_stale_runs_right(self) -> None:
+        """A run whose process was killed cannot say so itself."""
+        stale = self._client.search_runs(
+            [self._experiment_id], filter_string="attributes.status = 'RUNNING'"
+        )
+        for run in stale:
+            if processes.is_dead(run.data.tags.get(PROCESS_TAG, "")):
+                self._client.set_terminated(run.info.run_id, str(Status.KILLED))
+
+    def _create_run(self, record: RunRecord) -> None:
+        from mlflow.entities import Param  # noqa: PLC0415 - mlflow is loaded by `start`
+
+        tags = {
+            **record.tags,
+            PROCESS_TAG: processes.identity(),
+            "mlflow.note.content": record.description,
+            "mlflow.source.name": "dqnkit",
+        }
+        run = self._client.create_run(self._experiment_id, run_name=record.run_name, tags=tags)
+        self._run_id = run.info.run_id
+        self._client.log_batch(
+            self._run_id, params=[Param(key, str(value)) for key, value in record.params.items()]
+        )
+
+    def _send(self) -> None:
+        failures = 0
+        while True:
+            with self._changed:
+                while not self._buffer and not self._closing:
+                    self._changed.wait()
+                points = self._buffer[:_BATCH]
+            if not points:
+                return
+            try:
+                self._client.log_batch(self._run_id, metrics=points)
+            except Exception as error:  # whatever the store's trouble is, training goes on
+                if self._closing:
+                    self._problems.append(f"metrics were not kept: {_first_line(error)}")
+                    return
+                with self._changed:
+                    self._changed.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+                failures += 1
+            else:
+                failures = 0
+                with self._changed:
+                    del self._buffer[: len(points)]
+
+    def _keep_unsent(self) -> None:
+        folder = (self._store.artifacts or EMBEDDED / "artifacts").parent / "unsent"
+        path = folder / f"{self._run_id}.jsonl"
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps([m.key, m.value, m.timestamp, m.step]) for m in self._buffer]
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            self._problems.append(f"{len(lines)} metric points wait in {path}")
+
+    def _attempt(self, what: str, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:  # a lost artifact must not cost a finished training
+            self._problems.append(f"{what} could not be kept: {_first_line(error)}")
+
+
+def _client(uri: str) -> Any:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient  # noqa: PLC0415 - seconds that only a recorded run needs
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(store: Store) -> Iterator[None]:
+    """Processes that create one database together break each other's migrations."""
+    if store.artifacts is None or not store.uri.startswith("sqlite:"):
+        yield
+        return
+    import fcntl  # noqa: PLC0415 - not on every platform
+
+    with (store.artifacts.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def _first_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

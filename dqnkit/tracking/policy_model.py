@@ -1,0 +1,35 @@
+"""A saved policy as an MLflow model folder."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from dqnkit.noise import quiet
+from dqnkit.tracking.tracker import PolicyFiles
+
+
+def write(policy: PolicyFiles, folder: Path) -> None:
+    """Writes the model: the SavedModel, the code that serves it, signature and requirements."""
+    size = policy.observation_size
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, size))]),
+        outputs=Schema([TensorSpec(np.dtype(np.int32), (-1,))]),
+    )
+    with quiet():
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(Path(__file__).with_name("_serving.py")),
+            artifacts={"saved_model": str(policy.saved_model)},
+            signature=signature,
+            # Named here, they need not be inferred, which takes a process of its own.
+            pip_requirements=[
+                f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "tensorflow")
+            ],
+            metadata={"observation_size": size, "num_actions": policy.num_actions},
+        )

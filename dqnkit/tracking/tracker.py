@@ -1,0 +1,105 @@
+"""What a run tells its record, and the record that keeps nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Status(StrEnum):
+    """How a run ended, in MLflow's words."""
+
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run when it starts."""
+
+    experiment: str
+    run_name: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    """Markdown."""
+
+
+@dataclass(frozen=True)
+class PolicyFiles:
+    """A saved policy and what its users must know of it."""
+
+    saved_model: Path
+    observation_size: int
+    num_actions: int
+
+
+class Tracker(Protocol):
+    """A record of one run. Calls come in the order `start`, others, `finish`.
+
+    Metrics may be sent later; only `start` and `finish` wait. A store that stops answering after
+    `start` costs the record, never the run: what was not kept is told by `finish`.
+    """
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id, once started; None if nothing is kept."""
+
+    def start(self, record: RunRecord) -> None:
+        """Creates the run.
+
+        Raises:
+          TrackingError: The store cannot be reached or written.
+        """
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics at an environment step; a NaN says that there was nothing to measure."""
+
+    def artifacts(self, folder: Path) -> None:
+        """Keeps all files below a folder."""
+
+    def policy(self, policy: PolicyFiles) -> None:
+        """Keeps a policy as an MLflow model, under `policy`."""
+
+    def describe(self, markdown: str) -> None:
+        """Replaces the run's description."""
+
+    def finish(self, status: Status) -> list[str]:
+        """Sends what is left and closes the run; gives what could not be kept, in words."""
+
+    def hints(self) -> list[str]:
+        """Lines that tell a person where to look."""
+
+
+class NullTracker:
+    """Keeps nothing (`Tracker`)."""
+
+    run_id: str | None = None
+
+    def start(self, record: RunRecord) -> None:
+        """See `Tracker`."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+
+    def artifacts(self, folder: Path) -> None:
+        """See `Tracker`."""
+
+    def policy(self, policy: PolicyFiles) -> None:
+        """See `Tracker`."""
+
+    def describe(self, markdown: str) -> None:
+        """See `Tracker`."""
+
+    def finish(self, status: Status) -> list[str]:
+        """See `Tracker`."""
+        del status
+        return []
+
+    def hints(self) -> list[str]:
+        """See `Tracker`."""
+        return []

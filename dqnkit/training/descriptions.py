@@ -1,0 +1,86 @@
+"""What a run is called and what is said of it in its record."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from dqnkit import __version__
+from dqnkit.config import Config
+from dqnkit.evaluation import Evaluation
+
+
+def run_name(config: Config) -> str:
+    """Experiment, seed and four random digits: readable, and hardly ever the same twice."""
+    return f"{config.name}-s{config.training.seed}-{secrets.token_hex(2)}"
+
+
+def tags(config: Config, loop: str) -> dict[str, str]:
+    """Tags of a run: where it came from and what it ran on."""
+    return {
+        **config.tracking.tags,
+        "dqnkit.version": __version__,
+        "dqnkit.env": config.env.id,
+        "dqnkit.seed": str(config.training.seed),
+        "dqnkit.loop": loop,
+        "dqnkit.command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "dqnkit.device": _device(),
+        "dqnkit.python": platform.python_version(),
+        **_git(),
+    }
+
+
+def before(config: Config) -> str:
+    """Markdown shown with a run while it trains."""
+    text = [config.description] if config.description else []
+    text.append(f"DQN on **{config.env.id}**, seed {config.training.seed}. Training.")
+    return "\n\n".join(text)
+
+
+def after(config: Config, best: Evaluation, final: Evaluation, interval: tuple[float, float]) -> str:
+    """Markdown shown with a run that has ended."""
+    summary, low_high = final.summary, f"{interval[0]:.1f} to {interval[1]:.1f}"
+    text = [config.description] if config.description else []
+    text += [
+        f"DQN on **{config.env.id}**, seed {config.training.seed}.",
+        "| evaluation | episodes | mean | std | min | max | IQM (95 % interval) |\n"
+        "|---|---|---|---|---|---|---|\n"
+        f"| best, at step {best.env_steps:,} | {best.summary.n} | {best.summary.mean:.1f} "
+        f"| {best.summary.std:.1f} | {best.summary.min:.1f} | {best.summary.max:.1f} "
+        f"| {best.summary.iqm:.1f} |\n"
+        f"| that policy again, fresh episodes | {summary.n} | {summary.mean:.1f} "
+        f"| {summary.std:.1f} | {summary.min:.1f} | {summary.max:.1f} "
+        f"| {summary.iqm:.1f} ({low_high}) |",
+        "Repeat it: save the artifact `config.yaml`, then `dqnkit train config.yaml`.",
+    ]
+    return "\n\n".join(text)
+
+
+def _device() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"CPU {models[0] if models else platform.processor() or platform.machine()}"
+
+
+def _git() -> dict[str, str]:
+    """Commit and dirtiness of the repository that the caller stands in; nothing outside one."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+
+    try:
+        return {
+            "mlflow.source.git.commit": git("rev-parse", "HEAD"),
+            "dqnkit.git_dirty": str(bool(git("status", "--porcelain"))).lower(),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {}

@@ -1,0 +1,328 @@
+"""One run: a loop, with evaluation, the best policy, the record and the files hung on it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqnkit import checkpoint, experiments, plots
+from dqnkit.config import Config
+from dqnkit.envs import registry
+from dqnkit.errors import InterruptedRun, TrainingDivergedError
+from dqnkit.evaluation import Evaluation, GraphEvaluator
+from dqnkit.policies import GreedyPolicy, Weights
+from dqnkit.statistics import bootstrap_interval
+from dqnkit.tracking.tracker import NullTracker, PolicyFiles, RunRecord, Status, Tracker
+from dqnkit.training import descriptions
+from dqnkit.training.graph_loop import GraphLoop
+from dqnkit.training.interrupts import Interrupts, noticed
+from dqnkit.training.loop import Loop
+from dqnkit.training.reporting import Progress, Reporter, SilentReporter
+
+CHUNK_SECONDS = 0.25
+"""What a chunk should take: a display that moves, a Ctrl-C that is heard, few calls."""
+_FIRST_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    experiment: str
+    run_name: str
+    run_id: str | None
+    status: Status
+    iterations: int
+    env_steps: int
+    seconds: float
+    """From the call to the last evaluation."""
+    compile_seconds: float
+    training_seconds: float
+    """In the training loop alone."""
+    last: Evaluation
+    best: Evaluation
+    final: Evaluation
+    """Of the best policy, on fresh episodes."""
+    final_interval: tuple[float, float]
+    """Bootstrap 95 % confidence interval of the final interquartile mean."""
+    hints: list[str] = field(default_factory=list)
+    """Where to look at the record."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be recorded."""
+
+    @property
+    def steps_per_second(self) -> float:
+        """Environment steps a second of training alone."""
+        return self.env_steps / self.training_seconds if self.training_seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        low, high = self.final_interval
+        plain = {
+            name: getattr(self, name)
+            for name in (
+                "experiment run_name run_id status iterations env_steps seconds compile_seconds "
+                "training_seconds steps_per_second hints problems"
+            ).split()
+        }
+        return plain | {
+            "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
+            "best": {"env_steps": self.best.env_steps, **asdict(self.best.summary)},
+            "final": {**asdict(self.final.summary), "ci_low": low, "ci_high": high},
+        }
+
+
+def train(
+    config: Config,
+    tracker: Tracker | None = None,
+    reporter: Reporter | None = None,
+    run_name: str | None = None,
+) -> TrainResult:
+    """Trains once, evaluates at intervals, and records it all.
+
+    Args:
+      config: Decides everything; the same one gives the same curve, bit for bit.
+      tracker: Where the run is recorded; nowhere by default.
+      reporter: Hears of progress.
+      run_name: In the record; experiment, seed and a short id by default.
+
+    Raises:
+      ConfigError: The configuration cannot be run.
+      TrackingError: The store cannot be reached; nothing was trained.
+      InterruptedRun: SIGINT or SIGTERM came; what there was is recorded, as KILLED.
+      TrainingDivergedError: The loss is not finite; the record says FAILED.
+    """
+    tracker, reporter = tracker or NullTracker(), reporter or SilentReporter()
+    run = _Run(config, run_name or descriptions.run_name(config), tracker)
+    reporter.preparing(config, run.name)
+    with noticed() as interrupted, run.recorded() as recorded:
+        run.prepare()
+        recorded.result()  # the record was opened beside the compilation
+        reporter.started(run.compile_seconds)
+        for event in run.events(interrupted):
+            run.record(event)
+            if isinstance(event, Progress):
+                reporter.progressed(event)
+            else:
+                reporter.evaluated(event, run.best)
+        run.conclude(Status.KILLED if interrupted else Status.FINISHED)
+    if interrupted.signal is not None:
+        raise InterruptedRun(
+            f"interrupted by {interrupted.signal.name} after {run.loop.iteration:,} of "
+            f"{config.training.num_iterations:,} iterations; what was trained until then is "
+            f"recorded in the run {run.name!r} with the status KILLED"
+        )
+    return run.result
+
+
+class _Run:
+    """The parts of one run and what it has come to until now."""
+
+    loop: Loop
+    best: Evaluation
+    result: TrainResult
+
+    def __init__(self, config: Config, name: str, tracker: Tracker) -> None:
+        self._config = config
+        self._tracker = tracker
+        self._dynamics = registry.make(config.env.id)
+        self._evaluations: list[Evaluation] = []
+        self._best_weights: Weights = []
+        self._began = time.perf_counter()
+        self._training_seconds = 0.0
+        self.name = name
+        self.compile_seconds = 0.0
+
+    @contextmanager
+    def recorded(self) -> Iterator[concurrent.futures.Future[None]]:
+        """Opens the record in a thread, and closes it with the true status, come what may."""
+        record = RunRecord(
+            experiment=self._config.name,
+            run_name=self.name,
+            params=self._config.flat(),
+            tags=descriptions.tags(self._config, "graph"),
+            description=descriptions.before(self._config),
+        )
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            opened = pool.submit(self._tracker.start, record)
+            try:
+                yield opened
+            except BaseException as error:
+                concurrent.futures.wait([opened])
+                killed = isinstance(error, KeyboardInterrupt | InterruptedRun | SystemExit)
+                self._tracker.finish(Status.KILLED if killed else Status.FAILED)
+                raise
+            self.result.problems.extend(self._tracker.finish(self.result.status))
+
+    def prepare(self) -> None:
+        """Builds and compiles loop and evaluation."""
+        config, dynamics = self._config, self._dynamics
+        start = time.perf_counter()
+        self.loop = GraphLoop(config, dynamics)
+        self.loop.start()
+        self._policy = GreedyPolicy(
+            dynamics.observation_size, dynamics.num_actions, config.network.fc_layer_params
+        )
+        self._evaluator = GraphEvaluator(
+            self._policy, dynamics, config.evaluation.num_eval_episodes, config.training.seed
+        )
+        self._evaluator.play(0)
+        self.compile_seconds = time.perf_counter() - start
+
+    def events(self, interrupted: Interrupts) -> Iterator[Progress | Evaluation]:
+        """Trains chunk by chunk and evaluates before, at each interval, and after."""
+        total = self._config.training.num_iterations
+        interval = self._config.evaluation.eval_interval
+        chunk = _FIRST_CHUNK
+        yield self._evaluate()
+        while self.loop.iteration < total and not interrupted:
+            until = min(total, (self.loop.iteration // interval + 1) * interval)
+            size = min(chunk, until - self.loop.iteration)
+            steps, start = self.loop.env_steps, time.perf_counter()
+            metrics = self.loop.advance(size)
+            seconds = time.perf_counter() - start
+            self._training_seconds += seconds
+            chunk = max(1, int(size * CHUNK_SECONDS / seconds))
+            yield Progress(
+                self.loop.iteration,
+                self.loop.env_steps,
+                tuple(metrics),
+                (self.loop.env_steps - steps) / seconds,
+            )
+            if self.loop.iteration == until:
+                yield self._evaluate()
+        if self._evaluations[-1].iteration < self.loop.iteration:
+            yield self._evaluate()
+
+    def record(self, event: Progress | Evaluation) -> None:
+        """Sends the event's metrics to the tracker.
+
+        Raises:
+          TrainingDivergedError: A loss is infinite or NaN though there were updates.
+        """
+        if isinstance(event, Evaluation):
+            self._tracker.log(_evaluation_metrics(event), event.env_steps)
+            if event is self.best:
+                self._tracker.log({"best/return_mean": event.summary.mean}, event.env_steps)
+            return
+        updates = self._config.training.gradient_steps_per_iteration > 0
+        for metrics in event.metrics:
+            if updates and not math.isfinite(metrics.loss):
+                raise TrainingDivergedError(
+                    f"the loss became {metrics.loss} at iteration {metrics.iteration:,}; lower "
+                    "optimizer.learning_rate, set agent.gradient_clipping, or use "
+                    "agent.loss=huber"
+                )
+            values = {
+                "train/loss": metrics.loss,
+                "train/epsilon": metrics.epsilon,
+                "train/return_mean": metrics.return_mean,
+                "train/length_mean": metrics.length_mean,
+                "train/episodes": float(metrics.episodes),
+                "train/steps_per_second": event.steps_per_second,
+            }
+            self._tracker.log(values, metrics.env_steps)
+
+    def conclude(self, status: Status) -> None:
+        """Plays the best policy on fresh episodes and keeps all files."""
+        final = self._evaluate_best()
+        interval = bootstrap_interval(np.asarray(final.returns))
+        self.result = TrainResult(
+            experiment=self._config.name,
+            run_name=self.name,
+            run_id=self._tracker.run_id,
+            status=status,
+            iterations=self.loop.iteration,
+            env_steps=self.loop.env_steps,
+            seconds=time.perf_counter() - self._began,
+            compile_seconds=self.compile_seconds,
+            training_seconds=self._training_seconds,
+            last=self._evaluations[-1],
+            best=self.best,
+            final=final,
+            final_interval=interval,
+            hints=self._tracker.hints(),
+        )
+        summary = final.summary
+        values = {
+            "final/return_mean": summary.mean,
+            "final/return_std": summary.std,
+            "final/iqm": summary.iqm,
+            "final/ci_low": interval[0],
+            "final/ci_high": interval[1],
+            "final/episodes": float(summary.n),
+        }
+        self._tracker.log(values, self.loop.env_steps)
+        self._tracker.describe(descriptions.after(self._config, self.best, final, interval))
+        if not isinstance(self._tracker, NullTracker):
+            self._keep_files(final, interval)
+
+    def _evaluate(self) -> Evaluation:
+        weights = self.loop.policy_weights()
+        self._policy.set_weights(weights)
+        returns, lengths = self._evaluator.play(self.loop.iteration)
+        evaluation = Evaluation(
+            self.loop.iteration, self.loop.env_steps, tuple(returns.tolist()), tuple(lengths.tolist())
+        )
+        self._evaluations.append(evaluation)
+        # Of equals the later: it has seen more.
+        if len(self._evaluations) == 1 or evaluation.summary.mean >= self.best.summary.mean:
+            self.best, self._best_weights = evaluation, weights
+        return evaluation
+
+    def _evaluate_best(self) -> Evaluation:
+        """Episodes that no choice was made by: those at negative counters."""
+        self._policy.set_weights(self._best_weights)
+        wanted = self._config.evaluation.final_episodes
+        batches = -(-wanted // self._config.evaluation.num_eval_episodes)
+        played = [self._evaluator.play(-1 - batch) for batch in range(batches)]
+        returns = np.concatenate([batch[0] for batch in played])[:wanted]
+        lengths = np.concatenate([batch[1] for batch in played])[:wanted]
+        return Evaluation(
+            self.best.iteration, self.best.env_steps, tuple(returns.tolist()), tuple(lengths.tolist())
+        )
+
+    def _keep_files(self, final: Evaluation, interval: tuple[float, float]) -> None:
+        with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+            folder = Path(scratch) / "artifacts"
+            (folder / "checkpoints").mkdir(parents=True)
+            (folder / "config.yaml").write_text(experiments.dump(self._config), encoding="utf-8")
+            document = {
+                "evaluations": [evaluation.as_dict() for evaluation in self._evaluations],
+                "best": self.best.as_dict(),
+                "final": final.as_dict() | {"iqm_interval": list(interval)},
+            }
+            (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
+            title = f"{self._config.name} ({self._config.env.id}), seed {self._config.training.seed}"
+            plots.learning_curve(self._evaluations, title, folder / "learning_curve.png")
+            checkpoint.save(folder / "checkpoints" / "last.npz", self.loop.state())
+            best = {f"online/{i}": weight for i, weight in enumerate(self._best_weights)}
+            checkpoint.save(folder / "checkpoints" / "best.npz", best)
+            self._tracker.artifacts(folder)
+            saved_model = Path(scratch) / "saved_model"
+            self._policy.save(saved_model)
+            self._tracker.policy(
+                PolicyFiles(saved_model, self._dynamics.observation_size, self._dynamics.num_actions)
+            )
+
+
+def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
+    summary = evaluation.summary
+    return {
+        "eval/return_mean": summary.mean,
+        "eval/return_std": summary.std,
+        "eval/return_min": summary.min,
+        "eval/return_max": summary.max,
+        "eval/iqm": summary.iqm,
+        "eval/length_mean": float(np.mean(evaluation.lengths)),
+    }
