@@ -31,7 +31,7 @@ from tf_agents.environments import py_environment, tf_py_environment
 from tf_agents.networks import sequential
 from tf_agents.policies import py_tf_eager_policy, random_tf_policy
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
-from tf_agents.specs import array_spec, tensor_spec
+from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.utils import common

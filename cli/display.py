@@ -197,7 +197,7 @@ class LiveReporter:
         if self._metrics is not None:
             table.add_row(
                 Text("training", "dim"),
-                "–" if math.isnan(self._train_return) else f"{self._train_return:.1f}",
+                "-" if math.isnan(self._train_return) else f"{self._train_return:.1f}",
                 Text("loss", "dim"),
                 f"{_number(self._metrics.loss)}   epsilon {self._metrics.epsilon:.3f}",
             )
@@ -211,7 +211,7 @@ def _title(config: Config) -> str:
 
 
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4g}"
+    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def _sparkline(values: list[float], width: int = 40) -> str:

@@ -16,26 +16,26 @@ def experiments(
     as_json: options.Json = False,
 ) -> None:
     """List the committed experiments, or show one."""
-    import json  # noqa: PLC0415 - `--help` loads no configuration
+    import json  # `--help` loads no configuration
 
-    from dqnkit import experiments as library  # noqa: PLC0415
+    from dqnkit import experiments as library
 
     if name is not None:
         config = library.load(name)
         document = config.model_dump(mode="json")
         typer.echo(json.dumps(document, indent=2) if as_json else library.dump(config), nl=as_json)
         return
-    configs = {name: library.load(name) for name in library.names()}
+    configs = [library.load(each) for each in library.names()]
     if as_json:
-        rows = {name: {"env": c.env.id, "description": c.description} for name, c in configs.items()}
+        rows = {c.name: {"env": c.env.id, "description": c.description} for c in configs}
         typer.echo(json.dumps(rows, indent=2))
         return
-    for name, config in configs.items():
-        typer.echo(f"{name:<16}{config.env.id:<18}{config.description}")
+    for each in configs:
+        typer.echo(f"{each.name:<16}{each.env.id:<18}{each.description}")
 
 
 def schema() -> None:
     """Print the JSON schema of the configuration, for editors."""
-    from dqnkit import experiments as library  # noqa: PLC0415 - as above
+    from dqnkit import experiments as library  # as above
 
     typer.echo(library.json_schema(), nl=False)

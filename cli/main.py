@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer import rich_utils
+from typer.exceptions import Abort, TyperException
 
 from cli.experiments import experiments, schema
 from cli.train import train
@@ -50,11 +51,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[  # noqa: ARG001 - its callback does it all
+    version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
     ] = False,
-    show_traceback: Annotated[  # noqa: ARG001 - taken out by `run`; here for the help
+    show_traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error came from.")
     ] = False,
 ) -> None: ...
@@ -68,25 +71,25 @@ def run(arguments: Sequence[str]) -> int:
     wants_traceback = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, prog_name="dqnkit", standalone_mode=False)
         return int(code or ExitCode.DONE)
-    except click.ClickException as error:
+    except TyperException as error:
         if wants_traceback:
             traceback.print_exc()
-        error.show()
-        return int(error.exit_code)
+        rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # as typer itself calls it
+        return ExitCode.MISUSED
     except DqnkitError as error:
         if wants_traceback:
             traceback.print_exc()
         _say_error(str(error))
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, Abort):
         _say_error("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # whoever read the output has left: nothing to say, nobody to say it to
         return ExitCode.DONE
-    except Exception as error:  # noqa: BLE001 - the boundary
+    except Exception as error:
         if wants_traceback:
             traceback.print_exc()
         _say_error(

@@ -13,7 +13,7 @@ def train(
     experiment: Annotated[
         str | None,
         typer.Argument(
-            metavar="[EXPERIMENT]",
+            metavar="EXPERIMENT",
             help="A committed experiment (see `dqnkit experiments`) or a YAML file. "
             "Default: cartpole.",
             show_default=False,
@@ -35,18 +35,20 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a DQN, evaluate it as it learns, and record it all in MLflow."""
-    from cli import display  # noqa: PLC0415 - `--help` waits for nothing that training needs
-    from dqnkit import experiments  # noqa: PLC0415
+    from cli import display  # `--help` waits for nothing that training needs
+    from dqnkit import experiments
+    from dqnkit.envs import registry
+    from dqnkit.tracking import open_tracker
 
     extra = [f"env.id={env}"] if env is not None else []
     extra += [f"training.seed={seed}"] if seed is not None else []
     config = experiments.load(
         experiment or experiments.DEFAULT_EXPERIMENT, [*(assignments or []), *extra]
     )
+    registry.check(config.env.id)
+    tracker = open_tracker(config, tracking_uri)
     with display.for_training(as_json=as_json, quiet=quiet) as reporter:
-        from dqnkit.tracking import open_tracker  # noqa: PLC0415 - display first, seconds later this
-        from dqnkit.training.run import train as run_training  # noqa: PLC0415
+        from dqnkit.training.run import train as run_training  # takes seconds
 
-        tracker = open_tracker(config, tracking_uri)
         result = run_training(config, tracker, reporter, run_name=name)
     display.training_result(result, as_json=as_json, quiet=quiet)

@@ -89,9 +89,9 @@ class DqnLearner:
         """All that an update reads or writes, by name: networks, optimizer, counters."""
         named = {
             "online": self._network.variables,
-            "target": self.agent._target_q_network.variables,  # noqa: SLF001 - has no accessor
+            "target": self.agent._target_q_network.variables,
             "optimizer": self._optimizer.variables,
-            "counter": [self.agent.train_step_counter, self.agent._update_target._counter],  # noqa: SLF001
+            "counter": [self.agent.train_step_counter, self.agent._update_target._counter],
         }
         return {f"{group}/{i}": v for group, vs in named.items() for i, v in enumerate(vs)}
 

@@ -51,7 +51,7 @@ class AgentConfig(Section):
     """Updates between two updates of the target network."""
     target_update_tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the online network in a target update; 1 copies it."""
-    loss: Literal["squared", "huber"] = "huber"
+    loss: Literal["squared", "huber"] = "squared"
     """Element-wise loss of the TD error."""
     gradient_clipping: Positive | None = None
     """Largest norm of a variable's gradient; null leaves gradients alone."""

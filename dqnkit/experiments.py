@@ -105,7 +105,7 @@ def _locate(experiment: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
@@ -142,7 +142,7 @@ def _parse_assignment(assignment: str) -> tuple[tuple[str, ...], Any]:
             "for example --set optimizer.learning_rate=1e-4"
         )
     try:
-        return path, yaml.load(text, Loader=_Loader)  # noqa: S506 - safe
+        return path, yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"--set {assignment}: the value is not valid YAML: {_one_line(error)}"
@@ -167,7 +167,7 @@ def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: 
         (
             text
             for path, text in origins.items()
-            if path == location[: len(path)] or location and location == path[: len(location)]
+            if path == location[: len(path)] or (location and location == path[: len(location)])
         ),
         source,
     )

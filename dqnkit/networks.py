@@ -27,13 +27,11 @@ class QValues(tf.keras.layers.Dense):  # type: ignore[misc]  # tf_keras has no t
         return tf.stack(columns, axis=1) + self.bias
 
 
-def q_network(
-    num_actions: int, fc_layer_params: Sequence[int], seed: int
-) -> sequential.Sequential:
+def q_network(num_actions: int, fc_layer_params: Sequence[int], seed: int) -> sequential.Sequential:
     """Dense ReLU layers and a linear output, initialised as TF-Agents' DQN tutorial does.
 
     Hidden kernels: truncated normal with variance 2 / fan_in (He et al., 2015). Output kernel:
-    uniform in ±0.03, its bias −0.2, so that all actions start nearly equal.
+    uniform in ±0.03, its bias -0.2, so that all actions start nearly equal.
 
     Args:
       num_actions: Units of the output.

@@ -15,7 +15,7 @@ _COLOUR = "#1f6feb"
 def learning_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
     """Writes a PNG: evaluation returns over environment steps, mean with range and quartiles."""
     # Without pyplot there is no global state, and no display is looked for.
-    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only a plot needs
+    from matplotlib.figure import Figure  # half a second that only a plot needs
 
     steps = [evaluation.env_steps for evaluation in evaluations]
     returns = [np.asarray(evaluation.returns) for evaluation in evaluations]

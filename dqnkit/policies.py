@@ -54,7 +54,7 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         It is written apart from the class, so that nothing of training comes along.
         """
         module = tf.Module()
-        module.layers = self._layers
+        module.weights = self._network.variables
 
         def serve(observations: Tensor) -> dict[str, Tensor]:
             q_values = self.q_values(observations)

@@ -1,4 +1,4 @@
-"""The one place that prepares and imports TensorFlow and TF-Agents: `from dqnkit.runtime import tf`.
+"""The one place that imports TensorFlow and TF-Agents: `from dqnkit.runtime import tf`.
 
 Importing this module takes seconds. Nothing that a command needs before training may.
 """
@@ -29,7 +29,7 @@ def _import_tensorflow() -> Any:
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_FLAGS}".strip()
     with quiet():
-        import tensorflow as tf  # noqa: PLC0415 - only after the environment is set
+        import tensorflow as tf  # only after the environment is set
 
         # A GPU loses to one core on networks of this size, by the latency of its launches.
         tf.config.set_visible_devices([], "GPU")

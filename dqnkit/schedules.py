@@ -15,7 +15,7 @@ def epsilon_schedule(config: ExplorationConfig) -> Schedule:
     """Epsilon of the behaviour policy at each environment step."""
     final = tf.constant(config.epsilon, tf.float64)
     if config.schedule == "constant":
-        return lambda step: final
+        return lambda _: final
     initial = tf.constant(config.initial_epsilon, tf.float64)
 
     def linear(step: Tensor) -> Tensor:

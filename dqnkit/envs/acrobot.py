@@ -22,7 +22,7 @@ class Acrobot:
     """Sutton (1996), in the equations of Sutton and Barto's book: swing two links up.
 
     The state is (angle 1, angle 2, angular velocity 1, angular velocity 2), integrated by one
-    step of Runge and Kutta's fourth-order method; −1 a step until the tip is up, then 0.
+    step of Runge and Kutta's fourth-order method; -1 a step until the tip is up, then 0.
     """
 
     id: str = "Acrobot-v1"
@@ -90,7 +90,7 @@ def _derivative(state: Tensor, torque: Tensor) -> Tensor:
 
 
 def _wrap(angle: Tensor) -> Tensor:
-    """Into [−pi, pi]; an angle that is inside already stays as it is to the last bit."""
+    """Into [-pi, pi]; an angle that is inside already stays as it is to the last bit."""
     turns = tf.where(
         angle > math.pi,
         tf.math.ceil((angle - math.pi) / (2 * math.pi)),

@@ -14,12 +14,29 @@ class Dynamics(Protocol):
     and not only single steps; observations are float32.
     """
 
-    id: str
-    observation_size: int
-    num_actions: int
-    state_size: int
-    num_reset_uniforms: int
-    max_episode_steps: int
+    @property
+    def id(self) -> str:
+        """Gymnasium's id of it."""
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in an observation."""
+
+    @property
+    def num_actions(self) -> int:
+        """Actions, numbered from 0."""
+
+    @property
+    def state_size(self) -> int:
+        """Numbers in a state."""
+
+    @property
+    def num_reset_uniforms(self) -> int:
+        """Random numbers that an initial state takes."""
+
+    @property
+    def max_episode_steps(self) -> int:
+        """The time limit."""
 
     def reset(self, uniforms: Tensor) -> Tensor:
         """Initial states [B, state_size] from uniforms [B, num_reset_uniforms] in [0, 1)."""
@@ -68,7 +85,7 @@ class Timestep(NamedTuple):
 
     @property
     def done(self) -> Tensor:
-        """bool [B]: the episode is over, either way."""
+        """Bool [B]: the episode is over, either way."""
         return self.terminated | self.truncated
 
 

@@ -17,7 +17,7 @@ RESET_LOW, RESET_HIGH = -0.6, -0.4
 
 @dataclass(frozen=True)
 class MountainCar:
-    """Moore (1990): swing a weak car out of a valley; −1 a step until the goal.
+    """Moore (1990): swing a weak car out of a valley; -1 a step until the goal.
 
     The state is (position, velocity).
     """

@@ -11,6 +11,6 @@ def open_tracker(config: Config, tracking_uri: str | None = None) -> Tracker:
     """A tracker for one run, as configuration and URI have it (see `store.resolve`)."""
     if not config.tracking.enabled:
         return NullTracker()
-    from dqnkit.tracking.mlflow_tracker import MlflowTracker  # noqa: PLC0415 - not without a record
+    from dqnkit.tracking.mlflow_tracker import MlflowTracker  # not without a record
 
     return MlflowTracker(resolve(tracking_uri))

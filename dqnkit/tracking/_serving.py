@@ -10,7 +10,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
 
 
 class SavedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
@@ -18,18 +17,19 @@ class SavedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
 
     def load_context(self, context: Any) -> None:
         """Loads the policy once."""
-        import tensorflow as tf  # noqa: PLC0415 - only where a policy is used
+        import tensorflow as tf  # only where a policy is used
 
         self._model = tf.saved_model.load(context.artifacts["saved_model"])
+        self._serve = self._model.signatures["serving_default"]
 
     # MLflow reads hints of `predict` as a schema, and takes arrays only where there is none.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Actions int32 [B] for observations [B, observation_size], array or table."""
         del context, params
-        if isinstance(model_input, pd.DataFrame):
-            model_input = model_input.to_numpy()
+        import tensorflow as tf  # loaded already
+
         observations = np.asarray(model_input, np.float32)
-        return self._model.signatures["serving_default"](observations)["actions"].numpy()
+        return self._serve(observations=tf.constant(observations))["actions"].numpy()
 
 
 mlflow.models.set_model(SavedPolicy())

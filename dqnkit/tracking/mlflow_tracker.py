@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -48,6 +49,8 @@ class MlflowTracker:
     buffer grows and the training goes on.
     """
 
+    keeps_files = True
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._client: Any = None
@@ -84,7 +87,7 @@ class MlflowTracker:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
-        from mlflow.entities import Metric  # noqa: PLC0415 - mlflow is loaded by `start`
+        from mlflow.entities import Metric  # mlflow is loaded by `start`
 
         now = int(time.time() * 1000)
         points = [Metric(k, float(v), now, step) for k, v in metrics.items() if not math.isnan(v)]
@@ -101,7 +104,7 @@ class MlflowTracker:
 
     def policy(self, policy: PolicyFiles) -> None:
         """See `Tracker`."""
-        from dqnkit.tracking import policy_model  # noqa: PLC0415 - imports mlflow
+        from dqnkit.tracking import policy_model  # imports mlflow
 
         def write() -> None:
             with tempfile.TemporaryDirectory() as scratch:
@@ -169,7 +172,7 @@ class MlflowTracker:
                 self._client.set_terminated(run.info.run_id, str(Status.KILLED))
 
     def _create_run(self, record: RunRecord) -> None:
-        from mlflow.entities import Param  # noqa: PLC0415 - mlflow is loaded by `start`
+        from mlflow.entities import Param  # mlflow is loaded by `start`
 
         tags = {
             **record.tags,
@@ -225,7 +228,7 @@ class MlflowTracker:
 def _client(uri: str) -> Any:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient  # noqa: PLC0415 - seconds that only a recorded run needs
+    from mlflow import MlflowClient  # seconds that only a recorded run needs
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -238,18 +241,18 @@ def _one_at_a_time(store: Store) -> Iterator[None]:
     if store.artifacts is None or not store.uri.startswith("sqlite:"):
         yield
         return
-    import fcntl  # noqa: PLC0415 - not on every platform
+    import fcntl  # not on every platform
 
     with (store.artifacts.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def _without_password(text: str) -> str:
+    """Text whose URIs name no user and no password."""
+    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
 
 
 def _first_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _without_password(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."

@@ -29,7 +29,7 @@ def write(policy: PolicyFiles, folder: Path) -> None:
             signature=signature,
             # Named here, they need not be inferred, which takes a process of its own.
             pip_requirements=[
-                f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "tensorflow")
+                f"{name}=={version(name)}" for name in ("mlflow", "numpy", "tensorflow")
             ],
             metadata={"observation_size": size, "num_actions": policy.num_actions},
         )

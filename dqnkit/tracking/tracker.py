@@ -46,6 +46,10 @@ class Tracker(Protocol):
     """
 
     @property
+    def keeps_files(self) -> bool:
+        """Whether files are worth writing."""
+
+    @property
     def run_id(self) -> str | None:
         """The run's id, once started; None if nothing is kept."""
 
@@ -78,6 +82,7 @@ class Tracker(Protocol):
 class NullTracker:
     """Keeps nothing (`Tracker`)."""
 
+    keeps_files = False
     run_id: str | None = None
 
     def start(self, record: RunRecord) -> None:

@@ -41,7 +41,9 @@ def before(config: Config) -> str:
     return "\n\n".join(text)
 
 
-def after(config: Config, best: Evaluation, final: Evaluation, interval: tuple[float, float]) -> str:
+def after(
+    config: Config, best: Evaluation, final: Evaluation, interval: tuple[float, float]
+) -> str:
     """Markdown shown with a run that has ended."""
     summary, low_high = final.summary, f"{interval[0]:.1f} to {interval[1]:.1f}"
     text = [config.description] if config.description else []

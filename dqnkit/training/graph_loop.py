@@ -146,9 +146,7 @@ class GraphLoop:
         table[: len(filled)] = filled
         flat = [tf.constant(state[f"loop/{i}"]) for i in range(len(tf.nest.flatten(self._state)))]
         restored = tf.nest.pack_sequence_as(self._state, flat)
-        self._state = restored._replace(
-            replay=restored.replay._replace(table=tf.constant(table))
-        )
+        self._state = restored._replace(replay=restored.replay._replace(table=tf.constant(table)))
 
     # -- What is compiled
 
@@ -170,9 +168,7 @@ class GraphLoop:
         """Resets the environments and takes the initial steps with random actions."""
         num_envs = self._config.env.num_envs
         steps = -(-self._config.training.initial_collect_steps // num_envs)
-        key = tf.constant(
-            stream_key(self._config.training.seed, Stream.INITIAL_COLLECT), tf.int64
-        )
+        key = tf.constant(stream_key(self._config.training.seed, Stream.INITIAL_COLLECT), tf.int64)
         shape = [num_envs, self._dynamics.num_reset_uniforms]
         first = uniform(draw(key, tf.constant(-1, tf.int64), shape[0] * shape[1]))
         state = state._replace(episodes=self._environment.reset(tf.reshape(first, shape)))
@@ -193,9 +189,7 @@ class GraphLoop:
         key = tf.constant(stream_key(self._config.training.seed, Stream.TRAINING), tf.int64)
         log_interval = self._config.training.log_interval
 
-        def body(
-            state: LoopState, table: Tensor, row: Tensor
-        ) -> tuple[LoopState, Tensor, Tensor]:
+        def body(state: LoopState, table: Tensor, row: Tensor) -> tuple[LoopState, Tensor, Tensor]:
             state = self._iterate(state, key)
             # A row is written at each iteration and left behind when its interval ends: cheaper
             # than a branch.
@@ -207,9 +201,10 @@ class GraphLoop:
             return state._replace(window=window), table, row + tf.cast(ended, tf.int32)
 
         table = tf.zeros([self._rows, 2 + len(Window._fields)], tf.float64)
-        return tf.while_loop(
+        state, table, row = tf.while_loop(
             lambda state, *_: state.iteration < stop, body, (state, table, tf.constant(0))
         )
+        return state, table, row
 
     def _iterate(self, state: LoopState, key: Tensor) -> LoopState:
         training = self._config.training

@@ -36,7 +36,7 @@ def noticed() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    previous = {number: signal.signal(number, interrupts._note) for number in _SIGNALS}  # noqa: SLF001
+    previous = {number: signal.signal(number, interrupts._note) for number in _SIGNALS}
     try:
         yield interrupts
     finally:

@@ -71,9 +71,10 @@ class TrainResult:
         plain = {
             name: getattr(self, name)
             for name in (
-                "experiment run_name run_id status iterations env_steps seconds compile_seconds "
-                "training_seconds steps_per_second hints problems"
-            ).split()
+                *("experiment", "run_name", "run_id", "status", "iterations", "env_steps"),
+                *("seconds", "compile_seconds", "training_seconds", "steps_per_second"),
+                *("hints", "problems"),
+            )
         }
         return plain | {
             "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
@@ -264,7 +265,7 @@ class _Run:
         }
         self._tracker.log(values, self.loop.env_steps)
         self._tracker.describe(descriptions.after(self._config, self.best, final, interval))
-        if not isinstance(self._tracker, NullTracker):
+        if self._tracker.keeps_files:
             self._keep_files(final, interval)
 
     def _evaluate(self) -> Evaluation:
@@ -272,7 +273,10 @@ class _Run:
         self._policy.set_weights(weights)
         returns, lengths = self._evaluator.play(self.loop.iteration)
         evaluation = Evaluation(
-            self.loop.iteration, self.loop.env_steps, tuple(returns.tolist()), tuple(lengths.tolist())
+            self.loop.iteration,
+            self.loop.env_steps,
+            tuple(returns.tolist()),
+            tuple(lengths.tolist()),
         )
         self._evaluations.append(evaluation)
         # Of equals the later: it has seen more.
@@ -289,7 +293,10 @@ class _Run:
         returns = np.concatenate([batch[0] for batch in played])[:wanted]
         lengths = np.concatenate([batch[1] for batch in played])[:wanted]
         return Evaluation(
-            self.best.iteration, self.best.env_steps, tuple(returns.tolist()), tuple(lengths.tolist())
+            self.best.iteration,
+            self.best.env_steps,
+            tuple(returns.tolist()),
+            tuple(lengths.tolist()),
         )
 
     def _keep_files(self, final: Evaluation, interval: tuple[float, float]) -> None:
@@ -303,7 +310,9 @@ class _Run:
                 "final": final.as_dict() | {"iqm_interval": list(interval)},
             }
             (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
-            title = f"{self._config.name} ({self._config.env.id}), seed {self._config.training.seed}"
+            title = (
+                f"{self._config.name} ({self._config.env.id}), seed {self._config.training.seed}"
+            )
             plots.learning_curve(self._evaluations, title, folder / "learning_curve.png")
             checkpoint.save(folder / "checkpoints" / "last.npz", self.loop.state())
             best = {f"online/{i}": weight for i, weight in enumerate(self._best_weights)}
@@ -312,7 +321,9 @@ class _Run:
             saved_model = Path(scratch) / "saved_model"
             self._policy.save(saved_model)
             self._tracker.policy(
-                PolicyFiles(saved_model, self._dynamics.observation_size, self._dynamics.num_actions)
+                PolicyFiles(
+                    saved_model, self._dynamics.observation_size, self._dynamics.num_actions
+                )
             )
 
 

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import main
+from dqnkit.tracking import store
+
+FAST = [
+    *("--set", "network.fc_layer_params=[8]", "--set", "training.num_iterations=60"),
+    *("--set", "training.initial_collect_steps=20", "--set", "evaluation.eval_interval=30"),
+    *("--set", "replay.replay_buffer_max_length=1000", "--set", "evaluation.final_episodes=10"),
+]
+"""Makes any experiment a matter of seconds."""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main.run(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def _runs() -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store.resolve().uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments))
+
+
+def test_train_leaves_a_finished_run_and_says_where(run: Run) -> None:
+    code, out, err = run("train", "tutorial", "--seed", "3", "--name", "my-run", *FAST)
+    assert (code, err) == (0, "")
+    assert "tutorial · CartPole-v0 · seed 3  run my-run" in out
+    assert "95 % interval" in out
+    assert "mlflow ui --backend-store-uri sqlite:///" in out
+    (record,) = _runs()
+    assert (record.info.status, record.info.run_name) == ("FINISHED", "my-run")
+    assert record.info.run_id in out
+    assert record.data.params["training.seed"] == "3"
+    assert record.data.tags["dqnkit.version"] == main.__version__
+
+
+def test_json_is_one_document_and_nothing_else(run: Run) -> None:
+    code, out, err = run("train", "tutorial", "--json", "--env", "Acrobot-v1", *FAST)
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["status"] == "FINISHED"
+    assert document["env_steps"] == 80
+    assert document["final"]["n"] == 10
+    assert _runs()[0].data.params["env.id"] == "Acrobot-v1"
+    json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_quiet_says_nothing(run: Run) -> None:
+    tracking = ("--set", "tracking.enabled=false")
+    assert run("train", "tutorial", "-q", *tracking, *FAST) == (0, "", "")
+    assert not Path("mlruns").exists()
+
+
+def test_the_store_can_be_named(run: Run) -> None:
+    code, out, _ = run("train", "tutorial", "--tracking-uri", "my-store", *FAST)
+    assert code == 0
+    assert "my-store/mlflow.db" in out
+    assert Path("my-store/mlflow.db").is_file()
+    assert not Path("mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "cartpol"], ["'cartpol'", "did you mean 'cartpole'"]),
+        (["train", "missing.yaml"], ["'missing.yaml'", "Committed experiments"]),
+        (["train", "--env", "CartPole-v7"], ["'CartPole-v7'", "did you mean"]),
+        (["train", "--env", "Pendulum-v1"], ["Box(-2.0, 2.0", "Discrete"]),
+        (["train", "--set", "agent.gama=1"], ["agent.gama", "did you mean 'gamma'"]),
+        (["train", "--set", "agent.gamma=2"], ["agent.gamma", "2", "less than or equal to 1"]),
+        (["train", "--seed", "-4"], ["training.seed", "-4"]),
+        (["train", "--seed", "many"], ["--seed", "integer"]),
+        (["train", "--no-such-option"], ["--no-such-option"]),
+        (["trian"], ["trian"]),
+        (["train", "--tracking-uri", "ftp://x"], ["ftp"]),
+        (["experiments", "nothing"], ["'nothing'"]),
+    ],
+)
+def test_wrong_use_is_one_message_and_exit_code_2(
+    run: Run, arguments: list[str], parts: list[str]
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    for part in parts:
+        assert part in err
+    assert "Traceback" not in err
+    assert not Path("mlruns/mlflow.db").exists()
+
+
+def test_a_yaml_that_does_not_parse_is_one_message(run: Run) -> None:
+    Path("bad.yaml").write_text("agent: [", encoding="utf-8")
+    code, _, err = run("train", "bad.yaml")
+    assert code == 2
+    assert "bad.yaml: is not valid YAML" in err
+
+
+def test_a_folder_that_cannot_be_written_is_one_message(run: Run) -> None:
+    Path("mlruns").write_text("in the way", encoding="utf-8")
+    code, _, err = run("train", "tutorial", *FAST)
+    assert code == 2
+    assert "cannot be written" in err
+    assert "--tracking-uri" in err
+
+
+def test_a_tracking_server_that_does_not_answer_is_exit_code_1(run: Run) -> None:
+    code, out, err = run("train", "tutorial", "--tracking-uri", "http://127.0.0.1:9", *FAST)
+    assert code == 1
+    assert "does not answer" in err
+    assert "Traceback" not in err
+    assert "iteration" not in out
+
+
+def test_a_diverging_run_is_failed_in_the_record(run: Run) -> None:
+    diverging = ("--set", "optimizer.learning_rate=1e30", "--set", "training.num_iterations=5000")
+    code, _, err = run("train", "tutorial", *FAST, *diverging)
+    assert code == 1
+    assert "learning_rate" in err
+    assert _runs()[0].info.status == "FAILED"
+
+
+def test_a_bug_is_said_to_be_one_and_shown_on_request(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> list[str]:
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr("dqnkit.experiments.names", broken)
+    code, _, err = run("experiments")
+    assert code == 1
+    assert "ZeroDivisionError: inside" in err
+    assert "Traceback" not in err
+    code, _, err = run("experiments", "--traceback")
+    assert code == 1
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["train", "-h"], ["--version"]])
+def test_help_and_version_are_exit_code_0(run: Run, arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, "")
+    assert "dqnkit" in out
+
+
+def test_experiments_are_listed_and_shown(run: Run) -> None:
+    _, out, _ = run("experiments")
+    assert "mountain-car" in out
+    _, out, _ = run("experiments", "--json")
+    assert json.loads(out)["tutorial"]["env"] == "CartPole-v0"
+    _, out, _ = run("experiments", "tutorial")
+    Path("copy.yaml").write_text(out, encoding="utf-8")
+    _, copied, _ = run("experiments", "copy.yaml")
+    assert copied == out
+    _, out, _ = run("schema")
+    assert json.loads(out)["title"] == "Config"
+
+
+def _console_script(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_fresh_process_gives_the_same_curve_bit_for_bit_and_no_noise() -> None:
+    documents = []
+    for _ in range(2):
+        process = _console_script("train", "tutorial", "--seed", "7", *FAST)
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, "")
+    for record in _runs():
+        artifacts = Path(record.info.artifact_uri.removeprefix("file://"))
+        documents.append((artifacts / "evaluation.json").read_bytes())
+    assert len(documents) == 2
+    assert documents[0] == documents[1]
+
+
+def test_ctrl_c_ends_a_real_process_with_130_and_a_killed_run() -> None:
+    process = _console_script(
+        "train", "tutorial", *FAST, "--set", "training.num_iterations=1_000_000_000"
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("iteration"):
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted by SIGINT" in err
+    assert "Traceback" not in err
+    assert _runs()[0].info.status == "KILLED"

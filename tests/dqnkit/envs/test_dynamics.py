@@ -1,0 +1,164 @@
+"""One conformance suite for all environments in the graph, with Gymnasium running beside them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from dqnkit.envs import registry
+from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
+from dqnkit.runtime import Tensor, tf
+
+NUM_ENVS = 8
+STEPS = 1_500  # of each of NUM_ENVS environments: 12,000 random steps an environment id
+
+each_environment = pytest.mark.parametrize(
+    "dynamics",
+    [registry.make(env_id) for env_id in registry.GRAPH_ENVIRONMENTS],
+    ids=lambda d: d.id,
+)
+
+
+def _gymnasium(env_id: str) -> gymnasium.Env[Any, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CartPole-v0 is old, which is the point of it
+        env = gymnasium.make(env_id)
+    env.reset(seed=0)
+    return env
+
+
+def _state(env: gymnasium.Env[Any, Any]) -> np.ndarray:
+    return np.asarray(env.unwrapped.state, np.float64)  # type: ignore[attr-defined]
+
+
+def _set_state(env: gymnasium.Env[Any, Any], state: np.ndarray) -> None:
+    """Puts Gymnasium where we are, so that each step is compared from the same state.
+
+    The dynamics are chaotic: a last bit of difference in a sine grows beyond any tolerance
+    within an episode, and says nothing of the step that it is seen at.
+    """
+    env.unwrapped.state = state  # type: ignore[attr-defined]
+
+
+@each_environment
+def test_every_step_agrees_with_gymnasium(dynamics: Dynamics) -> None:
+    rng = np.random.default_rng(7)
+    environment = BatchedEnvironment(dynamics)
+
+    @tf.function(jit_compile=True)
+    def step(episodes: EpisodeState, action: Tensor, uniforms: Tensor) -> tuple[Tensor, ...]:
+        undisturbed, _, _ = dynamics.step(episodes.state, action)
+        return undisturbed, *environment.step(episodes, action, uniforms)
+
+    episodes = environment.reset(tf.constant(rng.random((NUM_ENVS, dynamics.num_reset_uniforms))))
+    twins = [_gymnasium(dynamics.id) for _ in range(NUM_ENVS)]
+    terminations = truncations = 0
+
+    for _ in range(STEPS):
+        for twin, state in zip(twins, episodes.state.numpy(), strict=True):
+            _set_state(twin, state)
+        action = rng.integers(0, dynamics.num_actions, NUM_ENVS).astype(np.int32)
+        uniforms = tf.constant(rng.random((NUM_ENVS, dynamics.num_reset_uniforms)))
+        undisturbed, episodes, timestep = step(episodes, tf.constant(action), uniforms)
+        observed = [twin.step(a) for twin, a in zip(twins, action, strict=True)]
+
+        observations, rewards, terminated, truncated, _ = zip(*observed, strict=True)
+        states = np.stack([_state(twin) for twin in twins])
+        np.testing.assert_allclose(undisturbed.numpy(), states, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(
+            timestep.observation.numpy(), np.stack(observations), rtol=1e-6, atol=1e-7
+        )
+        np.testing.assert_array_equal(timestep.reward.numpy(), np.float32(rewards))
+        np.testing.assert_array_equal(timestep.terminated.numpy(), terminated)
+        np.testing.assert_array_equal(timestep.truncated.numpy(), truncated)
+        terminations += sum(terminated)
+        truncations += sum(truncated)
+        for i in np.flatnonzero(timestep.done.numpy()):
+            assert episodes.elapsed.numpy()[i] == 0
+            twins[i].reset()
+
+    if dynamics.id.startswith("CartPole"):
+        assert terminations > 100
+    else:
+        assert truncations > 10  # random actions hardly ever reach the goal
+
+
+@each_environment
+def test_goals_and_time_limits_end_episodes_as_in_gymnasium(dynamics: Dynamics) -> None:
+    """A policy that gets somewhere: MountainCar's and Acrobot's goals, CartPole's limit."""
+    environment, twin = BatchedEnvironment(dynamics), _gymnasium(dynamics.id)
+    uniforms = tf.constant(np.full((1, dynamics.num_reset_uniforms), 0.6))
+    step = tf.function(environment.step, jit_compile=True)
+    episodes = environment.reset(uniforms)
+    for _ in range(dynamics.max_episode_steps + 5):
+        elapsed = int(episodes.elapsed[0]) + 1
+        _set_state(twin, episodes.state.numpy()[0])
+        action = _competent_action(dynamics.id, environment.observe(episodes).numpy()[0])
+        episodes, timestep = step(episodes, tf.constant([action], tf.int32), uniforms)
+        _, reward, terminated, truncated, _ = twin.step(action)
+        assert timestep.reward.numpy()[0] == reward
+        ended = (timestep.terminated.numpy()[0], timestep.truncated.numpy()[0])
+        assert ended == (terminated, truncated)
+        if terminated or truncated:
+            break
+    if dynamics.id.startswith("CartPole"):
+        assert (terminated, truncated, elapsed) == (False, True, dynamics.max_episode_steps)
+        assert timestep.discount.numpy()[0] == 1.0
+    else:
+        assert terminated
+        assert elapsed < dynamics.max_episode_steps
+        assert timestep.discount.numpy()[0] == 0.0
+
+
+def _competent_action(env_id: str, observation: np.ndarray) -> int:
+    if env_id.startswith("CartPole"):
+        return int(observation @ np.array([0.1, 0.3, 1.0, 0.4]) > 0)
+    if env_id == "MountainCar-v0":
+        return 2 if observation[1] >= 0 else 0
+    return 2 if observation[4] < 0 else 0  # Acrobot: with the swing of the upper link
+
+
+@each_environment
+def test_initial_states_have_gymnasiums_distribution(dynamics: Dynamics) -> None:
+    rng = np.random.default_rng(1)
+    ours = dynamics.reset(tf.constant(rng.random((4_000, dynamics.num_reset_uniforms))))
+    twin = _gymnasium(dynamics.id)
+    theirs = []
+    for _ in range(4_000):
+        twin.reset()
+        theirs.append(np.array(twin.unwrapped.state))  # type: ignore[attr-defined]
+    for mine, other in zip(ours.numpy().T, np.stack(theirs).T, strict=True):
+        # Two-sample Kolmogorov-Smirnov; 1.95 is the critical value at 0.1 %.
+        grid = np.sort(np.concatenate([mine, other]))
+        cdfs = [np.searchsorted(np.sort(x), grid, side="right") / len(x) for x in (mine, other)]
+        assert np.abs(cdfs[0] - cdfs[1]).max() < 1.95 * np.sqrt(2 / 4_000)
+
+
+@each_environment
+def test_spaces_and_limits_are_gymnasiums(dynamics: Dynamics) -> None:
+    twin = _gymnasium(dynamics.id)
+    assert twin.observation_space.shape == (dynamics.observation_size,)
+    assert isinstance(twin.action_space, gymnasium.spaces.Discrete)
+    assert (twin.action_space.n, twin.action_space.start) == (dynamics.num_actions, 0)
+    assert twin.spec is not None
+    assert twin.spec.max_episode_steps == dynamics.max_episode_steps
+
+
+@each_environment
+def test_the_last_observation_is_the_true_one_and_the_next_episode_starts_fresh(
+    dynamics: Dynamics,
+) -> None:
+    environment = BatchedEnvironment(dynamics)
+    uniforms = tf.constant(np.full((1, dynamics.num_reset_uniforms), 0.5))
+    episodes = environment.reset(uniforms)
+    at_the_limit = episodes._replace(elapsed=tf.constant([dynamics.max_episode_steps - 1]))
+    after, timestep = environment.step(at_the_limit, tf.constant([0]), uniforms)
+    stepped, _, _ = dynamics.step(episodes.state, tf.constant([0]))
+    np.testing.assert_array_equal(timestep.observation, dynamics.observe(stepped))
+    np.testing.assert_array_equal(after.state, dynamics.reset(uniforms))
+    assert timestep.truncated.numpy()[0]
+    assert timestep.discount.numpy()[0] == 1.0

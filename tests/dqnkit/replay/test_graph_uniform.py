@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+
+from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
+from dqnkit.runtime import tf
+from dqnkit.transitions import Transitions
+
+
+def _transitions(first: int, count: int) -> Transitions:
+    """Transitions whose every field tells their number."""
+    numbers = np.arange(first, first + count)
+    observation = np.stack([numbers, numbers + 0.5], axis=1)
+    return Transitions(
+        observation=tf.constant(observation, tf.float32),
+        action=tf.constant(numbers % 3, tf.int32),
+        reward=tf.constant(-numbers, tf.float32),
+        discount=tf.constant(numbers % 2, tf.float32),
+        next_observation=tf.constant(observation + 1.0, tf.float32),
+    )
+
+
+def _bits_of_rows(rows: np.ndarray, size: int) -> object:
+    """Random bits that pick given rows: the middle of each row's share of 2**32."""
+    return tf.constant(((rows + 0.5) / size * 2**32).astype(np.uint64).astype(np.uint32))
+
+
+def _contents(replay: UniformReplay, state: ReplayState) -> Transitions:
+    size = min(int(state.added), replay.capacity)
+    return replay.sample(state, _bits_of_rows(np.arange(size), size))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(("max_length", "block"), [(5, 1), (12, 4), (13, 4), (4, 4)])
+def test_it_keeps_the_newest_as_a_deque_would(
+    max_length: int, block: int, jit_compile: bool
+) -> None:
+    replay = UniformReplay(max_length, block, observation_size=2)
+    assert replay.capacity == max_length // block * block
+    add = tf.function(replay.add, jit_compile=jit_compile)
+    state, oracle = replay.initial_state(), deque[int](maxlen=replay.capacity)
+    for first in range(0, 9 * block, block):
+        state = add(state, _transitions(first, block))
+        oracle.extend(range(first, first + block))
+        kept = _contents(replay, state)
+        expected = [_transitions(number, 1) for number in oracle]
+        order = np.argsort(kept.observation.numpy()[:, 0])
+        for name, values in kept._asdict().items():
+            wanted = np.concatenate([getattr(t, name).numpy() for t in expected])
+            np.testing.assert_array_equal(values.numpy()[order], wanted)
+
+
+@pytest.mark.parametrize("filled", [3, 10])
+def test_every_transition_is_sampled_equally_often_and_no_empty_row_ever(filled: int) -> None:
+    replay = UniformReplay(10, 1, observation_size=2)
+    state = replay.initial_state()
+    for number in range(1, filled + 1):
+        state = replay.add(state, _transitions(number, 1))
+    bits = np.random.default_rng(0).integers(0, 2**32, 50_000, dtype=np.uint32)
+    sampled = replay.sample(state, tf.constant(bits)).observation.numpy()[:, 0]
+    numbers, counts = np.unique(sampled, return_counts=True)
+    np.testing.assert_array_equal(numbers, np.arange(1, filled + 1))
+    # Pearson's chi-squared; 33.7 is the 0.01 % critical value at 9 degrees of freedom.
+    expected = 50_000 / filled
+    assert ((counts - expected) ** 2 / expected).sum() < 33.7
+
+
+def test_memory_is_what_it_says() -> None:
+    replay = UniformReplay(1_000, 1, observation_size=4)
+    assert replay.initial_state().table.numpy().nbytes == 1_000 * replay.row_bytes

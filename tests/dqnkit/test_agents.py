@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit.agents import DqnLearner
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError
+from dqnkit.runtime import tf
+from dqnkit.transitions import Transitions
+
+Small = Callable[..., Config]
+
+
+def _linear(small: Small, *assignments: str) -> DqnLearner:
+    """Q(o, a) = o * k[a] + b[a] with online k = (1, 2), b = (0, 1) and target k = (3, 1), b = 0."""
+    config = small("network.fc_layer_params=[]", "training.batch_size=4", *assignments)
+    learner = DqnLearner(config, observation_size=1, num_actions=2, weights_key=0)
+    values = {name: variable.numpy() for name, variable in learner.variables().items()}
+    values |= {
+        "online/0": np.array([[1.0, 2.0]], np.float32),
+        "online/1": np.array([0.0, 1.0], np.float32),
+        "target/0": np.array([[3.0, 1.0]], np.float32),
+        "target/1": np.array([0.0, 0.0], np.float32),
+    }
+    learner.restore(values)
+    return learner
+
+
+BATCH = Transitions(
+    observation=tf.constant([[1.0], [1.0], [2.0], [-1.0]]),
+    action=tf.constant([0, 1, 1, 0], tf.int32),
+    reward=tf.constant([1.0, 1.0, 0.5, 0.0]),
+    discount=tf.constant([1.0, 0.0, 1.0, 1.0]),  # the second is terminal, the third truncated
+    next_observation=tf.constant([[2.0], [2.0], [-2.0], [0.0]]),
+)
+# With gamma 0.5:
+#   Q(o, a)        = 1*1=1, 2*1+1=3, 2*2+1=5, 1*-1=-1
+#   max target Q   = max(6, 2)=6, (6), max(-6, -2)=-2, 0
+#   targets        = 1+.5*6=4, 1 (terminal: the reward alone), .5+.5*-2=-.5 (bootstraps), 0
+#   td errors      = 3, -2, -5.5, 1
+SQUARED = (9.0 + 4.0 + 30.25 + 1.0) / 4
+HUBER = (2.5 + 1.5 + 5.0 + 0.5) / 4  # |e| - 1/2 beyond 1, e**2 / 2 within
+
+MODES: dict[str, Callable[[Any], Any]] = {
+    "eager": lambda f: f,
+    "graph": lambda f: tf.function(f, autograph=False),
+    "xla": lambda f: tf.function(f, autograph=False, jit_compile=True),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("loss", "expected"), [("squared", SQUARED), ("huber", HUBER)])
+def test_the_loss_is_the_one_computed_by_hand(
+    small: Small, mode: str, loss: str, expected: float
+) -> None:
+    learner = _linear(small, "agent.gamma=0.5", f"agent.loss={loss}")
+    assert float(MODES[mode](learner.update)(BATCH)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_the_step_is_adams_along_the_gradient_computed_by_hand(small: Small, mode: str) -> None:
+    learner = _linear(small, "agent.gamma=0.5", "agent.loss=squared", "optimizer.learning_rate=0.1")
+    MODES[mode](learner.update)(BATCH)
+    # d loss / d k[a] = mean of -2 * td_error * o over the rows with action a:
+    #   k[0]: (-2*3*1 + -2*1*-1) / 4 = -1,  k[1]: (-2*-2*1 + -2*-5.5*2) / 4 = 6.5
+    #   b[0]: (-6 - 2) / 4 = -2,            b[1]: (4 + 11) / 4 = 3.75
+    # Adam's first step is the learning rate against the gradient's sign (up to its epsilon).
+    kernel, bias = learner.policy_weights()
+    np.testing.assert_allclose(kernel, [[1.1, 1.9]], rtol=1e-5)
+    np.testing.assert_allclose(bias, [0.1, 0.9], rtol=1e-5)
+    moments = learner.variables()["optimizer/1"].numpy()
+    np.testing.assert_allclose(moments, [[0.1 * -1.0, 0.1 * 6.5]], rtol=1e-5)
+
+
+def test_gradient_clipping_bounds_the_norm_of_each_variable(small: Small) -> None:
+    learner = _linear(small, "agent.gamma=0.5", "agent.loss=squared", "agent.gradient_clipping=0.5")
+    learner.update(BATCH)
+    moments = learner.variables()["optimizer/1"].numpy()
+    assert np.linalg.norm(moments) == pytest.approx(0.1 * 0.5, rel=1e-5)
+
+
+def test_the_target_network_follows_at_its_period(small: Small) -> None:
+    learner = _linear(small, "agent.target_update_period=3")
+    update = tf.function(learner.update, jit_compile=True)
+    for updates in range(1, 7):
+        update(BATCH)
+        online, target = (learner.variables()[f"{net}/0"].numpy() for net in ("online", "target"))
+        assert np.array_equal(online, target) == (updates % 3 == 0)
+
+
+def test_the_target_network_follows_by_its_tau(small: Small) -> None:
+    learner = _linear(small, "agent.target_update_tau=0.25")
+    learner.update(BATCH)
+    online, target = (learner.variables()[f"{net}/0"].numpy() for net in ("online", "target"))
+    np.testing.assert_allclose(target, 0.25 * online + 0.75 * np.array([[3.0, 1.0]]), rtol=1e-6)
+
+
+def test_greedy_actions_are_the_best_and_of_equals_the_first(small: Small) -> None:
+    learner = _linear(small)
+    # Q(1) = (1, 3), Q(-1) = (-1, -1), Q(-3) = (-3, -5)
+    actions = learner.greedy_actions(tf.constant([[1.0], [-1.0], [-3.0]])).numpy()
+    np.testing.assert_array_equal(actions, [1, 0, 0])
+
+
+@pytest.mark.parametrize("num_actions", [1, 2, 8, 9, 18])
+def test_the_output_layer_is_a_dense_layer(num_actions: int) -> None:
+    from dqnkit.networks import QValues
+
+    ours = QValues(num_actions)
+    features = tf.constant(np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32))
+    values = ours(features)
+    np.testing.assert_allclose(
+        values, features.numpy() @ ours.kernel.numpy() + ours.bias.numpy(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_initial_weights_are_the_tutorials_and_decided_by_the_key(small: Small) -> None:
+    config = small("network.fc_layer_params=[400, 300]")
+    weights = DqnLearner(config, 4, 2, weights_key=1).policy_weights()
+    again = DqnLearner(config, 4, 2, weights_key=1).policy_weights()
+    other = DqnLearner(config, 4, 2, weights_key=2).policy_weights()
+    for mine, same in zip(weights, again, strict=True):
+        np.testing.assert_array_equal(mine, same)
+    assert not np.array_equal(weights[0], other[0])
+    # He: variance 2 / fan_in, here with fan_in 400, from 120,000 draws.
+    assert weights[2].std() == pytest.approx(np.sqrt(2 / 400), rel=0.02)
+    assert np.abs(weights[4]).max() <= 0.03
+    assert np.abs(weights[4]).max() > 0.029
+    np.testing.assert_array_equal(weights[5], np.float32([-0.2, -0.2]))
+
+
+def test_restoring_another_networks_state_is_refused(small: Small) -> None:
+    learner = _linear(small)
+    values = {name: variable.numpy() for name, variable in learner.variables().items()}
+    with pytest.raises(ConfigError, match="online/0"):
+        learner.restore({**values, "online/0": np.zeros((2, 2), np.float32)})
+    with pytest.raises(ConfigError, match="target/1"):
+        learner.restore({k: v for k, v in values.items() if k != "target/1"})

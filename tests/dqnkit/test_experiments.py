@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dqnkit import experiments
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError
+from tests.conftest import ROOT
+
+
+def _message(*assignments: str, experiment: str = "tutorial") -> str:
+    with pytest.raises(ConfigError) as caught:
+        experiments.load(experiment, assignments)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_every_committed_experiment_loads_and_survives_a_round_trip(name: str) -> None:
+    config = experiments.load(name)
+    assert config.name == name
+    assert config.description
+    Path("again.yaml").write_text(experiments.dump(config), encoding="utf-8")
+    assert experiments.load("again.yaml") == config
+
+
+def test_the_experiments_that_are_promised_are_there() -> None:
+    assert {"tutorial", "cartpole", "acrobot", "mountain-car"} <= set(experiments.names())
+
+
+def test_the_tutorial_is_the_tutorial_to_the_letter() -> None:
+    config = experiments.load("tutorial")
+    assert config.env.id == "CartPole-v0"
+    assert config.network.fc_layer_params == (100, 50)
+    assert config.optimizer.learning_rate == 1e-3
+    assert (config.agent.gamma, config.agent.loss) == (1.0, "squared")
+    assert (config.agent.target_update_period, config.agent.target_update_tau) == (1, 1.0)
+    assert config.agent.gradient_clipping is None
+    assert (config.exploration.schedule, config.exploration.epsilon) == ("constant", 0.1)
+    assert config.replay.replay_buffer_max_length == 100_000
+    training = config.training
+    assert (training.num_iterations, training.initial_collect_steps) == (20_000, 100)
+    assert (training.collect_steps_per_iteration, training.gradient_steps_per_iteration) == (1, 1)
+    assert (training.batch_size, training.log_interval) == (64, 200)
+    assert config.evaluation.num_eval_episodes == 10
+    assert config.evaluation.eval_interval == 1_000
+
+
+def test_assignments_win_over_the_file_and_later_ones_over_earlier() -> None:
+    config = experiments.load("tutorial", ["training.seed=3", "training.seed=4", "agent.gamma=0.9"])
+    assert (config.training.seed, config.agent.gamma) == (4, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "section", "key", "value"),
+    [
+        ("optimizer.learning_rate=1e-4", "optimizer", "learning_rate", 1e-4),
+        ("optimizer.learning_rate=1E-4", "optimizer", "learning_rate", 1e-4),
+        ("training.num_iterations=1e5", "training", "num_iterations", 100_000),
+        ("training.num_iterations=100_000", "training", "num_iterations", 100_000),
+        ("network.fc_layer_params=[64, 64]", "network", "fc_layer_params", (64, 64)),
+        ("network.fc_layer_params=[]", "network", "fc_layer_params", ()),
+        ("agent.gradient_clipping=null", "agent", "gradient_clipping", None),
+        ("agent.gamma=1", "agent", "gamma", 1.0),
+    ],
+)
+def test_values_are_yaml_with_plain_exponents(
+    assignment: str, section: str, key: str, value: object
+) -> None:
+    config = experiments.load("tutorial", [assignment])
+    assert getattr(getattr(config, section), key) == value
+
+
+@pytest.mark.parametrize(
+    ("assignment", "parts"),
+    [
+        ("optimizer.learning_rat=1", ["optimizer.learning_rat", "did you mean 'learning_rate'"]),
+        ("gamma=0.9", ["'gamma'", "did you mean 'agent.gamma'"]),
+        ("agent.loss=mse", ["agent.loss", "'mse'", "'squared' or 'huber'"]),
+        ("training.seed=abc", ["training.seed", "'abc'", "integer"]),
+        ("training.seed=-1", ["training.seed", "-1", "greater than or equal to 0"]),
+        ("training.batch_size=true", ["training.batch_size", "True", "integer"]),
+        ("training.batch_size=0", ["training.batch_size", "0", "greater than or equal to 1"]),
+        ("training.batch_size=1.5", ["training.batch_size", "1.5", "integer"]),
+        ("optimizer.learning_rate=.nan", ["optimizer.learning_rate", "nan", "finite"]),
+        ("optimizer.learning_rate='1e-4'", ["optimizer.learning_rate", "number"]),
+        ("network.fc_layer_params=[8, -1]", ["network.fc_layer_params.1", "-1"]),
+        ("env=3", ["env", "3"]),
+        ("env.id.x=3", ["'id' is a value"]),
+        ("agent.gamma", ["section.key=value"]),
+        ("=3", ["section.key=value"]),
+        ("agent.gamma=[1", ["not valid YAML"]),
+        ("a.b.c=1", ["'a'", "Keys of the top level"]),
+        ("replay.replay_buffer_max_length=10", ["batch must fit", "training.batch_size=64"]),
+        ("name=../escape", ["name", "../escape"]),
+    ],
+)
+def test_a_wrong_assignment_names_itself_the_key_the_value_and_what_is_allowed(
+    assignment: str, parts: list[str]
+) -> None:
+    message = _message(assignment)
+    for part in parts:
+        assert part in message
+
+
+def test_a_mistake_in_a_file_names_the_file() -> None:
+    Path("mine.yaml").write_text("agent:\n  gama: 0.9\n", encoding="utf-8")
+    message = _message(experiment="mine.yaml")
+    assert "mine.yaml" in message
+    assert "did you mean 'gamma'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("agent: [1", "not valid YAML"),
+        ("- 1\n- 2\n", "holds a list"),
+        ("agent:\n  gamma: 0.9\n  gamma: 0.8\n", "twice"),
+        ("agent: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nagent: {loss: *c}\n", "agent.loss"),
+    ],
+)
+def test_a_bad_document_is_explained(text: str, part: str) -> None:
+    Path("bad.yaml").write_text(text, encoding="utf-8")
+    message = _message(experiment="bad.yaml")
+    assert "bad.yaml" in message
+    assert part in message
+
+
+def test_bytes_that_are_not_text_are_explained() -> None:
+    Path("bad.yaml").write_bytes(b"\xff\xfe\x00agent")
+    assert "bad.yaml" in _message(experiment="bad.yaml")
+
+
+def test_an_unknown_experiment_names_the_nearest_and_all() -> None:
+    message = _message(experiment="cartpol")
+    assert "did you mean 'cartpole'" in message
+    assert "mountain-car" in message
+    assert "is a folder" in _message(experiment=".")
+
+
+def test_an_empty_file_is_the_defaults_under_the_file_name() -> None:
+    Path("my run.yaml").write_text("", encoding="utf-8")
+    assert experiments.load("my run.yaml") == Config(name="my-run")
+
+
+def test_the_committed_schema_is_the_configuration_s() -> None:
+    committed = (ROOT / "experiments" / "schema.json").read_text(encoding="utf-8")
+    assert committed == experiments.json_schema()
+    assert json.loads(committed)["properties"]["agent"]
+
+
+def test_flat_names_every_key_once() -> None:
+    flat = experiments.load("tutorial").flat()
+    assert flat["agent.gamma"] == 1.0
+    assert flat["network.fc_layer_params"] == [100, 50]
+    assert not any(isinstance(v, dict) and v for v in flat.values())

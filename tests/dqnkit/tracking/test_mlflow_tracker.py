@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.policies import GreedyPolicy
+from dqnkit.runtime import tf
+from dqnkit.tracking import processes, store
+from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.tracker import PolicyFiles, RunRecord, Status
+
+RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, {"tag": "value"}, "**text**")
+
+
+def _client() -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(store.resolve().uri)
+
+
+@pytest.fixture
+def tracker() -> MlflowTracker:
+    return MlflowTracker(store.resolve())
+
+
+def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
+    tracker.start(RECORD)
+    for step in range(3_000):
+        tracker.log({"train/loss": step / 2, "nothing": float("nan")}, step)
+    folder = Path("files")
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.npz").write_bytes(b"x")
+    tracker.artifacts(folder)
+    tracker.describe("**other text**")
+    assert tracker.finish(Status.FINISHED) == []
+
+    client = _client()
+    run = client.get_run(tracker.run_id)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "a-run")
+    assert run.data.params == {"agent.gamma": "0.9"}
+    assert run.data.tags["tag"] == "value"
+    assert run.data.tags["mlflow.note.content"] == "**other text**"
+    history = client.get_metric_history(tracker.run_id, "train/loss")
+    assert sorted((m.step, m.value) for m in history) == [(i, i / 2) for i in range(3_000)]
+    assert "nothing" not in run.data.metrics
+    assert [f.path for f in client.list_artifacts(tracker.run_id, "checkpoints")] == [
+        "checkpoints/last.npz"
+    ]
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.name == "an-experiment"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert Path("mlruns/artifacts/an-experiment").resolve().as_uri() == experiment.artifact_location
+
+
+def test_hints_name_the_command_and_the_page(tracker: MlflowTracker) -> None:
+    tracker.start(RECORD)
+    tracker.finish(Status.FINISHED)
+    command, page = tracker.hints()
+    assert (
+        f"mlflow ui --backend-store-uri sqlite:///{Path('mlruns/mlflow.db').resolve()}" in command
+    )
+    assert "/#/experiments/" in page
+    assert "workflowType=machine_learning" in page
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_status_is_the_true_one(tracker: MlflowTracker, status: Status) -> None:
+    tracker.start(RECORD)
+    tracker.finish(status)
+    assert _client().get_run(tracker.run_id).info.status == str(status)
+
+
+def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracker) -> None:
+    import mlflow
+
+    policy = GreedyPolicy(4, 2, [5])
+    policy.save(Path("saved"))
+    tracker.start(RECORD)
+    tracker.policy(PolicyFiles(Path("saved"), observation_size=4, num_actions=2))
+    assert tracker.finish(Status.FINISHED) == []
+
+    mlflow.set_tracking_uri(store.resolve().uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{tracker.run_id}/policy")
+    observations = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    expected = policy.actions(tf.constant(observations)).numpy()
+    np.testing.assert_array_equal(model.predict(observations), expected)
+    schema = model.metadata.signature.inputs.to_dict()
+    assert schema[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 4)}
+    with pytest.raises(mlflow.exceptions.MlflowException):
+        model.predict(np.zeros((2, 3), np.float32))
+    requirements = mlflow.pyfunc.get_model_dependencies(f"runs:/{tracker.run_id}/policy")
+    assert f"tensorflow=={tf.__version__}" in Path(requirements).read_text(encoding="utf-8")
+
+
+def test_a_store_that_fails_for_a_while_gets_everything_once(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
+    tracker.start(RECORD)
+    send, failed = tracker._client.log_batch, threading.Event()
+    failures = iter(range(5))
+
+    def flaky(*args: Any, **kwargs: Any) -> None:
+        if next(failures, None) is not None:
+            raise ConnectionError("away")
+        failed.set()
+        send(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._client, "log_batch", flaky)
+    for step in range(50):
+        tracker.log({"m": 1.0}, step)
+    assert failed.wait(20)
+    assert tracker.finish(Status.FINISHED) == []
+    history = _client().get_metric_history(tracker.run_id, "m")
+    assert sorted(m.step for m in history) == list(range(50))
+
+
+def test_what_a_lost_store_did_not_get_waits_in_a_file_and_is_told(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker.start(RECORD)
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise ConnectionError("away")
+
+    for method in ("log_batch", "log_artifacts", "set_terminated"):
+        monkeypatch.setattr(tracker._client, method, gone)
+    for step in range(50):
+        tracker.log({"m": 1.0}, step)
+    Path("files").mkdir()
+    tracker.artifacts(Path("files"))
+    problems = " / ".join(tracker.finish(Status.FINISHED))
+    assert "50 metric points wait in" in problems
+    assert "files" in problems
+    assert "status" in problems
+    unsent = Path("mlruns/unsent") / f"{tracker.run_id}.jsonl"
+    assert len(unsent.read_text(encoding="utf-8").splitlines()) == 50
+
+
+def test_a_run_whose_process_was_killed_is_set_right_by_the_next_one(
+    tracker: MlflowTracker,
+) -> None:
+    code = """
+import os
+from dqnkit.tracking import store
+from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.tracker import RunRecord
+tracker = MlflowTracker(store.resolve())
+tracker.start(RunRecord("an-experiment", "victim", {}))
+print(tracker.run_id, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    victim = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert victim.returncode == -9
+    client = _client()
+    assert client.get_run(victim.stdout.strip()).info.status == "RUNNING"
+    alive = MlflowTracker(store.resolve())
+    alive.start(RECORD)
+    tracker.start(RECORD)
+    assert client.get_run(victim.stdout.strip()).info.status == "KILLED"
+    assert client.get_run(alive.run_id).info.status == "RUNNING"
+    for each in (alive, tracker):
+        each.finish(Status.FINISHED)
+
+
+def test_processes_elsewhere_are_left_alone() -> None:
+    host, boot, namespace, pid, start = processes.identity().split("/")
+    assert not processes.is_dead(processes.identity())
+    assert processes.is_dead(f"{host}/{boot}/{namespace}/{pid}/{int(start) + 1}")
+    assert processes.is_dead(f"{host}/another-boot/{namespace}/{pid}/{start}")
+    assert not processes.is_dead(f"another-host/{boot}/{namespace}/{pid}/1")
+    assert not processes.is_dead(f"{host}/{boot}/another-namespace/{pid}/1")
+    assert not processes.is_dead("")
+
+
+def test_a_server_that_does_not_answer_is_told_in_one_message() -> None:
+    tracker = MlflowTracker(store.resolve("http://user:secret@127.0.0.1:9"))
+    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 does not answer") as caught:
+        tracker.start(RECORD)
+    assert "secret" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert tracker.finish(Status.FAILED) == []
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(tracker: MlflowTracker) -> None:
+    tracker.start(RECORD)
+    tracker.finish(Status.FINISHED)
+    _client().delete_experiment(tracker._experiment_id)
+    with pytest.raises(TrackingError, match="mlflow experiments restore"):
+        MlflowTracker(store.resolve()).start(RECORD)
+
+
+def test_four_processes_starting_on_an_empty_store_all_get_their_run() -> None:
+    code = """
+from dqnkit.tracking import store
+from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.tracker import RunRecord, Status
+tracker = MlflowTracker(store.resolve())
+tracker.start(RunRecord("an-experiment", "one-of-four", {}))
+tracker.log({"m": 1.0}, 0)
+raise SystemExit(len(tracker.finish(Status.FINISHED)))
+"""
+    command = [sys.executable, "-c", code]
+    starts = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+    for process in starts:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    runs = _client().search_runs([_client().get_experiment_by_name("an-experiment").experiment_id])
+    assert [(run.info.status, run.data.metrics["m"]) for run in runs] == [("FINISHED", 1.0)] * 4
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (None, "sqlite:///{here}/mlruns/mlflow.db"),
+        ("elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
+        ("file:elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
+        ("sqlite:///sub/my.db", "sqlite:///{here}/sub/my.db"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("postgresql+psycopg://h/db", "postgresql+psycopg://h/db"),
+    ],
+)
+def test_stores_by_their_uri(uri: str | None, expected: str) -> None:
+    assert store.resolve(uri).uri == expected.format(here=Path.cwd())
+
+
+def test_the_environment_variable_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
+    assert store.resolve().uri == "http://localhost:1"
+    assert store.resolve("here").uri.endswith("/here/mlflow.db")
+
+
+def test_stores_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ftp"):
+        store.resolve("ftp://host")
+    Path("mlruns").write_text("a file in the way", encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        store.resolve()
