@@ -69,8 +69,8 @@ def training_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
         f"{result.training_seconds:.1f} s at {result.steps_per_second:,.0f} steps/s"
     )
     console.print(f"run       {result.run_name}" + (f" ({result.run_id})" if result.run_id else ""))
-    for hint in result.hints:
-        console.print(hint.replace("  ", " " * 5, 1) if hint.startswith("open") else hint)
+    for label, text in result.hints.items():
+        console.print(f"{label:<10}{text}")
 
 
 class _Silent:

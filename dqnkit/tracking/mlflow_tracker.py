@@ -136,16 +136,16 @@ class MlflowTracker:
         )
         return self._problems
 
-    def hints(self) -> list[str]:
+    def hints(self) -> dict[str, str]:
         """See `Tracker`."""
         page = (
             f"{self._store.ui_address}/#/experiments/{self._experiment_id}/runs"
             "?workflowType=machine_learning&compareRunsMode=CHART"
         )
         if self._store.ui_command is None:
-            return [f"open  {page}"]
-        prefix = "" if shutil.which("mlflow") and "UV" not in os.environ else "uv run "
-        return [f"run   {prefix}{self._store.ui_command}", f"open  {page}"]
+            return {"page": page}
+        prefix = "uv run " if "UV" in os.environ or not shutil.which("mlflow") else ""
+        return {"show it": f"{prefix}{self._store.ui_command}", "page": page}
 
     def _experiment(self, name: str) -> str:
         experiment = self._client.get_experiment_by_name(name)

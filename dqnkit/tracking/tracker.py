@@ -75,8 +75,8 @@ class Tracker(Protocol):
     def finish(self, status: Status) -> list[str]:
         """Sends what is left and closes the run; gives what could not be kept, in words."""
 
-    def hints(self) -> list[str]:
-        """Lines that tell a person where to look."""
+    def hints(self) -> dict[str, str]:
+        """Where a person finds the record: the command that shows it, the page to open."""
 
 
 class NullTracker:
@@ -105,6 +105,6 @@ class NullTracker:
         del status
         return []
 
-    def hints(self) -> list[str]:
+    def hints(self) -> dict[str, str]:
         """See `Tracker`."""
-        return []
+        return {}

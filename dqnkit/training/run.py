@@ -55,7 +55,7 @@ class TrainResult:
     """Of the best policy, on fresh episodes."""
     final_interval: tuple[float, float]
     """Bootstrap 95 % confidence interval of the final interquartile mean."""
-    hints: list[str] = field(default_factory=list)
+    hints: dict[str, str] = field(default_factory=dict)
     """Where to look at the record."""
     problems: list[str] = field(default_factory=list)
     """What could not be recorded."""
@@ -258,9 +258,9 @@ class _Run:
         values = {
             "final/return_mean": summary.mean,
             "final/return_std": summary.std,
-            "final/iqm": summary.iqm,
-            "final/ci_low": interval[0],
-            "final/ci_high": interval[1],
+            "final/return_iqm": summary.iqm,
+            "final/return_ci_low": interval[0],
+            "final/return_ci_high": interval[1],
             "final/episodes": float(summary.n),
         }
         self._tracker.log(values, self.loop.env_steps)
@@ -334,6 +334,6 @@ def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
         "eval/return_std": summary.std,
         "eval/return_min": summary.min,
         "eval/return_max": summary.max,
-        "eval/iqm": summary.iqm,
+        "eval/return_iqm": summary.iqm,
         "eval/length_mean": float(np.mean(evaluation.lengths)),
     }

@@ -62,7 +62,7 @@ def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
 def test_hints_name_the_command_and_the_page(tracker: MlflowTracker) -> None:
     tracker.start(RECORD)
     tracker.finish(Status.FINISHED)
-    command, page = tracker.hints()
+    command, page = tracker.hints().values()
     assert (
         f"mlflow ui --backend-store-uri sqlite:///{Path('mlruns/mlflow.db').resolve()}" in command
     )

@@ -84,8 +84,8 @@ def test_a_run_records_everything_that_it_promises(small: Small) -> None:
     assert best[-1][1] == max(value for _, value in tracker.series("eval/return_mean"))
     assert best[-1][0] == result.best.env_steps
     assert tracker.series("final/return_mean") == [(80, result.final.summary.mean)]
-    low, high = tracker.series("final/ci_low")[0][1], tracker.series("final/ci_high")[0][1]
-    assert low <= tracker.series("final/iqm")[0][1] <= high
+    low, high = tracker.series("final/return_ci_low")[0][1], tracker.series("final/return_ci_high")[0][1]
+    assert low <= tracker.series("final/return_iqm")[0][1] <= high
     assert result.final.summary.n == 6
 
     assert {"config.yaml", "evaluation.json", "learning_curve.png"} <= tracker.files.keys()

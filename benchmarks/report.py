@@ -1,0 +1,33 @@
+"""What the benchmarks share: the machine, and tables inside `docs/benchmarks.md`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+
+
+def machine() -> str:
+    """One line on what a figure was measured on."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "?")
+    return (
+        f"{os.cpu_count()} cores of {model}, {platform.system()}, CPython "
+        f"{platform.python_version()}, TensorFlow {version('tensorflow')}, "
+        f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}"
+    )
+
+
+def write(section: str, markdown: str) -> None:
+    """Replaces what stands between a section's markers in the document."""
+    begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{DOCUMENT} has no markers of the section {section!r}")
+    DOCUMENT.write_text(f"{before}{begin}\n{markdown.strip()}\n{end}{after}", encoding="utf-8")

@@ -1,0 +1,52 @@
+"""Stable-Baselines3's DQN at the tutorial's work: same network, batch and updates a step.
+
+Runs in an environment of its own (`requirements-sb3.txt`), made by `speed.py`. Prints one JSON
+document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+
+warnings.filterwarnings("ignore")
+
+import torch
+from stable_baselines3 import DQN
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--iterations", type=int, default=4_000)
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)  # faster here than two, as it is for dqnkit
+    model = DQN(
+        "MlpPolicy",
+        "CartPole-v0",
+        learning_rate=1e-3,
+        buffer_size=100_000,
+        learning_starts=100,
+        batch_size=64,
+        tau=1.0,
+        gamma=1.0,
+        train_freq=1,
+        gradient_steps=1,
+        target_update_interval=1,
+        exploration_fraction=1e-6,
+        exploration_final_eps=0.1,
+        policy_kwargs={"net_arch": [100, 50]},
+        device="cpu",
+        seed=0,
+    )
+    model.learn(1_000)
+    start = time.perf_counter()
+    model.learn(args.iterations, reset_num_timesteps=False)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"iterations_per_second": args.iterations / seconds}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Learning, with as many seeds as it takes to say so."""
+
+from __future__ import annotations
+
+import pytest
+
+from dqnkit import experiments
+from dqnkit.training.run import TrainResult, train
+
+SEEDS = range(20, 30)
+"""Neither those of the benchmark nor any that settings were chosen by."""
+
+
+def _train(experiment: str, seed: int) -> TrainResult:
+    return train(experiments.load(experiment, [f"training.seed={seed}"]))
+
+
+def test_cartpole_is_solved() -> None:
+    result = _train("cartpole", 0)
+    assert result.best.summary.mean == 500.0
+    assert result.final.summary.mean >= 475.0
+
+
+@pytest.mark.slow
+def test_cartpole_reaches_500_in_nine_of_ten_seeds() -> None:
+    results = [_train("cartpole", seed) for seed in SEEDS]
+    assert sum(result.best.summary.mean == 500.0 for result in results) >= 9
+
+
+@pytest.mark.slow
+def test_the_tutorial_reaches_195_in_nine_of_ten_seeds() -> None:
+    results = [_train("tutorial", seed) for seed in SEEDS]
+    assert sum(result.best.summary.mean >= 195.0 for result in results) >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("experiment", "goal"), [("acrobot", -100.0), ("mountain-car", -110.0)])
+def test_the_other_experiments_reach_gymnasiums_thresholds(experiment: str, goal: float) -> None:
+    results = [_train(experiment, seed) for seed in SEEDS[:3]]
+    assert sum(result.best.summary.mean >= goal for result in results) >= 2
