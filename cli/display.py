@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -18,11 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dqnkit.config import Config
+from dqnkit.training.reporting import Reporter, SilentReporter
 
 if TYPE_CHECKING:  # these import TensorFlow
     from dqnkit.evaluation import Evaluation
     from dqnkit.training.loop import Metrics
-    from dqnkit.training.reporting import Progress, Reporter
+    from dqnkit.training.reporting import Progress
     from dqnkit.training.run import TrainResult
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -35,7 +37,7 @@ def for_training(*, as_json: bool, quiet: bool) -> Iterator[Reporter]:
     """The reporter that suits the output, shown while training goes on."""
     console = Console(highlight=False)
     if as_json or quiet:
-        yield _Silent()
+        yield SilentReporter()
     elif console.is_terminal:
         live = LiveReporter()
         with Live(live, console=console, refresh_per_second=8, transient=False):
@@ -50,34 +52,37 @@ def training_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
     for problem in result.problems:
         errors.print(Text.assemble(("warning: ", "bold yellow"), problem))
     if as_json:
-        typer.echo(json.dumps(_finite(result.as_dict()), indent=2))
-        return
-    if quiet:
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    final, (low, high) = result.final.summary, result.final_interval
-    console.print(
-        f"best      {result.best.summary.mean:.1f} over {result.best.summary.n} episodes, "
-        f"at step {result.best.env_steps:,}"
-    )
-    console.print(
-        f"final     mean {final.mean:.1f}, IQM {final.iqm:.1f} "
-        f"(95 % interval {low:.1f} to {high:.1f}) over {final.n} fresh episodes of the best policy"
-    )
-    console.print(
-        f"time      {result.seconds:.1f} s: compiling {result.compile_seconds:.1f} s, training "
-        f"{result.training_seconds:.1f} s at {result.steps_per_second:,.0f} steps/s"
-    )
-    console.print(f"run       {result.run_name}" + (f" ({result.run_id})" if result.run_id else ""))
-    for label, text in result.hints.items():
-        console.print(f"{label:<10}{text}")
+        say(json.dumps(_finite(result.as_dict()), indent=2))
+    elif not quiet:
+        for label, text in _result_lines(result):
+            say(f"{label:<10}{text}")
 
 
-class _Silent:
-    def preparing(self, config: Config, run_name: str) -> None: ...
-    def started(self, compile_seconds: float) -> None: ...
-    def progressed(self, progress: Progress) -> None: ...
-    def evaluated(self, evaluation: Evaluation, best: Evaluation) -> None: ...
+def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
+    best, final, (low, high) = result.best.summary, result.final.summary, result.final_interval
+    return [
+        ("best", f"{best.mean:.1f} over {best.n} episodes, at step {result.best.env_steps:,}"),
+        (
+            "final",
+            f"mean {final.mean:.1f}, IQM {final.iqm:.1f} (95 % interval {low:.1f} to {high:.1f}) "
+            f"over {final.n} fresh episodes of the best policy",
+        ),
+        (
+            "time",
+            f"{result.seconds:.1f} s: compiling {result.compile_seconds:.1f} s, training "
+            f"{result.training_seconds:.1f} s at {result.steps_per_second:,.0f} steps/s",
+        ),
+        ("run", result.run_name + (f" ({result.run_id})" if result.run_id else "")),
+        *result.hints.items(),
+    ]
+
+
+def say(text: str) -> None:
+    """Prints a line. A reader who has left, as `head` does, stops the printing, not the work."""
+    try:
+        print(text, flush=True)  # noqa: T201 - typer's echo ends the process instead
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class PlainReporter:
@@ -92,11 +97,11 @@ class PlainReporter:
     def preparing(self, config: Config, run_name: str) -> None:
         """See `Reporter`."""
         self._total = config.training.num_iterations
-        typer.echo(f"{_title(config)}  run {run_name}")
+        say(f"{_title(config)}  run {run_name}")
 
     def started(self, compile_seconds: float) -> None:
         """See `Reporter`."""
-        typer.echo(f"compiled in {compile_seconds:.1f} s")
+        say(f"compiled in {compile_seconds:.1f} s")
 
     def progressed(self, progress: Progress) -> None:
         """See `Reporter`."""
@@ -120,7 +125,7 @@ class PlainReporter:
                 f"epsilon {self._metrics.epsilon:.3f}",
                 f"{self._rate:,.0f} steps/s",
             ]
-        typer.echo("  ".join(parts))
+        say("  ".join(parts))
 
 
 class LiveReporter:

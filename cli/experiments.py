@@ -18,24 +18,26 @@ def experiments(
     """List the committed experiments, or show one."""
     import json  # `--help` loads no configuration
 
+    from cli.display import say
     from dqnkit import experiments as library
 
     if name is not None:
         config = library.load(name)
         document = config.model_dump(mode="json")
-        typer.echo(json.dumps(document, indent=2) if as_json else library.dump(config), nl=as_json)
+        say(json.dumps(document, indent=2) if as_json else library.dump(config).rstrip())
         return
     configs = [library.load(each) for each in library.names()]
     if as_json:
         rows = {c.name: {"env": c.env.id, "description": c.description} for c in configs}
-        typer.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return
     for each in configs:
-        typer.echo(f"{each.name:<16}{each.env.id:<18}{each.description}")
+        say(f"{each.name:<16}{each.env.id:<18}{each.description}")
 
 
 def schema() -> None:
     """Print the JSON schema of the configuration, for editors."""
-    from dqnkit import experiments as library  # as above
+    from cli.display import say
+    from dqnkit import experiments as library
 
-    typer.echo(library.json_schema(), nl=False)
+    say(library.json_schema().rstrip())

@@ -21,7 +21,11 @@ def train(
     ] = None,
     env: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Gymnasium id of the environment.", show_default=False),
+        typer.Option(
+            metavar="ID",
+            help="Gymnasium id of the environment. Alone, it picks the experiment for it.",
+            show_default=False,
+        ),
     ] = None,
     assignments: options.Assignments = None,
     seed: Annotated[
@@ -40,11 +44,17 @@ def train(
     from dqnkit.envs import registry
     from dqnkit.tracking import open_tracker
 
-    extra = [f"env.id={env}"] if env is not None else []
-    extra += [f"training.seed={seed}"] if seed is not None else []
-    config = experiments.load(
-        experiment or experiments.DEFAULT_EXPERIMENT, [*(assignments or []), *extra]
-    )
+    given = {}
+    if env is not None:
+        given["env.id"] = experiments.Option(f"--env {env}", env)
+    if seed is not None:
+        given["training.seed"] = experiments.Option(f"--seed {seed}", seed)
+    if experiment is None and env is not None:
+        config = experiments.for_environment(env, assignments or [], given)
+    else:
+        config = experiments.load(
+            experiment or experiments.DEFAULT_EXPERIMENT, assignments or [], given
+        )
     registry.check(config.env.id)
     tracker = open_tracker(config, tracking_uri)
     with display.for_training(as_json=as_json, quiet=quiet) as reporter:

@@ -81,7 +81,7 @@ class ExplorationConfig(Section):
     epsilon: Probability = 0.1
     """Probability of a random action; with `linear`, the final one."""
     initial_epsilon: Probability = 1.0
-    """Epsilon at the first training step (`linear` only)."""
+    """Epsilon at environment step 0; initial collection counts as steps (`linear` only)."""
     decay_steps: Count = 10_000
     """Environment steps from `initial_epsilon` to `epsilon` (`linear` only)."""
 
@@ -110,8 +110,6 @@ class TrainingConfig(Section):
     """Iterations averaged into one point of the training metrics."""
     seed: Annotated[int, BeforeValidator(_integral_float_to_int), Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, environments, exploration, sampling and evaluation."""
-    loop: Literal["auto", "graph"] = "auto"
-    """`graph` compiles environment and training into one program; `auto` picks."""
 
 
 class EvaluationConfig(Section):

@@ -6,9 +6,9 @@ import difflib
 import json
 import re
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,14 @@ DEFAULT_EXPERIMENT = "cartpole"
 _PACKAGE = Path(__file__).parent
 _DIRECTORIES = (_PACKAGE / "_experiments", _PACKAGE.parent / "experiments")
 """Where the committed experiments are: beside the code in a wheel, at the top in a checkout."""
+
+
+class Option(NamedTuple):
+    """A value that has an option of its own on the command line."""
+
+    given: str
+    """As the user wrote it, for messages."""
+    value: Any
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,12 +57,17 @@ def names() -> list[str]:
     return sorted(path.stem for path in _directory().glob("*.yaml"))
 
 
-def load(experiment: str = DEFAULT_EXPERIMENT, assignments: Sequence[str] = ()) -> Config:
+def load(
+    experiment: str = DEFAULT_EXPERIMENT,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Option] | None = None,
+) -> Config:
     """Reads an experiment and puts assignments on top of it.
 
     Args:
       experiment: A committed experiment's name, or a path to a YAML file.
       assignments: `section.key=value` each, the value in YAML; later ones win.
+      options: Values by `section.key` that win over all, with what messages call them.
 
     Raises:
       ConfigError: The experiment, a key or a value is not acceptable; the message names the
@@ -62,13 +75,25 @@ def load(experiment: str = DEFAULT_EXPERIMENT, assignments: Sequence[str] = ()) 
     """
     path = _locate(experiment)
     document = _read(path)
-    document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._") or "dqn")
-    return _validate(document, assignments, str(path))
+    document.setdefault("name", _as_name(path.stem))
+    return _validate(document, assignments, options or {}, str(path))
 
 
-def defaults(name: str, assignments: Sequence[str] = ()) -> Config:
+def defaults(
+    name: str, assignments: Sequence[str] = (), options: Mapping[str, Option] | None = None
+) -> Config:
     """The defaults under an experiment name, with assignments on top (see `load`)."""
-    return _validate({"name": name}, assignments, "the defaults")
+    return _validate({"name": _as_name(name)}, assignments, options or {}, "the defaults")
+
+
+def for_environment(
+    env_id: str, assignments: Sequence[str] = (), options: Mapping[str, Option] | None = None
+) -> Config:
+    """The committed experiment for an environment; the defaults where there is none."""
+    for name in names():
+        if load(name).env.id == env_id:
+            return load(name, assignments, options)
+    return defaults(env_id.lower(), assignments, options)
 
 
 def dump(config: Config) -> str:
@@ -79,6 +104,10 @@ def dump(config: Config) -> str:
 def json_schema() -> str:
     """JSON schema of the configuration, for editors."""
     return json.dumps(Config.model_json_schema(), indent=2) + "\n"
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("-._")[:100] or "dqn"
 
 
 def _directory() -> Path:
@@ -120,12 +149,21 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _validate(document: dict[str, Any], assignments: Sequence[str], source: str) -> Config:
+def _validate(
+    document: dict[str, Any],
+    assignments: Sequence[str],
+    options: Mapping[str, Option],
+    source: str,
+) -> Config:
     origins: dict[tuple[str, ...], str] = {}
     for assignment in assignments:
         path, value = _parse_assignment(assignment)
         _assign(document, path, value, assignment)
         origins[path] = f"--set {assignment}"
+    for key, option in options.items():
+        path = tuple(key.split("."))
+        _assign(document, path, option.value, option.given)
+        origins[path] = option.given
     try:
         return Config.model_validate(document)
     except ValidationError as error:
@@ -175,14 +213,14 @@ def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: 
     if detail["type"] == "extra_forbidden":
         siblings = list(_model_at(location[:-1]).model_fields)
         everywhere = [path for path in _all_keys() if path.endswith(f".{location[-1]}")]
-        hint = f"; did you mean {everywhere[0]!r}?" if everywhere else ""
+        hint = f" (did you mean {everywhere[0]!r}?)" if everywhere else ""
         hint = _nearest(location[-1], siblings) or hint
         section = f"the section {'.'.join(location[:-1])!r}" if location[1:] else "the top level"
         return f"{origin}: there is no key {key!r}{hint}. Keys of {section}: {', '.join(siblings)}"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if not location:
-        return f"{origin}: {message}"
+    if not location:  # keys that do not fit together: any of the sources may be the one to mend
+        return f"{', '.join([source, *origins.values()])}: {message}"
     message = message.replace("input should be", "but it should be", 1)
     return f"{origin}: {key}: {reprlib.repr(detail['input'])} was given, {message}"
 
@@ -205,7 +243,7 @@ def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str
 
 def _nearest(given: str, known: Sequence[str]) -> str:
     matches = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def _one_line(error: BaseException) -> str:

@@ -13,8 +13,7 @@ class QValues(tf.keras.layers.Dense):  # type: ignore[misc]  # tf_keras has no t
     """A linear layer with one unit an action: the same values as `Dense`, sooner.
 
     XLA:CPU compiles the product of [batch, n] and [n, few] to a scalar loop. As one
-    matrix-vector product an action it is vectorised, which is worth a twelfth of a whole
-    training iteration with two actions (`benchmarks/speed.py`).
+    matrix-vector product an action it is vectorised.
     """
 
     MAX_SPLIT = 8

@@ -25,11 +25,12 @@ def check_discrete_actions(env_id: str) -> None:
         raise UnsupportedEnvironmentError(
             f"env.id: {env_id!r} needs a package that is not installed: {error}"
         ) from error
-    except (gymnasium.error.Error, ModuleNotFoundError, ValueError) as error:
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
         nearest = difflib.get_close_matches(env_id, gymnasium.registry, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        hint = f" (did you mean {nearest[0]!r}?)" if nearest and nearest[0] != env_id else ""
+        reason = " ".join(str(error).split())
         raise UnsupportedEnvironmentError(
-            f"env.id: Gymnasium has no environment {env_id!r}{hint} ({error})"
+            f"env.id: Gymnasium cannot make {env_id!r}{hint}: {reason}"
         ) from error
     space = env.action_space
     env.close()

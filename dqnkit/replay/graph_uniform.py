@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
+from dqnkit.errors import ConfigError
 from dqnkit.random_bits import below
 from dqnkit.runtime import Tensor, tf, xla
 from dqnkit.transitions import Transitions
@@ -34,16 +36,24 @@ class UniformReplay:
           block: Transitions added at a time. The capacity is the largest multiple of it that
             `max_length` holds, so that no block wraps around.
           observation_size: Numbers in an observation.
+
+        Raises:
+          ConfigError: The table is larger than the machine's memory.
         """
         self.capacity = max_length // block * block
         self.block = block
         self._observation_size = observation_size
-        self.row_bytes = 4 * (2 * observation_size + 3)
+        self._width = 2 * observation_size + 3
+        needed, memory = 4 * self.capacity * self._width, _physical_memory()
+        if needed > memory:
+            raise ConfigError(
+                f"replay.replay_buffer_max_length={max_length:,} needs {needed / 2**30:,.0f} GiB, "
+                f"and this machine has {memory / 2**30:,.0f} GiB: keep fewer transitions"
+            )
 
     def initial_state(self) -> ReplayState:
         """An empty replay."""
-        width = 2 * self._observation_size + 3
-        return ReplayState(tf.zeros([self.capacity, width]), tf.constant(0, tf.int64))
+        return ReplayState(tf.zeros([self.capacity, self._width]), tf.constant(0, tf.int64))
 
     def add(self, state: ReplayState, transitions: Transitions) -> ReplayState:
         """Writes one block over the oldest rows."""
@@ -74,3 +84,8 @@ class UniformReplay:
             discount[:, 0],
             next_observation,
         )
+
+
+def _physical_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

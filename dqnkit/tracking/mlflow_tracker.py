@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import logging
 import math
 import os
-import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dqnkit.errors import TrackingError
+from dqnkit.errors import DqnkitError, TrackingError
 from dqnkit.tracking import processes
-from dqnkit.tracking.store import EMBEDDED, Store
+from dqnkit.tracking.store import EMBEDDED, Store, without_password
 from dqnkit.tracking.tracker import PolicyFiles, RunRecord, Status
 
 PROCESS_TAG = "dqnkit.process"
@@ -27,8 +28,9 @@ PROCESS_TAG = "dqnkit.process"
 _BATCH = 1_000
 """Metrics that MLflow takes in one call."""
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
-_FINISH_SECONDS = 60.0
-"""Longest that `finish` waits for a store which has stopped answering."""
+_ATTEMPTS = 3
+_FINISH_SECONDS = 30.0
+"""Longest that `finish` waits until all metrics are sent."""
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -44,8 +46,8 @@ _ENVIRONMENT = {
 class MlflowTracker:
     """Writes a run to an MLflow store (`Tracker`).
 
-    Metrics go to a buffer, and a thread sends what has gathered there in one call: MLflow takes
-    a thousand metrics in about the time of ten single ones. While a store does not answer, the
+    Metrics go to a buffer, and a thread sends what has gathered there in one call: for MLflow,
+    calls are dear and metrics are cheap. While a store does not answer, the
     buffer grows and the training goes on.
     """
 
@@ -58,7 +60,8 @@ class MlflowTracker:
         self._run_id: str | None = None
         self._buffer: list[Any] = []
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = threading.Event()
+        self._deadline = math.inf
         self._problems: list[str] = []
         self._sender = threading.Thread(target=self._send, name="dqnkit-tracking", daemon=True)
 
@@ -75,12 +78,12 @@ class MlflowTracker:
                 self._experiment_id = self._experiment(record.experiment)
             self._set_stale_runs_right()
             self._create_run(record)
-        except TrackingError:
+        except DqnkitError:
             raise
         except Exception as error:  # MLflow lets out its own errors, requests' and SQLAlchemy's
             raise TrackingError(
-                f"the tracking store {_without_password(self._store.uri)} does not answer: "
-                f"{_first_line(error)}; start it, name another by --tracking-uri, or train "
+                f"the tracking store {without_password(self._store.uri)} cannot be used: "
+                f"{_first_line(error)}. Is it running? Name another by --tracking-uri, or train "
                 "without a record by --set tracking.enabled=false"
             ) from error
         self._sender.start()
@@ -97,40 +100,39 @@ class MlflowTracker:
 
     def artifacts(self, folder: Path) -> None:
         """See `Tracker`."""
-        self._attempt(
-            f"files {sorted(p.name for p in folder.iterdir())}",
-            lambda: self._client.log_artifacts(self._run_id, str(folder)),
-        )
+        self._keep(folder, None)
 
     def policy(self, policy: PolicyFiles) -> None:
         """See `Tracker`."""
         from dqnkit.tracking import policy_model  # imports mlflow
 
-        def write() -> None:
-            with tempfile.TemporaryDirectory() as scratch:
-                folder = Path(scratch) / "policy"
-                policy_model.write(policy, folder)
-                self._client.log_artifacts(self._run_id, str(folder), "policy")
-
-        self._attempt("the policy", write)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "policy"
+            policy_model.write(policy, folder)
+            self._keep(folder, "policy")
 
     def describe(self, markdown: str) -> None:
         """See `Tracker`."""
-        self._attempt(
-            "the description",
-            lambda: self._client.set_tag(self._run_id, "mlflow.note.content", markdown),
-        )
+        if self._run_id is not None:
+            self._attempt(
+                "the description",
+                lambda: self._client.set_tag(self._run_id, "mlflow.note.content", markdown),
+            )
 
     def finish(self, status: Status) -> list[str]:
         """See `Tracker`."""
         if self._run_id is None:
             return self._problems
+        self._deadline = time.monotonic() + _FINISH_SECONDS
+        self._closing.set()
         with self._changed:
-            self._closing = True
             self._changed.notify()
-        self._sender.join(_FINISH_SECONDS)
-        if self._buffer:
-            self._keep_unsent()
+        if self._sender.is_alive():
+            self._sender.join(_FINISH_SECONDS)
+        with self._changed:
+            unsent, self._buffer = self._buffer, []
+        if unsent:
+            self._keep_unsent(unsent)
         self._attempt(
             f"the status {status}", lambda: self._client.set_terminated(self._run_id, str(status))
         )
@@ -144,31 +146,44 @@ class MlflowTracker:
         )
         if self._store.ui_command is None:
             return {"page": page}
-        prefix = "uv run " if "UV" in os.environ or not shutil.which("mlflow") else ""
+        if "UV" in os.environ:
+            prefix = "uv run "
+        else:
+            prefix = "" if shutil.which("mlflow") else f"{sys.executable} -m "
         return {"show it": f"{prefix}{self._store.ui_command}", "page": page}
 
     def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        location = self._store.artifacts and (self._store.artifacts / name).as_uri()
+        # The tag opens MLflow's UI on the pages for training rather than for language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
         experiment = self._client.get_experiment_by_name(name)
-        if experiment is not None and experiment.lifecycle_stage == "deleted":
+        if experiment is None:
+            try:
+                return str(self._client.create_experiment(name, location, tags))
+            except MlflowException:  # another process was first, unless there is none now either
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        if experiment.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"the experiment {name!r} was deleted in MLflow: restore it by "
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
                 "train under another name by --set name=…"
             )
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        location = self._store.artifacts and (self._store.artifacts / name).as_uri()
-        # The tag opens MLflow's UI on the pages for training rather than for language models.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
+        return str(experiment.experiment_id)
 
     def _set_stale_runs_right(self) -> None:
         """A run whose process was killed cannot say so itself."""
-        stale = self._client.search_runs(
-            [self._experiment_id], filter_string="attributes.status = 'RUNNING'"
-        )
+        experiments = [each.experiment_id for each in self._client.search_experiments()]
+        stale = self._client.search_runs(experiments, "attributes.status = 'RUNNING'")
         for run in stale:
             if processes.is_dead(run.data.tags.get(PROCESS_TAG, "")):
+                note = run.data.tags.get("mlflow.note.content", "")
+                self._client.set_tag(
+                    run.info.run_id, "mlflow.note.content", f"{note}\n\nIts process was killed."
+                )
                 self._client.set_terminated(run.info.run_id, str(Status.KILLED))
 
     def _create_run(self, record: RunRecord) -> None:
@@ -179,6 +194,7 @@ class MlflowTracker:
             PROCESS_TAG: processes.identity(),
             "mlflow.note.content": record.description,
             "mlflow.source.name": "dqnkit",
+            "mlflow.user": getpass.getuser(),
         }
         run = self._client.create_run(self._experiment_id, run_name=record.run_name, tags=tags)
         self._run_id = run.info.run_id
@@ -190,7 +206,7 @@ class MlflowTracker:
         failures = 0
         while True:
             with self._changed:
-                while not self._buffer and not self._closing:
+                while not self._buffer and not self._closing.is_set():
                     self._changed.wait()
                 points = self._buffer[:_BATCH]
             if not points:
@@ -198,31 +214,62 @@ class MlflowTracker:
             try:
                 self._client.log_batch(self._run_id, metrics=points)
             except Exception as error:  # whatever the store's trouble is, training goes on
-                if self._closing:
-                    self._problems.append(f"metrics were not kept: {_first_line(error)}")
+                if time.monotonic() > self._deadline:
+                    self._problems.append(f"metrics could not be sent: {_first_line(error)}")
                     return
-                with self._changed:
-                    self._changed.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+                self._pause(failures)
                 failures += 1
             else:
                 failures = 0
                 with self._changed:
                     del self._buffer[: len(points)]
 
-    def _keep_unsent(self) -> None:
-        folder = (self._store.artifacts or EMBEDDED / "artifacts").parent / "unsent"
-        path = folder / f"{self._run_id}.jsonl"
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            lines = [json.dumps([m.key, m.value, m.timestamp, m.step]) for m in self._buffer]
+    def _pause(self, failures: int) -> None:
+        """Waits before another try: longer each time, and never long once the run has ended."""
+        seconds = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+        if self._closing.is_set():
+            time.sleep(min(seconds, _RETRY_SECONDS[0]))
+        else:
+            self._closing.wait(seconds)
+
+    def _keep(self, folder: Path, below: str | None) -> None:
+        what = "the policy" if below else f"files {sorted(path.name for path in folder.iterdir())}"
+        if not self._attempt(
+            what, lambda: self._client.log_artifacts(self._run_id, str(folder), below)
+        ):
+            kept = self._unsent_folder() / "files" / (below or "")
+            with contextlib.suppress(OSError):
+                shutil.copytree(folder, kept, dirs_exist_ok=True)
+                self._problems.append(f"{what} wait in {kept}")
+
+    def _keep_unsent(self, points: list[Any]) -> None:
+        path = self._unsent_folder() / "metrics.jsonl"
+        lines = [json.dumps([m.key, m.value, m.timestamp, m.step]) for m in points]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        except OSError as error:
+            self._problems.append(f"{len(lines)} metric points are lost: {_first_line(error)}")
+        else:
             self._problems.append(f"{len(lines)} metric points wait in {path}")
 
-    def _attempt(self, what: str, action: Any) -> None:
-        try:
-            action()
-        except Exception as error:  # a lost artifact must not cost a finished training
-            self._problems.append(f"{what} could not be kept: {_first_line(error)}")
+    def _unsent_folder(self) -> Path:
+        home = self._store.artifacts.parent if self._store.artifacts else EMBEDDED
+        return home / "unsent" / str(self._run_id)
+
+    def _attempt(self, what: str, action: Callable[[], object]) -> bool:
+        """Tries a few times; a failure is told by `finish` and costs nothing else."""
+        for failures in range(_ATTEMPTS):
+            try:
+                action()
+            except Exception as error:  # a lost artifact must not cost a finished training
+                if failures == _ATTEMPTS - 1:
+                    self._problems.append(f"{what} could not be kept: {_first_line(error)}")
+                    break
+                time.sleep(_RETRY_SECONDS[0])
+            else:
+                return True
+        return False
 
 
 def _client(uri: str) -> Any:
@@ -248,11 +295,6 @@ def _one_at_a_time(store: Store) -> Iterator[None]:
         yield
 
 
-def _without_password(text: str) -> str:
-    """Text whose URIs name no user and no password."""
-    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
-
-
 def _first_line(error: BaseException) -> str:
-    text = _without_password(" ".join(str(error).split())) or type(error).__name__
+    text = without_password(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."

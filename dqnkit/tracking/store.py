@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,25 +26,30 @@ class Store:
     @property
     def ui_command(self) -> str | None:
         """The command that shows an embedded store; None if a server shows itself."""
-        if self.uri.startswith(("http://", "https://")):
+        if self.uri.startswith(("http://", "https://", "databricks")):
             return None
-        return f"mlflow ui --backend-store-uri {self.uri}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
 
     @property
     def ui_address(self) -> str:
         """Where the UI answers once it runs."""
-        return self.uri.rstrip("/") if self.ui_command is None else "http://127.0.0.1:5000"
+        if self.ui_command is None:
+            return without_password(self.uri).rstrip("/")
+        return "http://127.0.0.1:5000"
 
 
 def resolve(tracking_uri: str | None = None) -> Store:
     """The store of a `--tracking-uri`, else of MLFLOW_TRACKING_URI, else the embedded one.
 
-    A folder holds an embedded store of its own: a database and the artifacts.
+    A folder holds an embedded store of its own: a database and the artifacts. Folders are made
+    here, so that one which cannot be written is found before anything is trained.
 
     Raises:
       ConfigError: The URI is of no kind that is known here, or its folder cannot be written.
     """
     given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or str(EMBEDDED)
+    if given == "databricks":
+        return Store(given, artifacts=None)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", given)
     if scheme is None or scheme[1] == "file":
         folder = Path(re.sub(r"^file:(//)?", "", given)).expanduser().resolve()
@@ -51,8 +57,9 @@ def resolve(tracking_uri: str | None = None) -> Store:
     if scheme[1] in {"http", "https"}:
         return Store(given, artifacts=None)
     if scheme[1] == "sqlite":
-        database = Path(given.removeprefix("sqlite:///")).resolve()
-        return _embedded(database.parent, database)
+        path, query, options = given.removeprefix("sqlite:///").partition("?")
+        database = Path(path).resolve()
+        return _embedded(database.parent, database, query + options)
     if scheme[1].partition("+")[0] in {"postgresql", "mysql", "mssql"}:
         return Store(given, artifacts=EMBEDDED.resolve() / "artifacts")
     raise ConfigError(
@@ -61,7 +68,12 @@ def resolve(tracking_uri: str | None = None) -> Store:
     )
 
 
-def _embedded(folder: Path, database: Path) -> Store:
+def without_password(text: str) -> str:
+    """Text whose URIs name no user and no password."""
+    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
+
+
+def _embedded(folder: Path, database: Path, options: str = "") -> Store:
     artifacts = folder / "artifacts"
     try:
         artifacts.mkdir(parents=True, exist_ok=True)
@@ -72,4 +84,4 @@ def _embedded(folder: Path, database: Path) -> Store:
             f"the tracking store {database} cannot be written: {error.strerror}; run in a folder "
             "that can be, or name another store by --tracking-uri"
         ) from error
-    return Store(f"sqlite:///{database}", artifacts)
+    return Store(f"sqlite:///{database}{options}", artifacts)

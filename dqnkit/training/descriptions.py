@@ -12,22 +12,23 @@ from pathlib import Path
 from dqnkit import __version__
 from dqnkit.config import Config
 from dqnkit.evaluation import Evaluation
+from dqnkit.tracking.store import without_password
 
 
 def run_name(config: Config) -> str:
-    """Experiment, seed and four random digits: readable, and hardly ever the same twice."""
+    """Experiment, seed and a short random id: readable, and hardly ever the same twice."""
     return f"{config.name}-s{config.training.seed}-{secrets.token_hex(2)}"
 
 
-def tags(config: Config, loop: str) -> dict[str, str]:
+def tags(config: Config) -> dict[str, str]:
     """Tags of a run: where it came from and what it ran on."""
     return {
         **config.tracking.tags,
         "dqnkit.version": __version__,
         "dqnkit.env": config.env.id,
         "dqnkit.seed": str(config.training.seed),
-        "dqnkit.loop": loop,
-        "dqnkit.command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "dqnkit.loop": "graph",
+        "dqnkit.command": without_password(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "dqnkit.device": _device(),
         "dqnkit.python": platform.python_version(),
         **_git(),
@@ -37,8 +38,14 @@ def tags(config: Config, loop: str) -> dict[str, str]:
 def before(config: Config) -> str:
     """Markdown shown with a run while it trains."""
     text = [config.description] if config.description else []
-    text.append(f"DQN on **{config.env.id}**, seed {config.training.seed}. Training.")
+    text.append(f"DQN on **{config.env.id}**, seed {config.training.seed}.")
     return "\n\n".join(text)
+
+
+def broken_off(config: Config, reason: BaseException) -> str:
+    """Markdown shown with a run that an exception has ended."""
+    cause = " ".join(str(reason).split()) or "interrupted"
+    return f"{before(config)}\n\nIt did not end by itself: {type(reason).__name__}, {cause}"
 
 
 def after(

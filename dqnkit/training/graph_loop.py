@@ -16,6 +16,7 @@ import numpy as np
 from dqnkit.agents import DqnLearner
 from dqnkit.config import Config
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
+from dqnkit.errors import ConfigError
 from dqnkit.policies import Weights
 from dqnkit.random_bits import below, draw, uniform
 from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
@@ -25,7 +26,7 @@ from dqnkit.seeds import Stream, stream_key
 from dqnkit.training.loop import Arrays, Metrics
 from dqnkit.transitions import Transitions
 
-MAX_CHUNK = 100_000
+MAX_CHUNK = 20_000
 """Iterations of one call at most; bounds the table of metrics that it returns."""
 
 
@@ -87,7 +88,7 @@ class GraphLoop:
         )
         self._epsilon = epsilon_schedule(config.exploration)
         self._bits_a_step = config.env.num_envs * (2 + dynamics.num_reset_uniforms)
-        self._rows = min(MAX_CHUNK, training.num_iterations) // training.log_interval + 2
+        self._rows = MAX_CHUNK // training.log_interval + 2
         self._state = self._initial_state()
         tensors = tf.nest.flatten(self._state)
         self._table_key = next(
@@ -127,6 +128,14 @@ class GraphLoop:
             metrics += [_metrics(row) for row in table.numpy()[: int(rows)]]
         return metrics
 
+    def flush(self) -> list[Metrics]:
+        """See `Loop`."""
+        if float(self._state.window.steps) == 0:
+            return []
+        row = [self.iteration, self.env_steps, *(float(x) for x in self._state.window)]
+        self._state = self._state._replace(window=Window.empty())
+        return [_metrics(np.array(row))]
+
     def policy_weights(self) -> Weights:
         """See `Loop`."""
         return self.learner.policy_weights()
@@ -139,6 +148,10 @@ class GraphLoop:
 
     def restore(self, state: Arrays) -> None:
         """See `Loop`."""
+        missing = [f"loop/{i}" for i in range(len(tf.nest.flatten(self._state)))]
+        missing = [name for name in missing if name not in state]
+        if missing:
+            raise ConfigError(f"the saved state has no {missing[0]!r}: it is not one of this loop")
         agent = {k.removeprefix("agent/"): v for k, v in state.items() if k.startswith("agent/")}
         self.learner.restore(agent)
         filled = state[self._table_key]

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a question that training asks between chunks."""
+"""Signals as a question that training asks between chunks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
@@ -16,12 +16,23 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._held = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+    @contextlib.contextmanager
+    def held_off(self) -> Iterator[None]:
+        """Here no signal raises: for what must be done whatever happens, and is short."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def note(self, number: int, _: FrameType | None = None) -> None:
+        """Handles a signal: the first is noted, a second one raises KeyboardInterrupt."""
+        if self.signal is not None and not self._held:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 
@@ -36,7 +47,7 @@ def noticed() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    previous = {number: signal.signal(number, interrupts._note) for number in _SIGNALS}
+    previous = {number: signal.signal(number, interrupts.note) for number in SIGNALS}
     try:
         yield interrupts
     finally:

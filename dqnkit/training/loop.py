@@ -49,6 +49,9 @@ class Loop(Protocol):
     def advance(self, num_iterations: int) -> list[Metrics]:
         """Trains for some iterations; gives the log intervals that ended in them."""
 
+    def flush(self) -> list[Metrics]:
+        """Metrics of the log interval that is under way, if it has any; it starts anew."""
+
     def policy_weights(self) -> Weights:
         """The weights that a greedy policy would play with now."""
 

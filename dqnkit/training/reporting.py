@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dqnkit.config import Config
-from dqnkit.evaluation import Evaluation
-from dqnkit.training.loop import Metrics
+if TYPE_CHECKING:  # a reporter may speak before TensorFlow is loaded
+    from dqnkit.config import Config
+    from dqnkit.evaluation import Evaluation
+    from dqnkit.training.loop import Metrics
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ class TrainResult:
     iterations: int
     env_steps: int
     seconds: float
-    """From the call to the last evaluation."""
+    """From the call to the last episode: compilation and training."""
     compile_seconds: float
     training_seconds: float
     """In the training loop alone."""
+    steps_per_second: float
+    """Environment steps a second of the training loop alone."""
     last: Evaluation
     best: Evaluation
     final: Evaluation
@@ -60,23 +62,12 @@ class TrainResult:
     problems: list[str] = field(default_factory=list)
     """What could not be recorded."""
 
-    @property
-    def steps_per_second(self) -> float:
-        """Environment steps a second of training alone."""
-        return self.env_steps / self.training_seconds if self.training_seconds else 0.0
-
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON: the fields, with statistics in place of episodes."""
         low, high = self.final_interval
-        plain = {
-            name: getattr(self, name)
-            for name in (
-                *("experiment", "run_name", "run_id", "status", "iterations", "env_steps"),
-                *("seconds", "compile_seconds", "training_seconds", "steps_per_second"),
-                *("hints", "problems"),
-            )
-        }
-        return plain | {
+        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        del document["final_interval"]
+        return document | {
             "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
             "best": {"env_steps": self.best.env_steps, **asdict(self.best.summary)},
             "final": {**asdict(self.final.summary), "ci_low": low, "ci_high": high},
@@ -106,9 +97,10 @@ def train(
     tracker, reporter = tracker or NullTracker(), reporter or SilentReporter()
     run = _Run(config, run_name or descriptions.run_name(config), tracker)
     reporter.preparing(config, run.name)
-    with noticed() as interrupted, run.recorded() as recorded:
+    with noticed() as interrupted, run.recorded(interrupted) as opened:
         run.prepare()
-        recorded.result()  # the record was opened beside the compilation
+        opened.result()  # the record was opened beside the compilation
+        run.keep_config()
         reporter.started(run.compile_seconds)
         for event in run.events(interrupted):
             run.record(event)
@@ -117,7 +109,7 @@ def train(
             else:
                 reporter.evaluated(event, run.best)
         run.conclude(Status.KILLED if interrupted else Status.FINISHED)
-    if interrupted.signal is not None:
+    if run.result.status is Status.KILLED and interrupted.signal is not None:
         raise InterruptedRun(
             f"interrupted by {interrupted.signal.name} after {run.loop.iteration:,} of "
             f"{config.training.num_iterations:,} iterations; what was trained until then is "
@@ -141,17 +133,18 @@ class _Run:
         self._best_weights: Weights = []
         self._began = time.perf_counter()
         self._training_seconds = 0.0
+        self._training_steps = 0
         self.name = name
         self.compile_seconds = 0.0
 
     @contextmanager
-    def recorded(self) -> Iterator[concurrent.futures.Future[None]]:
+    def recorded(self, interrupts: Interrupts) -> Iterator[concurrent.futures.Future[None]]:
         """Opens the record in a thread, and closes it with the true status, come what may."""
         record = RunRecord(
             experiment=self._config.name,
             run_name=self.name,
             params=self._config.flat(),
-            tags=descriptions.tags(self._config, "graph"),
+            tags=descriptions.tags(self._config),
             description=descriptions.before(self._config),
         )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -159,11 +152,15 @@ class _Run:
             try:
                 yield opened
             except BaseException as error:
-                concurrent.futures.wait([opened])
-                killed = isinstance(error, KeyboardInterrupt | InterruptedRun | SystemExit)
-                self._tracker.finish(Status.KILLED if killed else Status.FAILED)
+                with interrupts.held_off():
+                    concurrent.futures.wait([opened])
+                    self._tracker.describe(descriptions.broken_off(self._config, error))
+                    killed = isinstance(error, KeyboardInterrupt | SystemExit)
+                    self._tracker.finish(Status.KILLED if killed else Status.FAILED)
                 raise
-            self.result.problems.extend(self._tracker.finish(self.result.status))
+            with interrupts.held_off():
+                problems = self._tracker.finish(self.result.status)
+            self.result = replace(self.result, problems=problems)
 
     def prepare(self) -> None:
         """Builds and compiles loop and evaluation."""
@@ -193,6 +190,7 @@ class _Run:
             metrics = self.loop.advance(size)
             seconds = time.perf_counter() - start
             self._training_seconds += seconds
+            self._training_steps += self.loop.env_steps - steps
             chunk = max(1, int(size * CHUNK_SECONDS / seconds))
             yield Progress(
                 self.loop.iteration,
@@ -202,6 +200,10 @@ class _Run:
             )
             if self.loop.iteration == until:
                 yield self._evaluate()
+        rest = self.loop.flush()
+        if rest:
+            rate = self._training_steps / self._training_seconds
+            yield Progress(self.loop.iteration, self.loop.env_steps, tuple(rest), rate)
         if self._evaluations[-1].iteration < self.loop.iteration:
             yield self._evaluate()
 
@@ -248,6 +250,7 @@ class _Run:
             seconds=time.perf_counter() - self._began,
             compile_seconds=self.compile_seconds,
             training_seconds=self._training_seconds,
+            steps_per_second=self._training_steps / max(self._training_seconds, 1e-9),
             last=self._evaluations[-1],
             best=self.best,
             final=final,
@@ -267,6 +270,14 @@ class _Run:
         self._tracker.describe(descriptions.after(self._config, self.best, final, interval))
         if self._tracker.keeps_files:
             self._keep_files(final, interval)
+
+    def keep_config(self) -> None:
+        """Keeps what repeats the run, from its first moment."""
+        if self._tracker.keeps_files:
+            with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+                text = experiments.dump(self._config)
+                (Path(scratch) / "config.yaml").write_text(text, encoding="utf-8")
+                self._tracker.artifacts(Path(scratch))
 
     def _evaluate(self) -> Evaluation:
         weights = self.loop.policy_weights()
@@ -303,7 +314,6 @@ class _Run:
         with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
             folder = Path(scratch) / "artifacts"
             (folder / "checkpoints").mkdir(parents=True)
-            (folder / "config.yaml").write_text(experiments.dump(self._config), encoding="utf-8")
             document = {
                 "evaluations": [evaluation.as_dict() for evaluation in self._evaluations],
                 "best": self.best.as_dict(),
@@ -319,6 +329,7 @@ class _Run:
             checkpoint.save(folder / "checkpoints" / "best.npz", best)
             self._tracker.artifacts(folder)
             saved_model = Path(scratch) / "saved_model"
+            self._policy.set_weights(self._best_weights)
             self._policy.save(saved_model)
             self._tracker.policy(
                 PolicyFiles(

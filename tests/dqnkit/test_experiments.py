@@ -106,6 +106,26 @@ def test_a_wrong_assignment_names_itself_the_key_the_value_and_what_is_allowed(
         assert part in message
 
 
+def test_keys_that_do_not_fit_together_name_all_that_was_given() -> None:
+    message = _message("training.batch_size=64", "replay.replay_buffer_max_length=10")
+    assert "tutorial.yaml, --set training.batch_size=64, --set replay." in message
+
+
+def test_an_option_is_called_what_the_user_called_it() -> None:
+    option = {"training.seed": experiments.Option("--seed -4", -4)}
+    with pytest.raises(ConfigError, match=r"^--seed -4: training\.seed: -4 was given"):
+        experiments.load("tutorial", [], option)
+    option = {"env.id": experiments.Option("--env [x", "[x")}
+    assert experiments.load("tutorial", ["env.id=Other-v0"], option).env.id == "[x"
+
+
+def test_an_environment_alone_picks_its_experiment() -> None:
+    assert experiments.for_environment("Acrobot-v1").name == "acrobot"
+    option = {"env.id": experiments.Option("--env ns/Thing-v0", "ns/Thing-v0")}
+    config = experiments.for_environment("ns/Thing-v0", [], option)
+    assert (config.name, config.env.id) == ("ns-thing-v0", "ns/Thing-v0")
+
+
 def test_a_mistake_in_a_file_names_the_file() -> None:
     Path("mine.yaml").write_text("agent:\n  gama: 0.9\n", encoding="utf-8")
     message = _message(experiment="mine.yaml")
@@ -151,6 +171,11 @@ def test_the_committed_schema_is_the_configuration_s() -> None:
     committed = (ROOT / "experiments" / "schema.json").read_text(encoding="utf-8")
     assert committed == experiments.json_schema()
     assert json.loads(committed)["properties"]["agent"]
+
+
+def test_every_key_is_documented() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert [key for key in Config().flat() if f"| `{key}` |" not in page] == []
 
 
 def test_flat_names_every_key_once() -> None:

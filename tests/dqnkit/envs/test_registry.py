@@ -19,6 +19,10 @@ def test_an_unknown_id_names_the_nearest() -> None:
     assert "did you mean 'CartPole-v" in message
 
 
+def test_ids_that_gymnasium_has_retired_are_explained() -> None:
+    assert "HalfCheetah-v2" in _message("HalfCheetah-v2")
+
+
 def test_continuous_actions_name_the_space() -> None:
     message = _message("Pendulum-v1")
     assert "Box(-2.0, 2.0" in message

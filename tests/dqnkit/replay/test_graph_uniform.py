@@ -66,8 +66,3 @@ def test_every_transition_is_sampled_equally_often_and_no_empty_row_ever(filled:
     # Pearson's chi-squared; 33.7 is the 0.01 % critical value at 9 degrees of freedom.
     expected = 50_000 / filled
     assert ((counts - expected) ** 2 / expected).sum() < 33.7
-
-
-def test_memory_is_what_it_says() -> None:
-    replay = UniformReplay(1_000, 1, observation_size=4)
-    assert replay.initial_state().table.numpy().nbytes == 1_000 * replay.row_bytes

@@ -104,19 +104,19 @@ def test_a_store_that_fails_for_a_while_gets_everything_once(
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
     tracker.start(RECORD)
-    send, failed = tracker._client.log_batch, threading.Event()
+    send, sent = tracker._client.log_batch, threading.Event()
     failures = iter(range(5))
 
     def flaky(*args: Any, **kwargs: Any) -> None:
         if next(failures, None) is not None:
             raise ConnectionError("away")
-        failed.set()
         send(*args, **kwargs)
+        sent.set()
 
     monkeypatch.setattr(tracker._client, "log_batch", flaky)
     for step in range(50):
         tracker.log({"m": 1.0}, step)
-    assert failed.wait(20)
+    assert sent.wait(20)
     assert tracker.finish(Status.FINISHED) == []
     history = _client().get_metric_history(tracker.run_id, "m")
     assert sorted(m.step for m in history) == list(range(50))
@@ -125,6 +125,8 @@ def test_a_store_that_fails_for_a_while_gets_everything_once(
 def test_what_a_lost_store_did_not_get_waits_in_a_file_and_is_told(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._FINISH_SECONDS", 0.5)
     tracker.start(RECORD)
 
     def gone(*_: Any, **__: Any) -> None:
@@ -135,13 +137,34 @@ def test_what_a_lost_store_did_not_get_waits_in_a_file_and_is_told(
     for step in range(50):
         tracker.log({"m": 1.0}, step)
     Path("files").mkdir()
+    Path("files/a.txt").write_text("content", encoding="utf-8")
     tracker.artifacts(Path("files"))
     problems = " / ".join(tracker.finish(Status.FINISHED))
     assert "50 metric points wait in" in problems
-    assert "files" in problems
-    assert "status" in problems
-    unsent = Path("mlruns/unsent") / f"{tracker.run_id}.jsonl"
-    assert len(unsent.read_text(encoding="utf-8").splitlines()) == 50
+    assert "the status FINISHED could not be kept" in problems
+    unsent = Path("mlruns/unsent") / str(tracker.run_id)
+    assert len((unsent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 50
+    assert (unsent / "files" / "a.txt").read_text(encoding="utf-8") == "content"
+
+
+def test_a_run_that_could_only_half_start_is_closed_all_the_same(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(MlflowClient, "log_batch", gone)
+    with pytest.raises(TrackingError, match="away"):
+        tracker.start(RECORD)
+    tracker.finish(Status.FAILED)
+    assert _client().get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_passwords_are_in_no_hint() -> None:
+    for uri in ("http://me:secret@host:5000", "postgresql://me:secret@host/db"):
+        assert "secret" not in str(MlflowTracker(store.resolve(uri)).hints())
 
 
 def test_a_run_whose_process_was_killed_is_set_right_by_the_next_one(
@@ -153,7 +176,7 @@ from dqnkit.tracking import store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import RunRecord
 tracker = MlflowTracker(store.resolve())
-tracker.start(RunRecord("an-experiment", "victim", {}))
+tracker.start(RunRecord("another-experiment", "victim", {}))
 print(tracker.run_id, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -184,7 +207,7 @@ def test_processes_elsewhere_are_left_alone() -> None:
 
 def test_a_server_that_does_not_answer_is_told_in_one_message() -> None:
     tracker = MlflowTracker(store.resolve("http://user:secret@127.0.0.1:9"))
-    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 does not answer") as caught:
+    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 cannot be used") as caught:
         tracker.start(RECORD)
     assert "secret" not in str(caught.value)
     assert caught.value.exit_code == 1
@@ -225,6 +248,8 @@ raise SystemExit(len(tracker.finish(Status.FINISHED)))
         ("elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
         ("file:elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
         ("sqlite:///sub/my.db", "sqlite:///{here}/sub/my.db"),
+        ("sqlite:///my.db?timeout=5", "sqlite:///{here}/my.db?timeout=5"),
+        ("databricks", "databricks"),
         ("http://localhost:5000", "http://localhost:5000"),
         ("postgresql+psycopg://h/db", "postgresql+psycopg://h/db"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from dqnkit.config import Config
 from dqnkit.envs import registry
 from dqnkit.envs.dynamics import Dynamics
+from dqnkit.errors import ConfigError
 from dqnkit.runtime import Tensor, tf
 from dqnkit.training.graph_loop import GraphLoop
 from dqnkit.training.loop import Arrays
@@ -194,20 +195,42 @@ def test_counters_and_metrics_are_those_of_the_corridor(small: Small) -> None:
 
 def test_epsilon_zero_acts_greedily_and_one_acts_uniformly(small: Small) -> None:
     settings = ("training.initial_collect_steps=1", "replay.replay_buffer_max_length=5000")
-    greedy = GraphLoop(small("exploration.epsilon=0", *settings), Corridor())
+    still = ("training.gradient_steps_per_iteration=0", *settings)
+    greedy = GraphLoop(small("exploration.epsilon=0", *still), Corridor())
     greedy.start()
-    greedy.learner.update = lambda _: tf.constant(0.0)  # type: ignore[method-assign]
     greedy.advance(50)
     rows = _stored(greedy)[1:]
     expected = greedy.learner.greedy_actions(tf.constant(rows[:, :1])).numpy()
     np.testing.assert_array_equal(rows[:, 1], expected)
 
-    random = GraphLoop(small("exploration.epsilon=1", *settings), Corridor())
+    random = GraphLoop(small("exploration.epsilon=1", *still), Corridor())
     random.start()
     random.advance(3_000)
     counts = np.bincount(_stored(random)[:, 1].astype(int), minlength=3)
     # Pearson's chi-squared; 18.4 is the 0.01 % critical value at 2 degrees of freedom.
     assert ((counts - 1_000) ** 2 / 1_000).sum() < 18.4
+
+
+def test_a_log_interval_that_is_broken_off_is_not_lost(small: Small) -> None:
+    loop = GraphLoop(small("training.log_interval=50"), Corridor())
+    loop.start()
+    assert loop.flush() == []
+    assert loop.advance(20) == []
+    (rest,) = loop.flush()
+    assert (rest.iteration, rest.env_steps, rest.episodes) == (20, 40, 4)
+    assert np.isfinite(rest.loss)
+    assert loop.flush() == []
+
+
+def test_a_foreign_state_is_refused(small: Small) -> None:
+    loop = GraphLoop(small(), Corridor())
+    with pytest.raises(ConfigError, match="loop/0"):
+        loop.restore({"a": np.zeros(3)})
+
+
+def test_a_replay_beyond_all_memory_is_refused_with_its_size(small: Small) -> None:
+    with pytest.raises(ConfigError, match=r"needs [\d,]+ GiB, and this machine has"):
+        GraphLoop(small("replay.replay_buffer_max_length=1e12"), Corridor())
 
 
 def test_without_gradient_steps_nothing_is_learned(small: Small) -> None:

@@ -12,14 +12,18 @@ import pytest
 
 from dqnkit import checkpoint, experiments
 from dqnkit.config import Config
+from dqnkit.envs import registry
 from dqnkit.errors import InterruptedRun, TrackingError, TrainingDivergedError
 from dqnkit.evaluation import Evaluation
+from dqnkit.runtime import tf
 from dqnkit.tracking.tracker import NullTracker, PolicyFiles, RunRecord, Status
 from dqnkit.training.graph_loop import GraphLoop
 from dqnkit.training.reporting import Progress, SilentReporter
 from dqnkit.training.run import train
 
 Small = Callable[..., Config]
+
+OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
 
 class MemoryTracker(NullTracker):
@@ -31,7 +35,8 @@ class MemoryTracker(NullTracker):
         self.record: RunRecord | None = None
         self.points: list[tuple[str, float, int]] = []
         self.files: dict[str, bytes] = {}
-        self.policies: list[PolicyFiles] = []
+        self.policies: list[np.ndarray] = []
+        self.folders: list[list[str]] = []
         self.statuses: list[Status] = []
         self.description = ""
 
@@ -46,11 +51,13 @@ class MemoryTracker(NullTracker):
 
     def artifacts(self, folder: Path) -> None:
         files = [path for path in folder.rglob("*") if path.is_file()]
+        self.folders.append(sorted(path.name for path in files))
         self.files |= {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
     def policy(self, policy: PolicyFiles) -> None:
-        assert (policy.saved_model / "saved_model.pb").is_file()
-        self.policies.append(policy)
+        saved = tf.saved_model.load(str(policy.saved_model))
+        served = saved.signatures["serving_default"](observations=tf.constant(OBSERVATIONS))
+        self.policies.append(served["q_values"].numpy())
 
     def describe(self, markdown: str) -> None:
         self.description = markdown
@@ -84,7 +91,10 @@ def test_a_run_records_everything_that_it_promises(small: Small) -> None:
     assert best[-1][1] == max(value for _, value in tracker.series("eval/return_mean"))
     assert best[-1][0] == result.best.env_steps
     assert tracker.series("final/return_mean") == [(80, result.final.summary.mean)]
-    low, high = tracker.series("final/return_ci_low")[0][1], tracker.series("final/return_ci_high")[0][1]
+    low, high = (
+        tracker.series("final/return_ci_low")[0][1],
+        tracker.series("final/return_ci_high")[0][1],
+    )
     assert low <= tracker.series("final/return_iqm")[0][1] <= high
     assert result.final.summary.n == 6
 
@@ -94,6 +104,7 @@ def test_a_run_records_everything_that_it_promises(small: Small) -> None:
     assert [e["iteration"] for e in document["evaluations"]] == [0, 20, 40, 60]
     assert len(document["final"]["returns"]) == 6
     assert len(tracker.policies) == 1
+    assert tracker.folders[0] == ["config.yaml"]  # there from the start, however the run ends
     assert tracker.description.startswith("Says **why**.")
     assert "95 % interval" in tracker.description
 
@@ -108,19 +119,50 @@ def test_the_recorded_configuration_repeats_the_run(small: Small) -> None:
     assert first.files["evaluation.json"] == again.files["evaluation.json"]
 
 
-def test_the_last_checkpoint_restores_the_loop_and_the_best_the_policy(small: Small) -> None:
-    from dqnkit.envs import registry
+def _checkpoint(tracker: MemoryTracker, name: str) -> dict[str, np.ndarray]:
+    Path(name).write_bytes(tracker.files[f"checkpoints/{name}"])
+    return checkpoint.load(Path(name))
 
+
+def test_the_last_checkpoint_is_the_loops_state_and_the_policy_is_the_best(small: Small) -> None:
     tracker = MemoryTracker()
-    config = small()
-    train(config, tracker)
-    Path("last.npz").write_bytes(tracker.files["checkpoints/last.npz"])
-    Path("best.npz").write_bytes(tracker.files["checkpoints/best.npz"])
+    # Steps as large as these undo what was learned: the best is not the last.
+    config = small("optimizer.learning_rate=1", "training.num_iterations=200")
+    result = train(config, tracker)
+    assert result.best.iteration < result.last.iteration == 200
+
     loop = GraphLoop(config, registry.make(config.env.id))
-    loop.restore(checkpoint.load(Path("last.npz")))
-    assert (loop.iteration, loop.env_steps) == (60, 80)
-    shapes = [weight.shape for weight in loop.policy_weights()]
-    assert [value.shape for value in checkpoint.load(Path("best.npz")).values()] == shapes
+    loop.restore(_checkpoint(tracker, "last.npz"))
+    assert (loop.iteration, loop.env_steps) == (200, 220)
+
+    again = GraphLoop(config, registry.make(config.env.id))
+    again.start()
+    again.advance(result.best.iteration)
+    best = _checkpoint(tracker, "best.npz")
+    for i, weight in enumerate(again.policy_weights()):
+        np.testing.assert_array_equal(best[f"online/{i}"], weight)
+    (served,) = tracker.policies
+    expected = again.learner.q_values(tf.constant(OBSERVATIONS)).numpy()
+    np.testing.assert_allclose(served, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_signal_while_the_run_is_being_recorded_does_not_change_how_it_ended(
+    small: Small,
+) -> None:
+    class Interrupted(MemoryTracker):
+        def artifacts(self, folder: Path) -> None:
+            super().artifacts(folder)
+            if "evaluation.json" in self.folders[-1]:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def finish(self, status: Status) -> list[str]:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().finish(status)
+
+    tracker = Interrupted()
+    assert train(small(), tracker).status is Status.FINISHED
+    assert tracker.statuses == [Status.FINISHED]
 
 
 def test_an_end_between_evaluations_is_evaluated_too(small: Small) -> None:
@@ -153,7 +195,7 @@ class _At(SilentReporter):
             act()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_as_killed_with_what_it_had(small: Small, number: int) -> None:
     tracker = MemoryTracker()
     config = small("training.num_iterations=1_000_000", "evaluation.eval_interval=1_000_000")
@@ -162,7 +204,7 @@ def test_a_signal_ends_the_run_as_killed_with_what_it_had(small: Small, number: 
         train(config, tracker, _At(lambda: os.kill(os.getpid(), number)))
     assert caught.value.exit_code == 130
     assert tracker.statuses == [Status.KILLED]
-    assert {"config.yaml", "checkpoints/last.npz"} <= tracker.files.keys()
+    assert {"config.yaml", "checkpoints/last.npz", "evaluation.json"} <= tracker.files.keys()
     assert signal.getsignal(number) is before
 
 
@@ -175,7 +217,8 @@ def test_a_second_signal_ends_at_once_and_the_run_is_still_killed(small: Small) 
     with pytest.raises(KeyboardInterrupt):
         train(small(), tracker, _At(twice))
     assert tracker.statuses == [Status.KILLED]
-    assert not tracker.files
+    assert tracker.files.keys() == {"config.yaml"}
+    assert "did not end by itself" in tracker.description
 
 
 def test_an_exception_ends_the_run_as_failed(small: Small) -> None:
@@ -190,7 +233,7 @@ def test_an_exception_ends_the_run_as_failed(small: Small) -> None:
 
 def test_a_loss_that_overflows_ends_the_run_as_failed(small: Small) -> None:
     tracker = MemoryTracker()
-    config = small("optimizer.learning_rate=1e30", "training.num_iterations=5000")
+    config = small("optimizer.learning_rate=1e30", "training.log_interval=1000")
     with pytest.raises(TrainingDivergedError, match=r"learning_rate"):
         train(config, tracker)
     assert tracker.statuses == [Status.FAILED]
