@@ -13,7 +13,6 @@ import warnings
 
 warnings.filterwarnings("ignore")
 
-import torch
 from stable_baselines3 import DQN
 
 
@@ -22,7 +21,6 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=4_000)
     args = parser.parse_args()
 
-    torch.set_num_threads(1)  # faster here than two, as it is for dqnkit
     model = DQN(
         "MlpPolicy",
         "CartPole-v0",

@@ -14,7 +14,16 @@ from dqnkit.errors import DqnkitError
 from dqnkit.noise import quiet
 
 _XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false"
-"""Matrices of a Q-network lose by threading, and parallel trials would share the cores."""
+"""The matrices of a Q-network are too small to be cut up between threads."""
+
+THREADS = "DQNKIT_THREADS"
+"""Environment variable: threads of one process. Two run an update's independent products at the
+same time, which changes no bit of them; who runs several processes gives each one."""
+
+
+def _threads() -> int:
+    given = os.environ.get(THREADS, "")
+    return int(given) if given.isdigit() and int(given) else min(2, os.cpu_count() or 1)
 
 
 def _import_tensorflow() -> Any:
@@ -34,7 +43,7 @@ def _import_tensorflow() -> Any:
         # A GPU loses to one core on networks of this size, by the latency of its launches.
         tf.config.set_visible_devices([], "GPU")
         with contextlib.suppress(RuntimeError):  # the caller has used TensorFlow already
-            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_intra_op_parallelism_threads(_threads())
             tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.constant(0)  # the first operation looks for devices, aloud
     tf.get_logger().setLevel("ERROR")
