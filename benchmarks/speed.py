@@ -36,11 +36,10 @@ def sb3_python() -> str:
     return str(python)
 
 
-def run(python: str, script: str, threads: int | None = None) -> dict[str, Any]:
+def run(python: str, script: str) -> dict[str, Any]:
     """The JSON document that a contestant prints last; threads as it sets them by itself."""
     command = [python, "-W", "ignore", str(HERE / script)]
-    environment = os.environ | ({"DQNKIT_THREADS": str(threads)} if threads else {})
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     document: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -60,26 +59,22 @@ def seconds_of(*command: str, repeats: int = 1) -> float:
 
 def measure_loops(rounds: int) -> dict[str, list[float]]:
     sb3 = sb3_python()
-    rates: dict[str, list[float]] = {
-        name: [] for name in ("tutorial", "sb3", "dqnkit", "one thread", "compile")
-    }
+    rates: dict[str, list[float]] = {name: [] for name in ("tutorial", "sb3", "dqnkit", "compile")}
     for number in range(1, rounds + 1):
         tutorial = run(sys.executable, "tutorial_loop.py")["iterations_per_second"][0]
         stable_baselines = run(sb3, "sb3_loop.py")["iterations_per_second"]
         ours = run(sys.executable, "dqnkit_loop.py")
-        one_thread = run(sys.executable, "dqnkit_loop.py", threads=1)["iterations_per_second"]
         for name, value in (
             ("tutorial", tutorial),
             ("sb3", stable_baselines),
             ("dqnkit", ours["iterations_per_second"]),
-            ("one thread", one_thread),
             ("compile", ours["compile_seconds"]),
         ):
             rates[name].append(value)
         print(
             f"round {number}: tutorial {tutorial:,.0f} it/s, Stable-Baselines3 "
             f"{stable_baselines:,.0f} it/s, dqnkit {ours['iterations_per_second']:,.0f} it/s "
-            f"(compiled in {ours['compile_seconds']:.1f} s; {one_thread:,.0f} it/s on one thread)",
+            f"(compiled in {ours['compile_seconds']:.1f} s)",
             flush=True,
         )
     return rates
@@ -118,8 +113,6 @@ def table(rates: dict[str, list[float]], times: dict[str, float] | None) -> str:
         f"| {median['tutorial']:,.0f} | {ratios('tutorial')} |",
         f"| Stable-Baselines3 DQN | {median['sb3']:,.0f} | {ratios('sb3')} |",
         f"| dqnkit, graph loop | {median['dqnkit']:,.0f} | |",
-        f"| dqnkit, graph loop, `DQNKIT_THREADS=1` | {median['one thread']:,.0f} "
-        f"| {ratios('one thread')} |",
         "",
         f"Compiling the graph loop takes {median['compile']:.1f} s, which is not in the rates.",
     ]

@@ -6,7 +6,7 @@ import numpy as np
 
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError
-from dqnkit.networks import q_network
+from dqnkit.networks import QNetwork
 from dqnkit.policies import Weights
 from dqnkit.runtime import (
     Tensor,
@@ -33,7 +33,9 @@ class DqnLearner:
         self, config: Config, observation_size: int, num_actions: int, weights_key: int
     ) -> None:
         observation_spec = tf.TensorSpec([observation_size], tf.float32, "observation")
-        self._network = q_network(num_actions, config.network.fc_layer_params, weights_key)
+        self._network = QNetwork(
+            observation_spec, num_actions, config.network.fc_layer_params, weights_key
+        )
         self._optimizer = tf.keras.optimizers.Adam(config.optimizer.learning_rate)
         self.agent = dqn_agent.DqnAgent(
             ts.time_step_spec(observation_spec),

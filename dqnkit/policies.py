@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dqnkit.networks import q_network
+from dqnkit.networks import QNetwork
 from dqnkit.noise import quiet
 from dqnkit.runtime import Tensor, tf
 
@@ -27,17 +27,13 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         super().__init__(name="greedy_policy")
         self.observation_size = observation_size
         self.num_actions = num_actions
-        self._network = q_network(num_actions, fc_layer_params, seed=0)
-        self._network.create_variables(tf.TensorSpec([observation_size], tf.float32))
-        # Keras layers alone, so that no TF-Agents object goes into the saved policy.
-        self._layers = self._network.layers
+        spec = tf.TensorSpec([observation_size], tf.float32, "observation")
+        self._network = QNetwork(spec, num_actions, fc_layer_params, seed=0)
+        self._network.create_variables()
 
     def q_values(self, observations: Tensor) -> Tensor:
         """Q-values float32 [B, num_actions] of observations float32 [B, observation_size]."""
-        values = observations
-        for layer in self._layers:
-            values = layer(values)
-        return values
+        return self._network(observations)[0]
 
     def actions(self, observations: Tensor) -> Tensor:
         """Greedy actions int32 [B]; the first of equals."""

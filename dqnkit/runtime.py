@@ -14,16 +14,8 @@ from dqnkit.errors import DqnkitError
 from dqnkit.noise import quiet
 
 _XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false"
-"""The matrices of a Q-network are too small to be cut up between threads."""
-
-THREADS = "DQNKIT_THREADS"
-"""Environment variable: threads of one process. Two run an update's independent products at the
-same time, which changes no bit of them; who runs several processes gives each one."""
-
-
-def _threads() -> int:
-    given = os.environ.get(THREADS, "")
-    return int(given) if given.isdigit() and int(given) else min(2, os.cpu_count() or 1)
+"""The matrices of a Q-network are too small to be shared between threads, and runs beside each
+other would share the cores."""
 
 
 def _import_tensorflow() -> Any:
@@ -43,7 +35,7 @@ def _import_tensorflow() -> Any:
         # A GPU loses to one core on networks of this size, by the latency of its launches.
         tf.config.set_visible_devices([], "GPU")
         with contextlib.suppress(RuntimeError):  # the caller has used TensorFlow already
-            tf.config.threading.set_intra_op_parallelism_threads(_threads())
+            tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.constant(0)  # the first operation looks for devices, aloud
     tf.get_logger().setLevel("ERROR")
@@ -56,7 +48,7 @@ with quiet():  # gym, which TF-Agents imports and nothing here uses, prints a no
     # XLA's own operations, where TensorFlow has no name for them.
     from tensorflow.compiler.tf2xla.python import xla
     from tf_agents.agents.dqn import dqn_agent
-    from tf_agents.networks import sequential
+    from tf_agents.networks import network
     from tf_agents.specs import tensor_spec
     from tf_agents.trajectories import policy_step, time_step, trajectory
     from tf_agents.utils import common
@@ -68,8 +60,8 @@ __all__ = [
     "Tensor",
     "common",
     "dqn_agent",
+    "network",
     "policy_step",
-    "sequential",
     "tensor_spec",
     "tf",
     "time_step",

