@@ -13,6 +13,7 @@ import warnings
 
 warnings.filterwarnings("ignore")
 
+import torch
 from stable_baselines3 import DQN
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=4_000)
     args = parser.parse_args()
 
+    torch.set_num_threads(1)  # by default it takes two here, and is slower
     model = DQN(
         "MlpPolicy",
         "CartPole-v0",

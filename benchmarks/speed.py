@@ -95,7 +95,7 @@ def measure_processes() -> dict[str, float]:
     return times
 
 
-def table(rates: dict[str, list[float]], times: dict[str, float] | None) -> str:
+def loops_table(rates: dict[str, list[float]]) -> str:
     rounds = len(rates["dqnkit"])
     median = {name: statistics.median(values) for name, values in rates.items()}
 
@@ -103,21 +103,27 @@ def table(rates: dict[str, list[float]], times: dict[str, float] | None) -> str:
         each = [ours / theirs for ours, theirs in zip(rates["dqnkit"], rates[name], strict=True)]
         return f"{statistics.median(each):.1f} ({min(each):.1f} to {max(each):.1f})"
 
-    lines = [
-        f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round "
-        "(least to greatest).",
-        "",
-        "| loop, one update an environment step | iterations/s | dqnkit is faster by |",
-        "|---|---|---|",
-        f"| TF-Agents tutorial (PyDriver, TFUniformReplayBuffer, tf.data) "
-        f"| {median['tutorial']:,.0f} | {ratios('tutorial')} |",
-        f"| Stable-Baselines3 DQN | {median['sb3']:,.0f} | {ratios('sb3')} |",
-        f"| dqnkit, graph loop | {median['dqnkit']:,.0f} | |",
-        "",
-        f"Compiling the graph loop takes {median['compile']:.1f} s, which is not in the rates.",
-    ]
-    if times is not None:
-        lines += [
+    return "\n".join(
+        [
+            f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round "
+            "(least to greatest).",
+            "",
+            "| loop, one update an environment step | iterations/s | dqnkit is faster by |",
+            "|---|---|---|",
+            f"| TF-Agents tutorial (PyDriver, TFUniformReplayBuffer, tf.data) "
+            f"| {median['tutorial']:,.0f} | {ratios('tutorial')} |",
+            f"| Stable-Baselines3 DQN | {median['sb3']:,.0f} | {ratios('sb3')} |",
+            f"| dqnkit, graph loop | {median['dqnkit']:,.0f} | |",
+            "",
+            f"Compiling the graph loop takes {median['compile']:.1f} s, which is not in the rates.",
+        ]
+    )
+
+
+def processes_table(times: dict[str, float]) -> str:
+    return "\n".join(
+        [
+            f"{report.machine()}.",
             "",
             "| whole process | seconds |",
             "|---|---|",
@@ -128,22 +134,24 @@ def table(rates: dict[str, list[float]], times: dict[str, float] | None) -> str:
             f"| `dqnkit --help` | {times['help']:.2f} |",
             f"| `python -c pass` | {times['python']:.2f} |",
         ]
-    return "\n".join(lines)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loops-only", action="store_true", help="leave whole processes out")
-    parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
+    parser.add_argument("--dry", action="store_true", help="print the tables, write nothing")
     args = parser.parse_args()
 
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    rates = measure_loops(args.rounds)
-    markdown = table(rates, None if args.loops_only else measure_processes())
-    print("\n" + markdown)
-    if not args.dry:
-        report.write("speed", markdown)
+    tables = {"speed": loops_table(measure_loops(args.rounds))}
+    if not args.loops_only:
+        tables["processes"] = processes_table(measure_processes())
+    for section, markdown in tables.items():
+        print("\n" + markdown)
+        if not args.dry:
+            report.write(section, markdown)
 
 
 if __name__ == "__main__":
