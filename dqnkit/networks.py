@@ -18,8 +18,8 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
     uniform in ±0.03, its bias -0.2, so that all actions start nearly equal.
 
     Inside, activations are [units, batch] and kernels [units, inputs]. A batch of 64 then fills
-    the vectors of a core, which widths such as 50 and 100 do not: XLA:CPU takes two thirds of the
-    time for the same products (`benchmarks/layout.py`).
+    the vectors of a core, which widths such as 50 and 100 do not (`benchmarks/layout.py` measures
+    the products both ways).
     """
 
     def __init__(
