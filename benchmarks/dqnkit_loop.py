@@ -1,4 +1,9 @@
-"""dqnkit's graph loop at the tutorial's work. Prints one JSON document."""
+"""One of dqnkit's loops at a contest's work, with the tutorial's settings.
+
+Prints one JSON document.
+Updates are as many as the steps of one environment: 16 steps are followed by 16 updates, one step
+of 8 environments by 8.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +12,43 @@ import json
 import time
 
 from dqnkit import experiments
-from dqnkit.envs import registry
-from dqnkit.training.graph_loop import GraphLoop
+from dqnkit.resolution import resolve
+from dqnkit.training.parts import build
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=50_000)
+    parser.add_argument("--env", default="CartPole-v0")
+    parser.add_argument("--loop", default="graph", choices=["graph", "host"])
+    parser.add_argument("--steps", type=int, default=50_000, help="environment steps")
+    parser.add_argument("--num-envs", type=int, default=1)
+    parser.add_argument("--train-freq", type=int, default=1, help="steps before each training")
     args = parser.parse_args()
 
-    config = experiments.load("tutorial")
-    start = time.perf_counter()
-    loop = GraphLoop(config, registry.make(config.env.id))
-    loop.start()
-    compile_seconds = time.perf_counter() - start
-    loop.advance(1_000)
-    start = time.perf_counter()
-    loop.advance(args.iterations)
-    seconds = time.perf_counter() - start
-    print(
-        json.dumps(
-            {
-                "iterations_per_second": args.iterations / seconds,
-                "compile_seconds": compile_seconds,
-            }
+    steps_an_iteration = args.num_envs * args.train_freq
+    config, spec = resolve(
+        experiments.load(
+            "tutorial",
+            [
+                f"env.id={args.env}",
+                f"env.num_envs={args.num_envs}",
+                f"training.loop={args.loop}",
+                f"training.collect_steps_per_iteration={args.train_freq}",
+                f"training.gradient_steps_per_iteration={steps_an_iteration}",
+            ],
         )
     )
+    start = time.perf_counter()
+    loop = build(config, spec).loop
+    loop.start()
+    compile_seconds = time.perf_counter() - start
+    loop.advance(-(-1_000 // steps_an_iteration))
+    iterations = -(-args.steps // steps_an_iteration)
+    start = time.perf_counter()
+    loop.advance(iterations)
+    seconds = time.perf_counter() - start
+    rate = iterations * steps_an_iteration / seconds
+    print(json.dumps({"steps_per_second": rate, "compile_seconds": compile_seconds}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's DQN at the tutorial's work: same network, batch and updates a step.
+"""Stable-Baselines3's DQN at a contest's work: same network, batch and updates a step.
 
 Runs in an environment of its own (`requirements-sb3.txt`), made by `speed.py`. Prints one JSON
 document.
@@ -19,21 +19,23 @@ from stable_baselines3 import DQN
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=4_000)
+    parser.add_argument("--env", default="CartPole-v0")
+    parser.add_argument("--steps", type=int, default=4_000)
+    parser.add_argument("--train-freq", type=int, default=1, help="steps before each training")
     args = parser.parse_args()
 
     torch.set_num_threads(1)  # by default it takes two here, and is slower
     model = DQN(
         "MlpPolicy",
-        "CartPole-v0",
+        args.env,
         learning_rate=1e-3,
         buffer_size=100_000,
         learning_starts=100,
         batch_size=64,
         tau=1.0,
         gamma=1.0,
-        train_freq=1,
-        gradient_steps=1,
+        train_freq=args.train_freq,
+        gradient_steps=args.train_freq,
         target_update_interval=1,
         exploration_fraction=1e-6,
         exploration_final_eps=0.1,
@@ -43,9 +45,9 @@ def main() -> None:
     )
     model.learn(1_000)
     start = time.perf_counter()
-    model.learn(args.iterations, reset_num_timesteps=False)
+    model.learn(args.steps, reset_num_timesteps=False)
     seconds = time.perf_counter() - start
-    print(json.dumps({"iterations_per_second": args.iterations / seconds}))
+    print(json.dumps({"steps_per_second": args.steps / seconds}))
 
 
 if __name__ == "__main__":

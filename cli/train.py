@@ -41,7 +41,7 @@ def train(
     """Train a DQN, evaluate it as it learns, and record it all in MLflow."""
     from cli import display  # `--help` waits for nothing that training needs
     from dqnkit import experiments
-    from dqnkit.envs import registry
+    from dqnkit.resolution import resolve
     from dqnkit.tracking import open_tracker
 
     given = {}
@@ -55,7 +55,7 @@ def train(
         config = experiments.load(
             experiment or experiments.DEFAULT_EXPERIMENT, assignments or [], given
         )
-    registry.check(config.env.id)
+    config, _ = resolve(config)
     tracker = open_tracker(config, tracking_uri)
     with display.for_training(as_json=as_json, quiet=quiet) as reporter:
         from dqnkit.training.run import train as run_training  # takes seconds

@@ -18,6 +18,7 @@ from dqnkit.runtime import (
     trajectory,
 )
 from dqnkit.runtime import time_step as ts
+from dqnkit.specs import EnvSpec
 from dqnkit.transitions import Transitions
 
 _LOSSES = {
@@ -29,17 +30,13 @@ _LOSSES = {
 class DqnLearner:
     """A `DqnAgent` whose parts a loop can compile: Q-values, greedy actions, one update."""
 
-    def __init__(
-        self, config: Config, observation_size: int, num_actions: int, weights_key: int
-    ) -> None:
-        observation_spec = tf.TensorSpec([observation_size], tf.float32, "observation")
-        self._network = QNetwork(
-            observation_spec, num_actions, config.network.fc_layer_params, weights_key
-        )
+    def __init__(self, config: Config, spec: EnvSpec, weights_key: int) -> None:
+        self._network = QNetwork(spec.observation, spec.num_actions, config.network, weights_key)
+        observation_spec = self._network.input_tensor_spec
         self._optimizer = tf.keras.optimizers.Adam(config.optimizer.learning_rate)
         self.agent = dqn_agent.DqnAgent(
             ts.time_step_spec(observation_spec),
-            tensor_spec.BoundedTensorSpec([], tf.int32, 0, num_actions - 1, "action"),
+            tensor_spec.BoundedTensorSpec([], tf.int32, 0, spec.num_actions - 1, "action"),
             q_network=self._network,
             optimizer=self._optimizer,
             epsilon_greedy=None,
@@ -55,8 +52,8 @@ class DqnLearner:
         self._optimizer.build(self._network.trainable_variables)
 
     def q_values(self, observation: Tensor) -> Tensor:
-        """Q-values of the online network, float32 [B, num_actions]."""
-        return self._network(observation)[0]
+        """Q-values float32 [B, num_actions] of the online network."""
+        return self._network.q_values(observation)
 
     def greedy_actions(self, observation: Tensor) -> Tensor:
         """Actions of the highest Q-value, int32 [B]; the first of equals."""
@@ -73,10 +70,16 @@ class DqnLearner:
         # LAST would be masked where a time step is the *first* of a transition, and nowhere
         # else does the loss read step types: ends are told by the discount alone.
         time_step = ts.TimeStep(
-            mid, tf.zeros([batch_size]), tf.ones([batch_size]), transitions.observation
+            mid,
+            tf.zeros([batch_size]),
+            tf.ones([batch_size]),
+            self._as_specified(transitions.observation),
         )
         next_time_step = ts.TimeStep(
-            mid, transitions.reward, transitions.discount, transitions.next_observation
+            mid,
+            transitions.reward,
+            transitions.discount,
+            self._as_specified(transitions.next_observation),
         )
         experience = trajectory.Transition(
             time_step, policy_step.PolicyStep(transitions.action), next_time_step
@@ -85,17 +88,23 @@ class DqnLearner:
 
     def policy_weights(self) -> Weights:
         """The online network's weights."""
-        return [variable.numpy() for variable in self._network.variables]
+        weights: Weights = self._network.parameters.numpy()
+        return weights
 
     def variables(self) -> dict[str, Tensor]:
         """All that an update reads or writes, by name: networks, optimizer, counters."""
         named = {
-            "online": self._network.variables,
-            "target": self.agent._target_q_network.variables,
+            "online": [self._network.parameters],
+            "target": [self.agent._target_q_network.parameters],
             "optimizer": self._optimizer.variables,
             "counter": [self.agent.train_step_counter, self.agent._update_target._counter],
         }
         return {f"{group}/{i}": v for group, vs in named.items() for i, v in enumerate(vs)}
+
+    def _as_specified(self, observation: Tensor) -> Tensor:
+        """Shape and dtype that TF-Agents was told of; a replay may keep others."""
+        spec = self._network.input_tensor_spec
+        return tf.cast(tf.reshape(observation, [-1, *spec.shape]), spec.dtype)
 
     def restore(self, values: dict[str, np.ndarray]) -> None:
         """Sets every variable from `{name: value}` as `variables` names them.

@@ -33,13 +33,47 @@ class Section(BaseModel):
     )
 
 
+def _wrapper(value: Any) -> Any:
+    """`path` and `path: {argument: value}` are short for `{path: …, kwargs: …}`."""
+    if isinstance(value, str):
+        return {"path": value}
+    if isinstance(value, dict) and len(value) == 1 and "path" not in value:
+        ((path, kwargs),) = value.items()
+        return {"path": path, "kwargs": {} if kwargs is None else kwargs}
+    return value
+
+
+class WrapperConfig(Section):
+    """A `gymnasium.Wrapper` and its arguments."""
+
+    path: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$")]
+    """Dotted path of the class, such as `gymnasium.wrappers.ClipReward`."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments behind the environment, by name."""
+
+
+Wrappers = Annotated[
+    tuple[Annotated[WrapperConfig, BeforeValidator(_wrapper)], ...],
+    Field(strict=False, max_length=32),
+]
+
+
 class EnvConfig(Section):
     """The environment that is trained in."""
 
     id: Annotated[str, Field(min_length=1)] = "CartPole-v1"
-    """Gymnasium id."""
+    """Gymnasium id; `module:Id` imports the module that registers it first."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of `gymnasium.make`."""
+    wrappers: Wrappers = ()
+    """Wrappers from the innermost outwards: `path` or `path: {argument: value}` each."""
+    frame_stack: Annotated[Count, Field(le=64)] = 1
+    """Consecutive frames that make an observation; the replay keeps each frame once."""
     num_envs: Annotated[Count, Field(le=65_536)] = 1
     """Environments stepped together; each gives one transition a collect step."""
+    vectorization: Literal["sync", "async", "vector_entry_point"] = "sync"
+    """How they are stepped outside the graph: in turn, in a process each, or by the
+    environment's own vector class."""
 
 
 class AgentConfig(Section):
@@ -54,16 +88,24 @@ class AgentConfig(Section):
     loss: Literal["squared", "huber"] = "squared"
     """Element-wise loss of the TD error."""
     gradient_clipping: Positive | None = None
-    """Largest norm of a variable's gradient; null leaves gradients alone."""
+    """Largest norm of the gradient of all weights; null leaves it alone."""
+
+
+Units = Annotated[Count, Field(le=16_384)]
+ConvLayer = Annotated[tuple[Units, Units, Units], Field(strict=False)]
 
 
 class NetworkConfig(Section):
-    """The Q-network: dense ReLU layers below one linear output an action."""
+    """The Q-network: convolutions for images, dense ReLU layers, one linear output an action."""
 
-    fc_layer_params: Annotated[
-        tuple[Annotated[Count, Field(le=16_384)], ...], Field(strict=False, max_length=32)
-    ] = (100, 50)
-    """Units of each hidden layer, from the observation upwards; [] is a linear Q-function."""
+    conv_layer_params: (
+        Annotated[tuple[ConvLayer, ...], Field(strict=False, max_length=32)] | None
+    ) = None
+    """[filters, kernel, stride] of each convolution; null takes the Nature DQN's for images,
+    MinAtar's for those too small for it, and none for anything else."""
+    fc_layer_params: Annotated[tuple[Units, ...], Field(strict=False, max_length=32)] | None = None
+    """Units of each dense layer, upwards; [] makes the Q-function linear in what is below; null
+    takes those of the same default, and [100, 50] where there are no convolutions."""
 
 
 class OptimizerConfig(Section):
@@ -96,6 +138,9 @@ class ReplayConfig(Section):
 class TrainingConfig(Section):
     """The loop: collect, then update."""
 
+    loop: Literal["auto", "graph", "host"] = "auto"
+    """`graph` compiles the environment too, `host` steps it in Python; `auto` takes the graph
+    where the environment has a version in it."""
     num_iterations: Count = 20_000
     """Iterations of collecting and updating."""
     initial_collect_steps: Count = 100
@@ -121,6 +166,12 @@ class EvaluationConfig(Section):
     """Iterations between two evaluations."""
     final_episodes: Annotated[Count, Field(le=100_000)] = 100
     """Fresh episodes of the best policy after training; no choice was made by them."""
+    max_episode_steps: Count = 27_000
+    """Where an evaluation breaks an episode off that the environment lets go on: half an hour of
+    an Atari game at 15 steps a second (Machado et al., 2018)."""
+    wrappers: Wrappers | None = None
+    """Wrappers in place of `env.wrappers`, for scores that training's wrappers would change;
+    null takes those."""
 
 
 class TrackingConfig(Section):

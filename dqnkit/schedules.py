@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from dqnkit.config import ExplorationConfig
-from dqnkit.runtime import Tensor, tf
 
-Schedule = Callable[[Tensor], Tensor]
-"""From an environment step (int64 scalar) to a value (float64 scalar)."""
+Schedule = Callable[[Any], Any]
+"""From an environment step to a value: numbers, or scalar tensors of float64."""
 
 
-def epsilon_schedule(config: ExplorationConfig) -> Schedule:
-    """Epsilon of the behaviour policy at each environment step."""
-    final = tf.constant(config.epsilon, tf.float64)
+def epsilon_schedule(config: ExplorationConfig, minimum: Callable[..., Any] = min) -> Schedule:
+    """Epsilon of the behaviour policy at each environment step.
+
+    Args:
+      config: The schedule.
+      minimum: `tf.minimum` makes it a schedule for tensors.
+    """
+    initial, final = config.initial_epsilon, config.epsilon
     if config.schedule == "constant":
         return lambda _: final
-    initial = tf.constant(config.initial_epsilon, tf.float64)
-
-    def linear(step: Tensor) -> Tensor:
-        progress = tf.cast(step, tf.float64) / float(config.decay_steps)
-        return initial + (final - initial) * tf.minimum(progress, 1.0)
-
-    return linear
+    return lambda step: initial + (final - initial) * minimum(step / config.decay_steps, 1.0)

@@ -11,7 +11,7 @@ class Transitions(NamedTuple):
     """A batch of transitions."""
 
     observation: Tensor
-    """float32 [B, observation_size]."""
+    """[B, *observation.shape]."""
     action: Tensor
     """int32 [B]."""
     reward: Tensor
@@ -19,4 +19,4 @@ class Transitions(NamedTuple):
     discount: Tensor
     """float32 [B]: 0 where the next observation is terminal."""
     next_observation: Tensor
-    """float32 [B, observation_size]."""
+    """[B, *observation.shape]."""

@@ -14,14 +14,15 @@ from tests.conftest import ROOT
 LAYERS = [
     {"cli"},
     {"dqnkit.training.run"},
-    {"dqnkit.training.graph_loop", "dqnkit.training.descriptions", "dqnkit.training.reporting"},
+    {"dqnkit.training.parts", "dqnkit.training.descriptions", "dqnkit.training.reporting"},
+    {"dqnkit.training.graph_loop", "dqnkit.training.host_loop"},
     {"dqnkit.training.loop", "dqnkit.training.interrupts", "dqnkit.plots"},
     {"dqnkit.tracking", "dqnkit.evaluation", "dqnkit.agents", "dqnkit.checkpoint"},
-    {"dqnkit.replay", "dqnkit.policies", "dqnkit.schedules"},
+    {"dqnkit.replay", "dqnkit.policies", "dqnkit.schedules", "dqnkit.resolution"},
     {"dqnkit.networks", "dqnkit.envs", "dqnkit.statistics", "dqnkit.seeds"},
-    {"dqnkit.random_bits", "dqnkit.transitions"},
+    {"dqnkit.random_bits", "dqnkit.transitions", "dqnkit.memory"},
     {"dqnkit.runtime", "dqnkit.experiments"},
-    {"dqnkit.config", "dqnkit.noise"},
+    {"dqnkit.config", "dqnkit.noise", "dqnkit.specs"},
     {"dqnkit.errors"},
 ]
 """From the top: a module may import from layers below its own, and from its own package."""

@@ -31,14 +31,18 @@ class Acrobot:
     num_actions: int = 3
     state_size: int = 4
     num_reset_uniforms: int = 4
+    num_step_uniforms: int = 0
 
     def reset(self, uniforms: Tensor) -> Tensor:
         """See `Dynamics.reset`. Rounded to float32, as Gymnasium's initial states are."""
         state = (2.0 * uniforms - 1.0) * RESET_BOUND
         return tf.cast(tf.cast(state, tf.float32), tf.float64)
 
-    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, state: Tensor, action: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Dynamics.step`."""
+        del uniforms
         torque = tf.cast(action, state.dtype) - 1.0
         half = TIME_STEP / 2.0
         k1 = _derivative(state, torque)

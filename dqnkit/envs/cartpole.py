@@ -32,13 +32,17 @@ class CartPole:
     num_actions: int = 2
     state_size: int = 4
     num_reset_uniforms: int = 4
+    num_step_uniforms: int = 0
 
     def reset(self, uniforms: Tensor) -> Tensor:
         """See `Dynamics.reset`."""
         return (2.0 * uniforms - 1.0) * RESET_BOUND
 
-    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, state: Tensor, action: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Dynamics.step`."""
+        del uniforms
         x, x_dot, theta, theta_dot = tf.unstack(state, axis=1)
         force = FORCE * (2.0 * tf.cast(action, state.dtype) - 1.0)
         cos, sin = tf.cos(theta), tf.sin(theta)

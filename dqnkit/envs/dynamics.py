@@ -35,18 +35,25 @@ class Dynamics(Protocol):
         """Random numbers that an initial state takes."""
 
     @property
+    def num_step_uniforms(self) -> int:
+        """Random numbers that a step takes."""
+
+    @property
     def max_episode_steps(self) -> int:
         """The time limit."""
 
     def reset(self, uniforms: Tensor) -> Tensor:
         """Initial states [B, state_size] from uniforms [B, num_reset_uniforms] in [0, 1)."""
 
-    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, state: Tensor, action: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Successors of states under actions.
 
         Args:
           state: float64 [B, state_size].
           action: int32 [B].
+          uniforms: float64 [B, num_step_uniforms] in [0, 1).
 
         Returns:
           Next state float64 [B, state_size], reward float32 [B], terminated bool [B].
@@ -95,6 +102,11 @@ class BatchedEnvironment:
     def __init__(self, dynamics: Dynamics) -> None:
         self.dynamics = dynamics
 
+    @property
+    def num_uniforms(self) -> int:
+        """Random numbers that `step` takes for each environment."""
+        return self.dynamics.num_reset_uniforms + self.dynamics.num_step_uniforms
+
     def reset(self, uniforms: Tensor) -> EpisodeState:
         """Starts an episode in each environment; uniforms as `Dynamics.reset` takes them."""
         state = self.dynamics.reset(uniforms)
@@ -107,14 +119,23 @@ class BatchedEnvironment:
     def step(
         self, episodes: EpisodeState, action: Tensor, uniforms: Tensor
     ) -> tuple[EpisodeState, Timestep]:
-        """Steps each environment; one that ends starts anew at once, from its `uniforms`."""
-        state, reward, terminated = self.dynamics.step(episodes.state, action)
+        """Steps each environment; one that ends starts anew at once.
+
+        Args:
+          episodes: Where they are.
+          action: int32 [B].
+          uniforms: float64 [B, num_uniforms] in [0, 1).
+        """
+        resets, steps = tf.split(
+            uniforms, [self.dynamics.num_reset_uniforms, self.dynamics.num_step_uniforms], axis=1
+        )
+        state, reward, terminated = self.dynamics.step(episodes.state, action, steps)
         elapsed = episodes.elapsed + 1
         # As Gymnasium's TimeLimit: an episode may be terminated and truncated in one step.
         truncated = elapsed >= self.dynamics.max_episode_steps
         timestep = Timestep(self.dynamics.observe(state), reward, terminated, truncated)
         done = timestep.done
-        fresh = self.dynamics.reset(uniforms)
+        fresh = self.dynamics.reset(resets)
         return (
             EpisodeState(
                 tf.where(done[:, None], fresh, state),

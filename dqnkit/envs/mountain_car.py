@@ -28,14 +28,18 @@ class MountainCar:
     num_actions: int = 3
     state_size: int = 2
     num_reset_uniforms: int = 1
+    num_step_uniforms: int = 0
 
     def reset(self, uniforms: Tensor) -> Tensor:
         """See `Dynamics.reset`."""
         position = RESET_LOW + (RESET_HIGH - RESET_LOW) * uniforms
         return tf.concat([position, tf.zeros_like(position)], axis=1)
 
-    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, state: Tensor, action: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Dynamics.step`."""
+        del uniforms
         position, velocity = tf.unstack(state, axis=1)
         push = (tf.cast(action, state.dtype) - 1.0) * FORCE
         velocity = velocity + push - tf.cos(3.0 * position) * GRAVITY

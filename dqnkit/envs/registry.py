@@ -1,4 +1,4 @@
-"""From an environment id to its dynamics in the graph."""
+"""Which environments run in the graph, and their dynamics there."""
 
 from __future__ import annotations
 
@@ -6,47 +6,64 @@ import importlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dqnkit.envs import gymnasium_ids
-from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.config import EnvConfig
+from dqnkit.envs import gymnasium_envs
 
-if TYPE_CHECKING:  # imports TensorFlow, which a check of an id need not wait for
+if TYPE_CHECKING:  # imports TensorFlow, which a look at an id need not wait for
     from dqnkit.envs.dynamics import Dynamics
 
 
-def _dynamics(home: str, **parameters: Any) -> Dynamics:
+def _equations(home: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
     module, _, name = home.partition(":")
+    parameters |= config.kwargs
     dynamics: Dynamics = getattr(importlib.import_module(module), name)(**parameters)
     return dynamics
 
 
-_CARTPOLE = partial(_dynamics, "dqnkit.envs.cartpole:CartPole")
+def _table(config: EnvConfig) -> Dynamics:
+    from dqnkit.envs.tabular import Tabular  # imports TensorFlow
 
-GRAPH_ENVIRONMENTS = {
+    return Tabular(config.id, gymnasium_envs.transition_table(config))
+
+
+_CARTPOLE = partial(_equations, "dqnkit.envs.cartpole:CartPole")
+
+_BY_EQUATIONS = {
     "CartPole-v0": partial(_CARTPOLE, id="CartPole-v0", max_episode_steps=200),
     "CartPole-v1": partial(_CARTPOLE, id="CartPole-v1", max_episode_steps=500),
-    "MountainCar-v0": partial(_dynamics, "dqnkit.envs.mountain_car:MountainCar"),
-    "Acrobot-v1": partial(_dynamics, "dqnkit.envs.acrobot:Acrobot"),
+    "MountainCar-v0": partial(_equations, "dqnkit.envs.mountain_car:MountainCar"),
+    "Acrobot-v1": partial(_equations, "dqnkit.envs.acrobot:Acrobot"),
 }
-"""What makes the dynamics of each id that runs in the graph."""
+_BY_TABLE = (
+    "FrozenLake-v1",
+    "FrozenLake8x8-v1",
+    "CliffWalking-v1",
+    "CliffWalkingSlippery-v1",
+    "Taxi-v4",
+)
+
+GRAPH_ENVIRONMENTS = (*_BY_EQUATIONS, *_BY_TABLE)
+"""Ids that have a version in the graph."""
 
 
-def check(env_id: str) -> None:
-    """Looks whether an environment can be trained in; quick, and without TensorFlow.
+def why_not_graph(config: EnvConfig) -> str | None:
+    """Why an environment cannot run in the graph as it is configured; None if it can."""
+    if config.id not in GRAPH_ENVIRONMENTS:
+        return f"{config.id!r} has no version in the graph ({', '.join(GRAPH_ENVIRONMENTS)} have)"
+    if config.wrappers:
+        return f"env.wrappers holds {config.wrappers[0].path}, and wrappers run in Python"
+    if config.frame_stack > 1:
+        return f"env.frame_stack is {config.frame_stack}, and frames are stacked in Python"
+    changed = sorted(set(config.kwargs) - {"max_episode_steps"})
+    if config.id in _BY_EQUATIONS and changed:
+        return f"its version in the graph does not know env.kwargs.{changed[0]}"
+    if config.kwargs.get("fickle_passenger"):
+        return "env.kwargs.fickle_passenger is not in Taxi's transition table"
+    return None
 
-    Raises:
-      UnsupportedEnvironmentError: Gymnasium does not know the id, its actions are not discrete,
-        or it has no version in the graph.
-    """
-    if env_id in GRAPH_ENVIRONMENTS:
-        return
-    gymnasium_ids.check_discrete_actions(env_id)
-    raise UnsupportedEnvironmentError(
-        f"env.id: {env_id!r} exists in Gymnasium but does not run in the graph; "
-        f"environments that do: {', '.join(GRAPH_ENVIRONMENTS)}"
-    )
 
-
-def make(env_id: str) -> Dynamics:
-    """The dynamics of an id; raises what `check` raises."""
-    check(env_id)
-    return GRAPH_ENVIRONMENTS[env_id]()
+def graph_dynamics(config: EnvConfig) -> Dynamics:
+    """The dynamics of an environment that `why_not_graph` has nothing against."""
+    if config.id in _BY_TABLE:
+        return _table(config)
+    return _BY_EQUATIONS[config.id](config=config)

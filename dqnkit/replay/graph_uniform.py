@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
-from dqnkit.errors import ConfigError
+from dqnkit.memory import refuse_replay_beyond_memory
 from dqnkit.random_bits import below
 from dqnkit.runtime import Tensor, tf, xla
 from dqnkit.transitions import Transitions
@@ -44,12 +43,7 @@ class UniformReplay:
         self.block = block
         self._observation_size = observation_size
         self._width = 2 * observation_size + 3
-        needed, memory = 4 * self.capacity * self._width, _physical_memory()
-        if needed > memory:
-            raise ConfigError(
-                f"replay.replay_buffer_max_length={max_length:,} needs {needed / 2**30:,.0f} GiB, "
-                f"and this machine has {memory / 2**30:,.0f} GiB: keep fewer transitions"
-            )
+        refuse_replay_beyond_memory(max_length, 4 * self.capacity * self._width)
 
     def initial_state(self) -> ReplayState:
         """An empty replay."""
@@ -84,8 +78,3 @@ class UniformReplay:
             discount[:, 0],
             next_observation,
         )
-
-
-def _physical_memory() -> int:
-    """Bytes of memory that the machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

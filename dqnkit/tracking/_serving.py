@@ -24,11 +24,12 @@ class SavedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
 
     # MLflow reads hints of `predict` as a schema, and takes arrays only where there is none.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Actions int32 [B] for observations [B, observation_size], array or table."""
+        """Actions int32 [B] for a batch of observations, array or table."""
         del context, params
         import tensorflow as tf  # loaded already
 
-        observations = np.asarray(model_input, np.float32)
+        spec = self._serve.structured_input_signature[1]["observations"]
+        observations = np.asarray(model_input, spec.dtype.as_numpy_dtype)
         return self._serve(observations=tf.constant(observations))["actions"].numpy()
 
 

@@ -16,9 +16,9 @@ from dqnkit.tracking.tracker import PolicyFiles
 
 def write(policy: PolicyFiles, folder: Path) -> None:
     """Writes the model: the SavedModel, the code that serves it, signature and requirements."""
-    size = policy.observation_size
+    observation = policy.spec.observation
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, size))]),
+        inputs=Schema([TensorSpec(np.dtype(observation.dtype), (-1, *observation.shape))]),
         outputs=Schema([TensorSpec(np.dtype(np.int32), (-1,))]),
     )
     with quiet():
@@ -31,5 +31,9 @@ def write(policy: PolicyFiles, folder: Path) -> None:
             pip_requirements=[
                 f"{name}=={version(name)}" for name in ("mlflow", "numpy", "tensorflow")
             ],
-            metadata={"observation_size": size, "num_actions": policy.num_actions},
+            metadata={
+                "env": policy.spec.id,
+                "num_actions": policy.spec.num_actions,
+                "first_action": policy.spec.first_action,
+            },
         )

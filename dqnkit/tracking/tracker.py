@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from dqnkit.specs import EnvSpec
+
 
 class Status(StrEnum):
     """How a run ended, in MLflow's words."""
@@ -34,8 +36,7 @@ class PolicyFiles:
     """A saved policy and what its users must know of it."""
 
     saved_model: Path
-    observation_size: int
-    num_actions: int
+    spec: EnvSpec
 
 
 class Tracker(Protocol):

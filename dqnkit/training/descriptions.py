@@ -27,7 +27,7 @@ def tags(config: Config) -> dict[str, str]:
         "dqnkit.version": __version__,
         "dqnkit.env": config.env.id,
         "dqnkit.seed": str(config.training.seed),
-        "dqnkit.loop": "graph",
+        "dqnkit.loop": config.training.loop,
         "dqnkit.command": without_password(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "dqnkit.device": _device(),
         "dqnkit.python": platform.python_version(),

@@ -23,6 +23,7 @@ from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
 from dqnkit.runtime import Tensor, tf, xla
 from dqnkit.schedules import epsilon_schedule
 from dqnkit.seeds import Stream, stream_key
+from dqnkit.specs import EnvSpec
 from dqnkit.training.loop import Arrays, Metrics
 from dqnkit.transitions import Transitions
 
@@ -72,22 +73,27 @@ class LoopState(NamedTuple):
 class GraphLoop:
     """Training in an environment whose dynamics are TensorFlow operations (`Loop`)."""
 
-    def __init__(self, config: Config, dynamics: Dynamics) -> None:
+    def __init__(self, config: Config, spec: EnvSpec, dynamics: Dynamics) -> None:
+        """Makes agent, replay and initial state.
+
+        Args:
+          config: Resolved.
+          spec: Of its environment.
+          dynamics: Of its environment, in the graph.
+
+        Raises:
+          ConfigError: The replay does not fit into this machine.
+        """
         training, seed = config.training, config.training.seed
         self._config = config
         self._dynamics = dynamics
         self._environment = BatchedEnvironment(dynamics)
-        self.learner = DqnLearner(
-            config,
-            dynamics.observation_size,
-            dynamics.num_actions,
-            stream_key(seed, Stream.WEIGHTS),
-        )
+        self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))
         self._replay = UniformReplay(
             config.replay.replay_buffer_max_length, config.env.num_envs, dynamics.observation_size
         )
-        self._epsilon = epsilon_schedule(config.exploration)
-        self._bits_a_step = config.env.num_envs * (2 + dynamics.num_reset_uniforms)
+        self._epsilon = epsilon_schedule(config.exploration, tf.minimum)
+        self._bits_a_step = config.env.num_envs * (2 + self._environment.num_uniforms)
         self._rows = MAX_CHUNK // training.log_interval + 2
         self._state = self._initial_state()
         tensors = tf.nest.flatten(self._state)
@@ -161,6 +167,9 @@ class GraphLoop:
         restored = tf.nest.pack_sequence_as(self._state, flat)
         self._state = restored._replace(replay=restored.replay._replace(table=tf.constant(table)))
 
+    def close(self) -> None:
+        """See `Loop`: there is nothing to end."""
+
     # -- What is compiled
 
     def _initial_state(self) -> LoopState:
@@ -229,7 +238,7 @@ class GraphLoop:
 
         state = _repeat(
             training.collect_steps_per_iteration,
-            lambda i, state: self._collect(state, collect[i], self._epsilon(state.env_steps)),
+            lambda i, state: self._collect(state, collect[i], self._epsilon_at(state.env_steps)),
             state,
         )
         state = _repeat(
@@ -239,11 +248,15 @@ class GraphLoop:
         )
         return state._replace(iteration=state.iteration + 1)
 
+    def _epsilon_at(self, env_steps: Tensor) -> Tensor:
+        value = self._epsilon(tf.cast(env_steps, tf.float64))
+        return tf.convert_to_tensor(value, tf.float64)
+
     def _collect(self, state: LoopState, bits: Tensor, epsilon: Tensor) -> LoopState:
         """One epsilon-greedy step of every environment, into the replay."""
         num_envs, num_actions = self._config.env.num_envs, self._dynamics.num_actions
-        coins, choices, resets = tf.split(
-            bits, [num_envs, num_envs, num_envs * self._dynamics.num_reset_uniforms]
+        coins, choices, moves = tf.split(
+            bits, [num_envs, num_envs, num_envs * self._environment.num_uniforms]
         )
         observation = self._environment.observe(state.episodes)
         action = tf.where(
@@ -252,7 +265,9 @@ class GraphLoop:
             self.learner.greedy_actions(observation),
         )
         episodes, timestep = self._environment.step(
-            state.episodes, action, tf.reshape(uniform(resets), [num_envs, -1])
+            state.episodes,
+            action,
+            tf.reshape(uniform(moves), [num_envs, self._environment.num_uniforms]),
         )
         replay = self._replay.add(
             state.replay,

@@ -59,4 +59,11 @@ class Loop(Protocol):
         """All that decides how training goes on, as named arrays."""
 
     def restore(self, state: Arrays) -> None:
-        """Goes back to a `state` of a loop of the same configuration."""
+        """Goes back to a `state` of a loop of the same configuration.
+
+        Raises:
+          ConfigError: It is not one.
+        """
+
+    def close(self) -> None:
+        """Ends the environments."""

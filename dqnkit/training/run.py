@@ -17,21 +17,21 @@ import numpy as np
 
 from dqnkit import checkpoint, experiments, plots
 from dqnkit.config import Config
-from dqnkit.envs import registry
 from dqnkit.errors import InterruptedRun, TrainingDivergedError
-from dqnkit.evaluation import Evaluation, GraphEvaluator
-from dqnkit.policies import GreedyPolicy, Weights
+from dqnkit.evaluation import Evaluation
+from dqnkit.policies import Weights
+from dqnkit.resolution import resolve
+from dqnkit.specs import EnvSpec
 from dqnkit.statistics import bootstrap_interval
 from dqnkit.tracking.tracker import NullTracker, PolicyFiles, RunRecord, Status, Tracker
 from dqnkit.training import descriptions
-from dqnkit.training.graph_loop import GraphLoop
 from dqnkit.training.interrupts import Interrupts, noticed
-from dqnkit.training.loop import Loop
+from dqnkit.training.parts import Parts, build
 from dqnkit.training.reporting import Progress, Reporter, SilentReporter
 
 CHUNK_SECONDS = 0.25
 """What a chunk should take: a display that moves, a Ctrl-C that is heard, few calls."""
-_FIRST_CHUNK = 500
+_FIRST_CHUNK = 10
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def train(
       TrainingDivergedError: The loss is not finite; the record says FAILED.
     """
     tracker, reporter = tracker or NullTracker(), reporter or SilentReporter()
-    run = _Run(config, run_name or descriptions.run_name(config), tracker)
+    config, spec = resolve(config)
+    run = _Run(config, spec, run_name or descriptions.run_name(config), tracker)
     reporter.preparing(config, run.name)
     with noticed() as interrupted, run.recorded(interrupted) as opened:
         run.prepare()
@@ -111,7 +112,7 @@ def train(
         run.conclude(Status.KILLED if interrupted else Status.FINISHED)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
         raise InterruptedRun(
-            f"interrupted by {interrupted.signal.name} after {run.loop.iteration:,} of "
+            f"interrupted by {interrupted.signal.name} after {run.parts.loop.iteration:,} of "
             f"{config.training.num_iterations:,} iterations; what was trained until then is "
             f"recorded in the run {run.name!r} with the status KILLED"
         )
@@ -121,16 +122,16 @@ def train(
 class _Run:
     """The parts of one run and what it has come to until now."""
 
-    loop: Loop
+    parts: Parts
     best: Evaluation
     result: TrainResult
 
-    def __init__(self, config: Config, name: str, tracker: Tracker) -> None:
+    def __init__(self, config: Config, spec: EnvSpec, name: str, tracker: Tracker) -> None:
         self._config = config
+        self._spec = spec
         self._tracker = tracker
-        self._dynamics = registry.make(config.env.id)
         self._evaluations: list[Evaluation] = []
-        self._best_weights: Weights = []
+        self._best_weights: Weights = np.zeros(0, np.float32)
         self._began = time.perf_counter()
         self._training_seconds = 0.0
         self._training_steps = 0
@@ -164,17 +165,10 @@ class _Run:
 
     def prepare(self) -> None:
         """Builds and compiles loop and evaluation."""
-        config, dynamics = self._config, self._dynamics
         start = time.perf_counter()
-        self.loop = GraphLoop(config, dynamics)
-        self.loop.start()
-        self._policy = GreedyPolicy(
-            dynamics.observation_size, dynamics.num_actions, config.network.fc_layer_params
-        )
-        self._evaluator = GraphEvaluator(
-            self._policy, dynamics, config.evaluation.num_eval_episodes, config.training.seed
-        )
-        self._evaluator.play(0)
+        self.parts = build(self._config, self._spec)
+        self.parts.loop.start()
+        self.parts.evaluator.prepare()
         self.compile_seconds = time.perf_counter() - start
 
     def events(self, interrupted: Interrupts) -> Iterator[Progress | Evaluation]:
@@ -183,28 +177,28 @@ class _Run:
         interval = self._config.evaluation.eval_interval
         chunk = _FIRST_CHUNK
         yield self._evaluate()
-        while self.loop.iteration < total and not interrupted:
-            until = min(total, (self.loop.iteration // interval + 1) * interval)
-            size = min(chunk, until - self.loop.iteration)
-            steps, start = self.loop.env_steps, time.perf_counter()
-            metrics = self.loop.advance(size)
+        while self.parts.loop.iteration < total and not interrupted:
+            until = min(total, (self.parts.loop.iteration // interval + 1) * interval)
+            size = min(chunk, until - self.parts.loop.iteration)
+            steps, start = self.parts.loop.env_steps, time.perf_counter()
+            metrics = self.parts.loop.advance(size)
             seconds = time.perf_counter() - start
             self._training_seconds += seconds
-            self._training_steps += self.loop.env_steps - steps
+            self._training_steps += self.parts.loop.env_steps - steps
             chunk = max(1, int(size * CHUNK_SECONDS / seconds))
             yield Progress(
-                self.loop.iteration,
-                self.loop.env_steps,
+                self.parts.loop.iteration,
+                self.parts.loop.env_steps,
                 tuple(metrics),
-                (self.loop.env_steps - steps) / seconds,
+                (self.parts.loop.env_steps - steps) / seconds,
             )
-            if self.loop.iteration == until:
+            if self.parts.loop.iteration == until:
                 yield self._evaluate()
-        rest = self.loop.flush()
+        rest = self.parts.loop.flush()
         if rest:
             rate = self._training_steps / self._training_seconds
-            yield Progress(self.loop.iteration, self.loop.env_steps, tuple(rest), rate)
-        if self._evaluations[-1].iteration < self.loop.iteration:
+            yield Progress(self.parts.loop.iteration, self.parts.loop.env_steps, tuple(rest), rate)
+        if self._evaluations[-1].iteration < self.parts.loop.iteration:
             yield self._evaluate()
 
     def record(self, event: Progress | Evaluation) -> None:
@@ -245,8 +239,8 @@ class _Run:
             run_name=self.name,
             run_id=self._tracker.run_id,
             status=status,
-            iterations=self.loop.iteration,
-            env_steps=self.loop.env_steps,
+            iterations=self.parts.loop.iteration,
+            env_steps=self.parts.loop.env_steps,
             seconds=time.perf_counter() - self._began,
             compile_seconds=self.compile_seconds,
             training_seconds=self._training_seconds,
@@ -266,7 +260,7 @@ class _Run:
             "final/return_ci_high": interval[1],
             "final/episodes": float(summary.n),
         }
-        self._tracker.log(values, self.loop.env_steps)
+        self._tracker.log(values, self.parts.loop.env_steps)
         self._tracker.describe(descriptions.after(self._config, self.best, final, interval))
         if self._tracker.keeps_files:
             self._keep_files(final, interval)
@@ -280,12 +274,12 @@ class _Run:
                 self._tracker.artifacts(Path(scratch))
 
     def _evaluate(self) -> Evaluation:
-        weights = self.loop.policy_weights()
-        self._policy.set_weights(weights)
-        returns, lengths = self._evaluator.play(self.loop.iteration)
+        weights = self.parts.loop.policy_weights()
+        self.parts.policy.set_weights(weights)
+        returns, lengths = self.parts.evaluator.play(self.parts.loop.iteration)
         evaluation = Evaluation(
-            self.loop.iteration,
-            self.loop.env_steps,
+            self.parts.loop.iteration,
+            self.parts.loop.env_steps,
             tuple(returns.tolist()),
             tuple(lengths.tolist()),
         )
@@ -297,10 +291,10 @@ class _Run:
 
     def _evaluate_best(self) -> Evaluation:
         """Episodes that no choice was made by: those at negative counters."""
-        self._policy.set_weights(self._best_weights)
+        self.parts.policy.set_weights(self._best_weights)
         wanted = self._config.evaluation.final_episodes
         batches = -(-wanted // self._config.evaluation.num_eval_episodes)
-        played = [self._evaluator.play(-1 - batch) for batch in range(batches)]
+        played = [self.parts.evaluator.play(-1 - batch) for batch in range(batches)]
         returns = np.concatenate([batch[0] for batch in played])[:wanted]
         lengths = np.concatenate([batch[1] for batch in played])[:wanted]
         return Evaluation(
@@ -324,18 +318,14 @@ class _Run:
                 f"{self._config.name} ({self._config.env.id}), seed {self._config.training.seed}"
             )
             plots.learning_curve(self._evaluations, title, folder / "learning_curve.png")
-            checkpoint.save(folder / "checkpoints" / "last.npz", self.loop.state())
-            best = {f"online/{i}": weight for i, weight in enumerate(self._best_weights)}
+            checkpoint.save(folder / "checkpoints" / "last.npz", self.parts.loop.state())
+            best = {"online": self._best_weights}
             checkpoint.save(folder / "checkpoints" / "best.npz", best)
             self._tracker.artifacts(folder)
             saved_model = Path(scratch) / "saved_model"
-            self._policy.set_weights(self._best_weights)
-            self._policy.save(saved_model)
-            self._tracker.policy(
-                PolicyFiles(
-                    saved_model, self._dynamics.observation_size, self._dynamics.num_actions
-                )
-            )
+            self.parts.policy.set_weights(self._best_weights)
+            self.parts.policy.save(saved_model)
+            self._tracker.policy(PolicyFiles(saved_model, self._spec))
 
 
 def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:

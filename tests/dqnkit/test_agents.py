@@ -11,6 +11,7 @@ from dqnkit.config import Config
 from dqnkit.errors import ConfigError
 from dqnkit.runtime import tf
 from dqnkit.transitions import Transitions
+from tests.environments import vector_spec
 
 Small = Callable[..., Config]
 
@@ -18,13 +19,11 @@ Small = Callable[..., Config]
 def _linear(small: Small, *assignments: str) -> DqnLearner:
     """Q(o, a) = o * k[a] + b[a] with online k = (1, 2), b = (0, 1) and target k = (3, 1), b = 0."""
     config = small("network.fc_layer_params=[]", "training.batch_size=4", *assignments)
-    learner = DqnLearner(config, observation_size=1, num_actions=2, weights_key=0)
+    learner = DqnLearner(config, vector_spec(1, num_actions=2), weights_key=0)
     values = {name: variable.numpy() for name, variable in learner.variables().items()}
     values |= {
-        "online/0": np.array([[1.0], [2.0]], np.float32),
-        "online/1": np.array([0.0, 1.0], np.float32),
-        "target/0": np.array([[3.0], [1.0]], np.float32),
-        "target/1": np.array([0.0, 0.0], np.float32),
+        "online/0": np.array([1.0, 2.0, 0.0, 1.0], np.float32),
+        "target/0": np.array([3.0, 1.0, 0.0, 0.0], np.float32),
     }
     learner.restore(values)
     return learner
@@ -69,14 +68,12 @@ def test_the_step_is_adams_along_the_gradient_computed_by_hand(small: Small, mod
     #   k[0]: (-2*3*1 + -2*1*-1) / 4 = -1,  k[1]: (-2*-2*1 + -2*-5.5*2) / 4 = 6.5
     #   b[0]: (-6 - 2) / 4 = -2,            b[1]: (4 + 11) / 4 = 3.75
     # Adam's first step is the learning rate against the gradient's sign (up to its epsilon).
-    kernel, bias = learner.policy_weights()
-    np.testing.assert_allclose(kernel, [[1.1], [1.9]], rtol=1e-5)
-    np.testing.assert_allclose(bias, [0.1, 0.9], rtol=1e-5)
+    np.testing.assert_allclose(learner.policy_weights(), [1.1, 1.9, 0.1, 0.9], rtol=1e-5)
     moments = learner.variables()["optimizer/1"].numpy()
-    np.testing.assert_allclose(moments, [[0.1 * -1.0], [0.1 * 6.5]], rtol=1e-5)
+    np.testing.assert_allclose(moments, 0.1 * np.array([-1.0, 6.5, -2.0, 3.75]), rtol=1e-5)
 
 
-def test_gradient_clipping_bounds_the_norm_of_each_variable(small: Small) -> None:
+def test_gradient_clipping_bounds_the_norm_of_the_whole_gradient(small: Small) -> None:
     learner = _linear(small, "agent.gamma=0.5", "agent.loss=squared", "agent.gradient_clipping=0.5")
     learner.update(BATCH)
     moments = learner.variables()["optimizer/1"].numpy()
@@ -96,7 +93,9 @@ def test_the_target_network_follows_by_its_tau(small: Small) -> None:
     learner = _linear(small, "agent.target_update_tau=0.25")
     learner.update(BATCH)
     online, target = (learner.variables()[f"{net}/0"].numpy() for net in ("online", "target"))
-    np.testing.assert_allclose(target, 0.25 * online + 0.75 * np.array([[3.0], [1.0]]), rtol=1e-6)
+    np.testing.assert_allclose(
+        target, 0.25 * online + 0.75 * np.array([3.0, 1.0, 0.0, 0.0]), rtol=1e-6
+    )
 
 
 def test_greedy_actions_are_the_best_and_of_equals_the_first(small: Small) -> None:
@@ -108,17 +107,19 @@ def test_greedy_actions_are_the_best_and_of_equals_the_first(small: Small) -> No
 
 def test_initial_weights_are_the_tutorials_and_decided_by_the_key(small: Small) -> None:
     config = small("network.fc_layer_params=[400, 300]")
-    weights = DqnLearner(config, 4, 2, weights_key=1).policy_weights()
-    again = DqnLearner(config, 4, 2, weights_key=1).policy_weights()
-    other = DqnLearner(config, 4, 2, weights_key=2).policy_weights()
-    for mine, same in zip(weights, again, strict=True):
-        np.testing.assert_array_equal(mine, same)
-    assert not np.array_equal(weights[0], other[0])
+    spec = vector_spec(4, num_actions=2)
+    weights = DqnLearner(config, spec, weights_key=1).policy_weights()
+    again = DqnLearner(config, spec, weights_key=1).policy_weights()
+    other = DqnLearner(config, spec, weights_key=2).policy_weights()
+    np.testing.assert_array_equal(weights, again)
+    assert not np.array_equal(weights[:1600], other[:1600])
+    sizes = [4 * 400, 400, 400 * 300, 300, 300 * 2, 2]
+    _, first_bias, hidden, _, output, output_bias = np.split(weights, np.cumsum(sizes)[:-1])
+    np.testing.assert_array_equal(first_bias, 0.0)
     # He: variance 2 / fan_in, here with fan_in 400, from 120,000 draws.
-    assert weights[2].std() == pytest.approx(np.sqrt(2 / 400), rel=0.02)
-    assert np.abs(weights[4]).max() <= 0.03
-    assert np.abs(weights[4]).max() > 0.029
-    np.testing.assert_array_equal(weights[5], np.float32([-0.2, -0.2]))
+    assert hidden.std() == pytest.approx(np.sqrt(2 / 400), rel=0.02)
+    assert 0.029 < np.abs(output).max() <= 0.03
+    np.testing.assert_array_equal(output_bias, np.float32([-0.2, -0.2]))
 
 
 def test_restoring_another_networks_state_is_refused(small: Small) -> None:
@@ -126,5 +127,5 @@ def test_restoring_another_networks_state_is_refused(small: Small) -> None:
     values = {name: variable.numpy() for name, variable in learner.variables().items()}
     with pytest.raises(ConfigError, match="online/0"):
         learner.restore({**values, "online/0": np.zeros((2, 2), np.float32)})
-    with pytest.raises(ConfigError, match="target/1"):
-        learner.restore({k: v for k, v in values.items() if k != "target/1"})
+    with pytest.raises(ConfigError, match="target/0"):
+        learner.restore({k: v for k, v in values.items() if k != "target/0"})

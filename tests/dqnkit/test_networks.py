@@ -3,58 +3,137 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dqnkit.config import NetworkConfig
 from dqnkit.networks import QNetwork
 from dqnkit.runtime import tf
+from dqnkit.specs import Kind, ObservationSpec
+
+Layers = tuple[tuple[int, int, int], ...]
+
+VECTOR = ObservationSpec(Kind.VECTOR, (4,), "float32")
+IMAGE = ObservationSpec(Kind.IMAGE, (12, 10, 3), "uint8", low=0, high=255)
 
 
-def _network(num_actions: int, fc_layer_params: list[int]) -> QNetwork:
-    network = QNetwork(tf.TensorSpec([4], tf.float32), num_actions, fc_layer_params, seed=0)
+def _network(
+    observation: ObservationSpec, num_actions: int, convolutions: Layers, dense: tuple[int, ...]
+) -> QNetwork:
+    config = NetworkConfig(conv_layer_params=convolutions, fc_layer_params=dense)
+    network = QNetwork(observation, num_actions, config, seed=0)
     network.create_variables()
     return network
 
 
+def _keras(
+    observation: ObservationSpec, num_actions: int, convolutions: Layers, dense: tuple[int, ...]
+) -> tf.keras.Sequential:
+    layers = [tf.keras.layers.Rescaling(observation.scale)]
+    layers += [tf.keras.layers.Conv2D(f, k, s, activation="relu") for f, k, s in convolutions]
+    layers += [tf.keras.layers.Flatten()]
+    layers += [tf.keras.layers.Dense(n, "relu") for n in dense]
+    keras = tf.keras.Sequential([*layers, tf.keras.layers.Dense(num_actions)])
+    keras.build([None, *observation.shape])
+    return keras
+
+
+def _random_parameters(keras: tf.keras.Sequential, rng: np.random.Generator) -> np.ndarray:
+    """Sets Keras's variables; gives them in our order and layout."""
+    flat = []
+    for variable in keras.trainable_variables:
+        value = rng.normal(size=variable.shape).astype(np.float32) / 3
+        variable.assign(value)
+        flat.append(value.T.ravel() if value.ndim == 2 else value.ravel())
+    return np.concatenate(flat)
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize(("num_actions", "hidden"), [(2, []), (3, [7]), (18, [100, 50])])
-def test_values_and_gradients_are_those_of_keras_dense_layers(
-    num_actions: int, hidden: list[int], jit_compile: bool
+@pytest.mark.parametrize(
+    ("observation", "num_actions", "convolutions", "dense"),
+    [
+        (VECTOR, 2, (), ()),
+        (VECTOR, 3, (), (7,)),
+        (VECTOR, 18, (), (100, 50)),
+        (IMAGE, 4, ((5, 4, 2), (6, 3, 1)), (8,)),
+        (IMAGE, 4, (), (8,)),
+    ],
+)
+def test_values_and_gradients_are_those_of_keras_layers(
+    observation: ObservationSpec,
+    num_actions: int,
+    convolutions: Layers,
+    dense: tuple[int, ...],
+    jit_compile: bool,
 ) -> None:
-    ours = _network(num_actions, hidden)
-    widths = [*hidden, num_actions]
-    keras = tf.keras.Sequential(
-        [
-            tf.keras.layers.Dense(n, "relu" if i < len(hidden) else None)
-            for i, n in enumerate(widths)
-        ]
-    )
-    keras.build([None, 4])
+    ours = _network(observation, num_actions, convolutions, dense)
+    keras = _keras(observation, num_actions, convolutions, dense)
     rng = np.random.default_rng(0)
-    for mine, theirs in zip(ours.trainable_variables, keras.trainable_variables, strict=True):
-        value = rng.normal(size=mine.shape).astype(np.float32)
-        mine.assign(value)
-        theirs.assign(value.T)
-    observations = tf.constant(rng.normal(size=(9, 4)), tf.float32)
+    ours.parameters.assign(_random_parameters(keras, rng))
+    numbers = rng.normal(size=(9, *observation.shape))
+    if observation is IMAGE:
+        numbers = rng.integers(0, 256, numbers.shape)
+    observations = tf.constant(numbers, tf.as_dtype(observation.dtype))
     weights = tf.constant(rng.normal(size=(9, num_actions)), tf.float32)
 
     @tf.function(jit_compile=jit_compile)
     def both() -> tuple[tf.Tensor, ...]:
         with tf.GradientTape(persistent=True) as tape:
-            mine, theirs = ours(observations)[0], keras(observations)
+            mine = ours.q_values(observations)
+            theirs = keras(tf.cast(observations, tf.float32))
             losses = tf.reduce_sum(mine * weights), tf.reduce_sum(theirs * weights)
         return (
             (mine, theirs),
-            tape.gradient(losses[0], ours.trainable_variables),
+            tape.gradient(losses[0], ours.parameters),
             tape.gradient(losses[1], keras.trainable_variables),
         )
 
-    (mine, theirs), gradients, expected = both()
+    (mine, theirs), gradient, expected = both()
     np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
-    for gradient, wanted in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(gradient, wanted.numpy().T, rtol=1e-3, atol=1e-3)
+    flat = [(g.numpy().T if len(g.shape) == 2 else g.numpy()).ravel() for g in expected]
+    np.testing.assert_allclose(gradient, np.concatenate(flat), rtol=1e-3, atol=2e-3)
+
+
+def test_a_discrete_observation_picks_a_column() -> None:
+    spec = ObservationSpec(Kind.DISCRETE, (), "int64", num_values=5, first_value=-1)
+    network = _network(spec, 2, (), ())
+    kernel = np.arange(10, dtype=np.float32).reshape(2, 5)
+    network.parameters.assign(np.append(kernel, [0.0, 0.5]))
+    values = network.q_values(tf.constant([-1, 3, 0], tf.int64)).numpy()
+    np.testing.assert_array_equal(values, [[0.0, 5.5], [4.0, 9.5], [1.0, 6.5]])
+
+
+@pytest.mark.parametrize(
+    ("frame_shape", "stack"),
+    [((6, 5), 1), ((6, 5), 4), ((6, 5, 2), 1), ((6, 5, 2), 3), ((2, 6, 5), 1), ((2, 6, 5), 3)],
+)
+def test_every_layout_of_an_image_comes_to_the_same(
+    frame_shape: tuple[int, ...], stack: int
+) -> None:
+    """Height, width, channels: stacked frames first, and within a frame its own channels."""
+    spec = ObservationSpec(Kind.IMAGE, frame_shape, "uint8", stack, low=0, high=255)
+    numbers = np.random.default_rng(0).integers(0, 256, (3, *spec.shape), np.uint8)
+    frames = numbers.reshape(3, stack, *frame_shape)
+    if len(frame_shape) == 2:
+        frames = frames[..., None]
+    if spec.channels_first:
+        frames = np.moveaxis(frames, 2, -1)
+    merged = np.concatenate(list(np.moveaxis(frames, 1, 0)), axis=-1)
+    reference = ObservationSpec(Kind.IMAGE, merged.shape[1:], "uint8", low=0, high=255)
+    mine = _network(spec, 3, ((4, 3, 1),), (5,))
+    theirs = _network(reference, 3, ((4, 3, 1),), (5,))
+    theirs.parameters.assign(mine.parameters)
+    np.testing.assert_allclose(
+        mine.q_values(tf.constant(numbers)), theirs.q_values(tf.constant(merged)), rtol=1e-5
+    )
+
+
+def test_bytes_are_scaled_and_other_numbers_are_not() -> None:
+    spans = {("uint8", 255.0): 1 / 255, ("uint8", 3.0): 1.0, ("float32", 255.0): 1.0}
+    for (dtype, high), scale in spans.items():
+        assert ObservationSpec(Kind.VECTOR, (2,), dtype, low=0.0, high=high).scale == scale
 
 
 def test_a_copy_has_variables_of_its_own() -> None:
-    network = _network(2, [3])
+    network = _network(VECTOR, 2, (), (3,))
     copied = network.copy(name="TargetQNetwork")
     copied.create_variables()
-    network.trainable_variables[0].assign_add(tf.ones([3, 4]))
-    assert not np.array_equal(network.trainable_variables[0], copied.trainable_variables[0])
+    network.parameters.assign_add(tf.ones_like(network.parameters))
+    assert not np.array_equal(network.parameters, copied.parameters)

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
+from dqnkit.config import NetworkConfig
 from dqnkit.envs.cartpole import CartPole
-from dqnkit.evaluation import GraphEvaluator
+from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.policies import GreedyPolicy
 from dqnkit.runtime import tf
+from tests.environments import vector_spec
 
 # Leans against the pole's fall: what a solved CartPole looks like in a linear network.
 LEAN = np.float32([[-0.1, -0.3, -1.0, -0.4], [0.1, 0.3, 1.0, 0.4]])
 
 
 def _policy(kernel: np.ndarray) -> GreedyPolicy:
-    policy = GreedyPolicy(4, 2, [])
-    policy.set_weights([kernel, np.zeros(2, np.float32)])
+    policy = GreedyPolicy(vector_spec(4, num_actions=2), NetworkConfig(fc_layer_params=()))
+    policy.set_weights(np.append(kernel, [0.0, 0.0]))
     return policy
 
 
@@ -28,7 +30,7 @@ def test_a_good_policy_scores_500_and_a_bad_one_about_nine() -> None:
     returns, lengths = evaluator.play(0)
     np.testing.assert_array_equal(returns, 500.0)
     np.testing.assert_array_equal(lengths, 500)
-    policy.set_weights([-LEAN, np.zeros(2, np.float32)])  # the same compiled function
+    policy.set_weights(np.append(-LEAN, [0.0, 0.0]))  # the same compiled function
     returns, lengths = evaluator.play(0)
     assert 8 <= returns.mean() <= 10
     np.testing.assert_array_equal(returns, lengths)
@@ -43,7 +45,7 @@ def test_episodes_are_those_of_seed_and_counter() -> None:
 
 
 def test_a_saved_policy_needs_tensorflow_alone() -> None:
-    policy = GreedyPolicy(4, 3, [6, 5])
+    policy = GreedyPolicy(vector_spec(4), NetworkConfig(fc_layer_params=(6, 5)))
     policy.save(Path("saved"))
     observations = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     np.save("observations.npy", observations)

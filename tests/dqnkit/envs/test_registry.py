@@ -1,40 +1,44 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from dqnkit.config import EnvConfig
 from dqnkit.envs import registry
-from dqnkit.errors import UnsupportedEnvironmentError
 
 
-def _message(env_id: str) -> str:
-    with pytest.raises(UnsupportedEnvironmentError) as caught:
-        registry.make(env_id)
-    assert caught.value.exit_code == 2
-    return str(caught.value)
+def _reason(env_id: str, **settings: Any) -> str | None:
+    return registry.why_not_graph(EnvConfig(id=env_id, **settings))
 
 
-def test_an_unknown_id_names_the_nearest() -> None:
-    message = _message("CartPole-v9")
-    assert "CartPole-v9" in message
-    assert "did you mean 'CartPole-v" in message
+@pytest.mark.parametrize("env_id", registry.GRAPH_ENVIRONMENTS)
+def test_each_environment_of_the_graph_has_dynamics_of_its_id(env_id: str) -> None:
+    config = EnvConfig(id=env_id)
+    assert registry.why_not_graph(config) is None
+    assert registry.graph_dynamics(config).id == env_id
 
 
-def test_ids_that_gymnasium_has_retired_are_explained() -> None:
-    assert "HalfCheetah-v2" in _message("HalfCheetah-v2")
+def test_a_time_limit_may_be_changed_in_the_graph() -> None:
+    for env_id in ("CartPole-v1", "FrozenLake-v1"):
+        config = EnvConfig(id=env_id, kwargs={"max_episode_steps": 17})
+        assert registry.why_not_graph(config) is None
+        assert registry.graph_dynamics(config).max_episode_steps == 17
 
 
-def test_continuous_actions_name_the_space() -> None:
-    message = _message("Pendulum-v1")
-    assert "Box(-2.0, 2.0" in message
-    assert "Discrete" in message
-
-
-def test_an_environment_outside_the_graph_names_those_inside() -> None:
-    message = _message("Blackjack-v1")
-    assert "Blackjack-v1" in message
-    assert "Acrobot-v1" in message
-
-
-@pytest.mark.parametrize("env_id", ["no_such_module:Thing-v0", "???", ""])
-def test_ids_that_are_none_are_explained(env_id: str) -> None:
-    assert "env.id" in _message(env_id)
+@pytest.mark.parametrize(
+    ("env_id", "settings", "reason"),
+    [
+        ("Blackjack-v1", {}, "no version in the graph"),
+        ("CartPole-v1", {"kwargs": {"sutton_barto_reward": True}}, "sutton_barto_reward"),
+        ("CartPole-v1", {"wrappers": ["gymnasium.wrappers.ClipReward"]}, "ClipReward"),
+        ("CartPole-v1", {"frame_stack": 2}, "env.frame_stack is 2"),
+        ("Taxi-v4", {"kwargs": {"fickle_passenger": True}}, "fickle_passenger"),
+    ],
+)
+def test_what_the_graph_cannot_do_is_said(
+    env_id: str, settings: dict[str, Any], reason: str
+) -> None:
+    said = _reason(env_id, **settings)
+    assert said is not None
+    assert reason in said

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dqnkit.config import NetworkConfig
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.policies import GreedyPolicy
 from dqnkit.runtime import tf
 from dqnkit.tracking import processes, store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import PolicyFiles, RunRecord, Status
+from tests.environments import vector_spec
 
 RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, {"tag": "value"}, "**text**")
 
@@ -80,10 +82,11 @@ def test_the_status_is_the_true_one(tracker: MlflowTracker, status: Status) -> N
 def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracker) -> None:
     import mlflow
 
-    policy = GreedyPolicy(4, 2, [5])
+    spec = vector_spec(4, num_actions=2)
+    policy = GreedyPolicy(spec, NetworkConfig(fc_layer_params=(5,)))
     policy.save(Path("saved"))
     tracker.start(RECORD)
-    tracker.policy(PolicyFiles(Path("saved"), observation_size=4, num_actions=2))
+    tracker.policy(PolicyFiles(Path("saved"), spec))
     assert tracker.finish(Status.FINISHED) == []
 
     mlflow.set_tracking_uri(store.resolve().uri)

@@ -12,12 +12,13 @@ import pytest
 
 from dqnkit import checkpoint, experiments
 from dqnkit.config import Config
-from dqnkit.envs import registry
 from dqnkit.errors import InterruptedRun, TrackingError, TrainingDivergedError
 from dqnkit.evaluation import Evaluation
+from dqnkit.resolution import resolve
 from dqnkit.runtime import tf
 from dqnkit.tracking.tracker import NullTracker, PolicyFiles, RunRecord, Status
 from dqnkit.training.graph_loop import GraphLoop
+from dqnkit.training.parts import build
 from dqnkit.training.reporting import Progress, SilentReporter
 from dqnkit.training.run import train
 
@@ -78,7 +79,8 @@ def test_a_run_records_everything_that_it_promises(small: Small) -> None:
     assert tracker.statuses == [Status.FINISHED]
     assert tracker.record is not None
     assert (tracker.record.experiment, tracker.record.run_name) == ("my-experiment", "a-name")
-    assert tracker.record.params == config.flat()
+    assert tracker.record.params == resolve(config)[0].flat()
+    assert tracker.record.params["training.loop"] == "graph"
     tags = tracker.record.tags
     assert tags["team"] == "blue"
     assert {"dqnkit.version", "dqnkit.command", "dqnkit.device", "dqnkit.loop"} <= tags.keys()
@@ -131,17 +133,17 @@ def test_the_last_checkpoint_is_the_loops_state_and_the_policy_is_the_best(small
     result = train(config, tracker)
     assert result.best.iteration < result.last.iteration == 200
 
-    loop = GraphLoop(config, registry.make(config.env.id))
+    loop = build(*resolve(config)).loop
     loop.restore(_checkpoint(tracker, "last.npz"))
     assert (loop.iteration, loop.env_steps) == (200, 220)
 
-    again = GraphLoop(config, registry.make(config.env.id))
+    again = build(*resolve(config)).loop
     again.start()
     again.advance(result.best.iteration)
     best = _checkpoint(tracker, "best.npz")
-    for i, weight in enumerate(again.policy_weights()):
-        np.testing.assert_array_equal(best[f"online/{i}"], weight)
+    np.testing.assert_array_equal(best["online"], again.policy_weights())
     (served,) = tracker.policies
+    assert isinstance(again, GraphLoop)
     expected = again.learner.q_values(tf.constant(OBSERVATIONS)).numpy()
     np.testing.assert_allclose(served, expected, rtol=1e-4, atol=1e-4)
 

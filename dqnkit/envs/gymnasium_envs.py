@@ -1,0 +1,256 @@
+"""Gymnasium environments from a configuration: made, wrapped, vectorised and described."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from dqnkit.config import EnvConfig, WrapperConfig
+from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec
+
+Env = gymnasium.Env[Any, Any]
+
+_REGISTERED_BY = {"ALE": "ale_py", "MinAtar": "minatar"}
+"""Modules that register an id's namespace when they are imported or asked to."""
+
+_EXTRAS = {"ale_py": "atari", "cv2": "atari", "opencv": "atari", "minatar": "minatar"} | {
+    "box2d": "box2d",
+    "swig": "box2d",
+}
+"""Our extra that brings a package which a message of Gymnasium's names."""
+
+
+class TransitionTable(NamedTuple):
+    """A finite Markov decision process: S states, A actions, at most K outcomes of each."""
+
+    probability: np.ndarray
+    """float64 [S, A, K]; 0 where there are fewer outcomes."""
+    next_state: np.ndarray
+    """int64 [S, A, K]."""
+    reward: np.ndarray
+    """float64 [S, A, K]."""
+    terminated: np.ndarray
+    """bool [S, A, K]."""
+    initial_probability: np.ndarray
+    """float64 [S]."""
+    max_episode_steps: int | None
+
+
+def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> Env:
+    """One environment with its wrappers, and observations flattened where they are nested.
+
+    Args:
+      config: The environment.
+      wrappers: In place of the configuration's.
+
+    Raises:
+      UnsupportedEnvironmentError: It cannot be made; the message says what to do.
+    """
+    with _explained(config):
+        _register(config.id)
+        env: Env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+    for wrapper in config.wrappers if wrappers is None else wrappers:
+        env = _wrapped(env, wrapper)
+    if _is_flattened(env.observation_space):
+        env = gymnasium.wrappers.FlattenObservation(env)
+    return env
+
+
+def make_vector(
+    config: EnvConfig, num_envs: int, wrappers: Sequence[WrapperConfig] | None = None
+) -> VectorEnv[Any, Any, Any]:
+    """Environments that step together; `metadata["autoreset_mode"]` says how they start anew.
+
+    Raises:
+      UnsupportedEnvironmentError: They cannot be made; the message says what to do.
+    """
+    if config.vectorization == "vector_entry_point":
+        with _explained(config):
+            _register(config.id)
+            return gymnasium.make_vec(
+                config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
+            )
+    makers = [partial(make, config, wrappers)] * num_envs
+    if config.vectorization == "async":
+        # A fork of a process that runs TensorFlow's threads may hang.
+        return AsyncVectorEnv(
+            makers, context="spawn", autoreset_mode=AutoresetMode.SAME_STEP, copy=False
+        )
+    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP, copy=False)
+
+
+def describe(config: EnvConfig) -> EnvSpec:
+    """Makes the environment once and looks at its spaces.
+
+    Raises:
+      UnsupportedEnvironmentError: It cannot be made, or a space is not one that a DQN can use.
+    """
+    if config.vectorization == "vector_entry_point":
+        vector = make_vector(config, 1)
+        observations, actions = vector.single_observation_space, vector.single_action_space
+        vector.close()
+    else:
+        env = make(config)
+        observations, actions = env.observation_space, env.action_space
+        env.close()
+    if not isinstance(actions, spaces.Discrete):
+        raise UnsupportedEnvironmentError(
+            f"env.id: the actions of {config.id!r} are {_one_line(actions)}; a DQN needs a "
+            "Discrete space: choose an environment with discrete actions, or wrap this one"
+        )
+    observation = _observation_spec(observations, config)
+    return EnvSpec(config.id, observation, int(actions.n), int(actions.start))
+
+
+def transition_table(config: EnvConfig) -> TransitionTable:
+    """The table of a Gymnasium environment that has one, as its toy-text environments do."""
+    env = make(config)
+    process: Any = env.unwrapped
+    num_states = len(process.P)
+    num_actions = len(process.P[0])
+    outcomes = max(len(process.P[s][a]) for s in process.P for a in process.P[s])
+    columns = [np.zeros((num_states, num_actions, outcomes)) for _ in range(4)]
+    for state, actions in process.P.items():
+        for action, branches in actions.items():
+            for index, branch in enumerate(branches):
+                for column, value in zip(columns, branch, strict=True):
+                    column[state, action, index] = value
+    probability, next_state, reward, terminated = columns
+    limit = env.spec.max_episode_steps if env.spec else None
+    return TransitionTable(
+        probability,
+        next_state.astype(np.int64),
+        reward,
+        terminated.astype(np.bool_),
+        np.asarray(process.initial_state_distrib, np.float64),
+        limit,
+    )
+
+
+def _observation_spec(space: spaces.Space[Any], config: EnvConfig) -> ObservationSpec:
+    stack = config.frame_stack
+    if isinstance(space, spaces.Discrete):
+        return ObservationSpec(
+            Kind.DISCRETE, (), "int64", stack, num_values=int(space.n), first_value=int(space.start)
+        )
+    if not isinstance(space, spaces.Box):
+        raise UnsupportedEnvironmentError(
+            f"env.id: the observations of {config.id!r} are {_one_line(space)}; a DQN needs a Box, "
+            "a Discrete, or a Dict or Tuple that Gymnasium can flatten: put a wrapper that gives "
+            "one into env.wrappers"
+        )
+    kind = Kind.IMAGE if _is_image(space) else Kind.VECTOR
+    dtype = space.dtype.name if space.dtype.name in {"uint8", "int8", "bool"} else "float32"
+    return ObservationSpec(
+        kind, space.shape, dtype, stack, low=float(space.low.min()), high=float(space.high.max())
+    )
+
+
+def _is_image(space: spaces.Space[Any]) -> bool:
+    """Three axes, or two of bytes: a picture without an axis of channels."""
+    if not isinstance(space, spaces.Box):
+        return False
+    return len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype.name == "uint8")
+
+
+def _is_flattened(space: spaces.Space[Any]) -> bool:
+    if isinstance(space, spaces.Discrete) or _is_image(space) or not space.is_np_flattenable:
+        return False
+    return not isinstance(space, spaces.Box) or len(space.shape) != 1
+
+
+def _register(env_id: str) -> None:
+    """Imports what registers an id's namespace (`ALE/Pong-v5`), which Gymnasium leaves to us."""
+    namespace, slash, _ = env_id.partition("/")
+    if not slash or namespace not in _REGISTERED_BY:
+        return
+    if any(spec.namespace == namespace for spec in gymnasium.registry.values()):
+        return
+    if namespace == "ALE":
+        gymnasium.register_envs(importlib.import_module("ale_py"))
+    else:
+        importlib.import_module("minatar.gym").register_envs()
+
+
+def _wrapped(env: Env, wrapper: WrapperConfig) -> Env:
+    module, _, name = wrapper.path.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedEnvironmentError(
+            f"env.wrappers: there is no {wrapper.path!r}: {_one_line(error)}. Give the dotted path "
+            "of a class, for example gymnasium.wrappers.ClipReward"
+        ) from error
+    try:
+        wrapped = found(env, **wrapper.kwargs)
+    except Exception as error:  # whatever a wrapper raises, its arguments are the user's
+        raise UnsupportedEnvironmentError(
+            f"env.wrappers: {wrapper.path} with {wrapper.kwargs} cannot be put around the "
+            f"environment: {type(error).__name__}: {_one_line(error)}{_extra_for(error)}"
+        ) from error
+    if not isinstance(wrapped, gymnasium.Env):
+        raise UnsupportedEnvironmentError(
+            f"env.wrappers: {wrapper.path} gives a {type(wrapped).__name__}; it must give a "
+            "gymnasium.Env"
+        )
+    return wrapped
+
+
+@contextmanager
+def _explained(config: EnvConfig) -> Iterator[None]:
+    """Silences Gymnasium's advice, and turns what it raises into our error."""
+    level = logging.getLogger().level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # an environment's own code runs here, and raises what it likes
+        raise UnsupportedEnvironmentError(_failure(config, error)) from error
+    finally:
+        logging.getLogger().setLevel(level)
+
+
+def _failure(config: EnvConfig, error: Exception) -> str:
+    missing = _extra_for(error)
+    if missing:
+        return f"env.id: {config.id!r} needs a package that is not installed{missing}"
+    hint = ""
+    if isinstance(error, gymnasium.error.UnregisteredEnv):
+        nearest = difflib.get_close_matches(config.id, gymnasium.registry, n=1)
+        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    kwargs = f" with {config.kwargs}" if config.kwargs else ""
+    return (
+        f"env.id: Gymnasium cannot make {config.id!r}{hint}{kwargs}: "
+        f"{type(error).__name__}: {_one_line(error)}"
+    )
+
+
+def _extra_for(error: Exception) -> str:
+    """How to install what an error misses, if one of our extras has it."""
+    if not isinstance(error, ImportError | gymnasium.error.DependencyNotInstalled):
+        return ""
+    text = f"{getattr(error, 'name', '') or ''} {error}".lower()
+    extra = next((extra for package, extra in _EXTRAS.items() if package in text), None)
+    if extra is None:
+        return f": {_one_line(error)}"
+    return (
+        f": install the extra {extra!r}, with `uv sync --extra {extra}` in a checkout or "
+        f"`uv run --extra {extra} dqnkit …` for one command"
+    )
+
+
+def _one_line(thing: object) -> str:
+    return re.sub(r"\s+", " ", str(thing))

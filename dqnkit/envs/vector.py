@@ -1,0 +1,141 @@
+"""Environments that step together in Python, whatever way they have of starting anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from dqnkit.config import EnvConfig, WrapperConfig
+from dqnkit.envs import gymnasium_envs
+from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.specs import EnvSpec
+
+
+class Step(NamedTuple):
+    """What one step of N environments gave. Arrays may be overwritten by the next step."""
+
+    stepped: np.ndarray
+    """bool [N]: the action was taken. Elsewhere the environment spent the step starting anew,
+    and the other fields but `started` say nothing of it."""
+    frame: np.ndarray
+    """Where the actions led, [N, *frame_shape]: at an episode's end its true last frame."""
+    reward: np.ndarray
+    """float32 [N]."""
+    terminated: np.ndarray
+    """bool [N]: the episode ended in the process itself; nothing follows."""
+    truncated: np.ndarray
+    """bool [N]: the episode was cut; its value goes on."""
+    started: np.ndarray
+    """bool [N]: an episode has begun; its first frame stands in `VectorEnvironment.frame`."""
+
+    @property
+    def done(self) -> np.ndarray:
+        """Bool [N]: the episode is over, either way."""
+        done: np.ndarray = self.terminated | self.truncated
+        return done
+
+
+class VectorEnvironment:
+    """Gymnasium's vector environments behind one contract for all their autoreset modes.
+
+    The modes are those of https://farama.org/Vector-Autoreset-Mode. `same_step` and `disabled`
+    take an action everywhere at each step; `next_step` spends the step after an end on the reset.
+    """
+
+    def __init__(
+        self,
+        config: EnvConfig,
+        spec: EnvSpec,
+        num_envs: int,
+        wrappers: Sequence[WrapperConfig] | None = None,
+    ) -> None:
+        """Makes the environments.
+
+        Args:
+          config: How to make one, and how they are stepped.
+          spec: Of one, as `gymnasium_envs.describe` gives it.
+          num_envs: How many.
+          wrappers: In place of the configuration's.
+
+        Raises:
+          UnsupportedEnvironmentError: They cannot be made, or reset in a way that is not known.
+        """
+        self.num_envs = num_envs
+        self._spec = spec
+        self._envs = gymnasium_envs.make_vector(config, num_envs, wrappers)
+        mode = self._envs.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            self.close()
+            raise UnsupportedEnvironmentError(
+                f"env.vectorization: the vector class of {config.id!r} says {mode!r} in its "
+                "metadata['autoreset_mode'], which must be one of Gymnasium's AutoresetMode; "
+                "take sync or async"
+            )
+        self._mode = mode
+        self._dtype = np.dtype(spec.observation.dtype)
+        self._ended = np.zeros(num_envs, np.bool_)
+        self._everywhere = np.ones(num_envs, np.bool_)
+        stack = spec.observation.frame_stack
+        shape = (num_envs, stack, *spec.observation.frame_shape)
+        self._frames = np.zeros(shape, self._dtype)
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The newest frames, [N, *frame_shape]; of an episode that began, the first."""
+        newest: np.ndarray = self._frames[:, -1]
+        return newest
+
+    @property
+    def observation(self) -> np.ndarray:
+        """What to act on, [N, *spec.shape].
+
+        Before an episode's first frame stand copies of it, as in Gymnasium's
+        `FrameStackObservation`.
+        """
+        return self.frame if self._spec.observation.frame_stack == 1 else self._frames
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts an episode in each environment, from a seed each."""
+        seeds_of_each: Any = list(seeds)  # the base class is typed for one seed alone
+        frame, _ = self._envs.reset(seed=seeds_of_each)
+        self._ended = np.zeros(self.num_envs, np.bool_)
+        self._frames[:] = self._cast(frame)[:, None]
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Takes actions int [N], counted from 0, and starts ended episodes anew."""
+        following, rewards, terminated, truncated, infos = self._envs.step(
+            actions + self._spec.first_action
+        )
+        following = self._cast(following)
+        done = terminated | truncated
+        outcome = following
+        stepped, started = self._everywhere, done
+        if self._mode is AutoresetMode.NEXT_STEP:
+            stepped, started = ~self._ended, self._ended
+            self._ended = done
+        elif done.any():
+            outcome = following.copy()
+            if self._mode is AutoresetMode.SAME_STEP:
+                ends = [self._cast(infos["final_obs"][i]) for i in np.flatnonzero(done)]
+                outcome[done] = np.stack(ends)
+            else:
+                following = self._cast(self._envs.reset(options={"reset_mask": done})[0])
+        self._push(following, started)
+        return Step(stepped, outcome, rewards.astype(np.float32), terminated, truncated, started)
+
+    def close(self) -> None:
+        """Ends the environments and their processes."""
+        self._envs.close()
+
+    def _push(self, frame: np.ndarray, started: np.ndarray) -> None:
+        if self._spec.observation.frame_stack > 1:
+            self._frames[:, :-1] = self._frames[:, 1:]
+        self._frames[:, -1] = frame
+        if started.any():
+            self._frames[started] = frame[started][:, None]
+
+    def _cast(self, frame: np.ndarray) -> np.ndarray:
+        return np.asarray(frame, self._dtype)

@@ -1,0 +1,219 @@
+"""Uniform replay in NumPy: every frame is kept once."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from dqnkit.memory import refuse_replay_beyond_memory
+from dqnkit.specs import EnvSpec
+
+_STARTS = np.uint8(1)
+"""A transition starts at this row: its successor is here, and so is what it is stacked of."""
+_TERMINAL = np.uint8(2)
+"""The transition that starts here ends in a terminal state."""
+
+
+class Sample(NamedTuple):
+    """A batch of transitions, as a network takes them."""
+
+    frames: np.ndarray
+    """[B, frame_stack + 1, *frame_shape], the oldest first: all but the last are the
+    observation, all but the first the next observation."""
+    scalars: np.ndarray
+    """float32 [B, 3]: action, reward, discount."""
+
+
+class HostReplay:
+    """A ring of frames for each environment; transitions are sampled uniformly, with replacement.
+
+    A row holds a frame and, once it is known, the action that was taken there, its reward and how
+    it ended. The next row holds where it led, so that no frame is kept twice, neither as a next
+    observation nor in a stack. An episode's last frame takes a row of its own, at which no
+    transition starts.
+    """
+
+    def __init__(self, max_length: int, num_envs: int, spec: EnvSpec) -> None:
+        """Allocates the rings.
+
+        Args:
+          max_length: Rows kept at most, over all environments; one more for each environment
+            holds the frame that it is at.
+          num_envs: Rings.
+          spec: Of the environment.
+
+        Raises:
+          ConfigError: They are larger than the machine's memory.
+        """
+        observation = spec.observation
+        self._stack = observation.frame_stack
+        self._frame_shape, self._dtype = observation.frame_shape, np.dtype(observation.dtype)
+        self._packs_bits = self._dtype == np.bool_
+        stored_shape, stored_dtype = self._frame_shape, self._dtype
+        if self._packs_bits:
+            stored_shape, stored_dtype = (-(-math.prod(self._frame_shape) // 8),), np.dtype("uint8")
+        elif spec.observation.num_values:
+            stored_dtype = _smallest(spec.observation.num_values)
+        self._first_value = spec.observation.first_value
+        actions = _smallest(spec.num_actions)
+        self.bytes_per_row = (
+            math.prod(stored_shape) * stored_dtype.itemsize
+            + actions.itemsize
+            + np.dtype(np.float32).itemsize
+            + np.dtype(np.uint8).itemsize * (2 if self._stack > 1 else 1)
+        )
+        self._rows = max_length // num_envs + 1
+        rows = num_envs * self._rows
+        refuse_replay_beyond_memory(max_length, rows * self.bytes_per_row)
+        self._frames = np.zeros((rows, *stored_shape), stored_dtype)
+        self._actions = np.zeros(rows, actions)
+        self._rewards = np.zeros(rows, np.float32)
+        self._flags = np.zeros(rows, np.uint8)
+        # Frames of the same episode before a row's own, as far as a stack reaches.
+        self._history = np.zeros(rows if self._stack > 1 else 0, np.uint8)
+        self._bases = np.arange(num_envs) * self._rows
+        self._written = np.zeros(num_envs, np.int64)
+        self._offsets = np.arange(1 - self._stack, 2)[None]
+
+    @property
+    def num_transitions(self) -> int:
+        """Transitions that can be sampled."""
+        return int(np.count_nonzero(self._flags & _STARTS))
+
+    def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
+        """Starts episodes.
+
+        Args:
+          envs: Which environments, int [K].
+          frames: Their first frames, [K, *frame_shape].
+        """
+        self._append(envs, frames, None)
+
+    def add(
+        self,
+        envs: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        frames: np.ndarray,
+    ) -> None:
+        """Completes the transitions that start at the environments' newest frames.
+
+        Args:
+          envs: Which environments, int [K]; each one once.
+          actions: Counted from 0, int [K].
+          rewards: float32 [K].
+          terminated: bool [K].
+          frames: Where the actions led, [K, *frame_shape].
+        """
+        rows = self._newest(envs)
+        self._actions[rows] = actions
+        self._rewards[rows] = rewards
+        self._flags[rows] = _STARTS + _TERMINAL * terminated
+        self._append(envs, frames, rows)
+
+    def sample(self, rng: np.random.Generator, size: int) -> Sample:
+        """`size` transitions, each as likely as any other.
+
+        Rows are drawn until one is met at which a transition starts.
+        """
+        rows = self._draw(rng, size)
+        while (missing := np.flatnonzero(self._flags[rows] & _STARTS == 0)).size:
+            rows[missing] = self._draw(rng, missing.size)
+        return self.transitions(rows)
+
+    def transitions(self, rows: np.ndarray | None = None) -> Sample:
+        """The transitions that start at some rows, int [B]; all of them by default."""
+        if rows is None:
+            rows = np.flatnonzero(self._flags & _STARTS)
+        scalars = np.empty((len(rows), 3), np.float32)
+        scalars[:, 0] = self._actions[rows]
+        scalars[:, 1] = self._rewards[rows]
+        scalars[:, 2] = (self._flags[rows] & _TERMINAL) == 0
+        return Sample(self._gather(rows), scalars)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What was kept, row by row up to the fullest ring."""
+        filled = self._filled()
+        arrays = {"written": self._written.copy()}
+        for name, array in self._columns().items():
+            arrays[name] = array.reshape(len(self._bases), self._rows, *array.shape[1:])[:, :filled]
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to a `state`; the episodes that were under way go no further."""
+        filled = state["frames"].shape[1]
+        for name, array in self._columns().items():
+            rings = array.reshape(len(self._bases), self._rows, *array.shape[1:])
+            rings[:] = 0
+            rings[:, :filled] = state[name]
+        self._written[:] = state["written"]
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        columns = {
+            "frames": self._frames,
+            "actions": self._actions,
+            "rewards": self._rewards,
+            "flags": self._flags,
+        }
+        return columns | ({"history": self._history} if self._stack > 1 else {})
+
+    def _append(self, envs: np.ndarray, frames: np.ndarray, before: np.ndarray | None) -> None:
+        """Writes frames over the oldest rows, behind the rows `before` of their episodes if any."""
+        rows = self._bases[envs] + self._written[envs] % self._rows
+        self._written[envs] += 1
+        if self._packs_bits:
+            frames = np.packbits(frames.reshape(len(frames), -1), axis=1)
+        elif self._first_value:
+            frames = frames - self._first_value
+        self._frames[rows] = frames
+        self._flags[rows] = 0
+        if self._stack > 1:
+            history = 0 if before is None else np.minimum(self._history[before] + 1, self._stack)
+            self._history[rows] = history
+            # The rows behind are the oldest; some were stacked of what is overwritten now.
+            for distance in range(1, self._stack):
+                behind = self._bases[envs] + (self._written[envs] - 1 + distance) % self._rows
+                cut = self._history[behind] >= distance
+                self._flags[behind[cut]] = 0
+
+    def _newest(self, envs: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = self._bases[envs] + (self._written[envs] - 1) % self._rows
+        return rows
+
+    def _filled(self) -> int:
+        return int(min(self._written.max(), self._rows))
+
+    def _draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        filled = self._filled()
+        drawn = rng.integers(len(self._bases) * filled, size=size)
+        if len(self._bases) == 1:
+            return drawn
+        env, row = np.divmod(drawn, filled)
+        rows: np.ndarray = self._bases[env] + row
+        return rows
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        """Frames [B, frame_stack + 1, *frame_shape] around rows [B]."""
+        offsets = self._offsets
+        if self._stack > 1:
+            # Before an episode's first frame stand copies of it.
+            offsets = np.maximum(offsets, -self._history[rows].astype(np.int64)[:, None])
+        within = rows % self._rows
+        frames: np.ndarray = self._frames.take(
+            (rows - within)[:, None] + (within[:, None] + offsets) % self._rows, axis=0
+        )
+        if self._packs_bits:
+            frames = np.unpackbits(frames, axis=-1, count=math.prod(self._frame_shape))
+            frames = frames.reshape(*frames.shape[:2], *self._frame_shape).view(np.bool_)
+        elif frames.dtype != self._dtype:
+            frames = frames.astype(self._dtype) + self._dtype.type(self._first_value)
+        return frames
+
+
+def _smallest(num_values: int) -> np.dtype[np.generic]:
+    """The smallest unsigned integer that numbers `num_values` things from 0."""
+    dtype: np.dtype[np.generic] = np.min_scalar_type(num_values - 1)
+    return dtype

@@ -1,0 +1,77 @@
+"""What a configuration leaves open, decided by its environment."""
+
+from __future__ import annotations
+
+import contextlib
+
+from dqnkit.config import Config, NetworkConfig
+from dqnkit.envs import gymnasium_envs, registry
+from dqnkit.errors import ConfigError
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
+
+Convolutions = tuple[tuple[int, int, int], ...]
+
+IMAGE_NETWORKS: tuple[tuple[Convolutions, tuple[int, ...]], ...] = (
+    # Mnih et al. (2015), for frames of 84 by 84
+    (((32, 8, 4), (64, 4, 2), (64, 3, 1)), (512,)),
+    # MinAtar (Young and Tian, 2019), for 10 by 10
+    (((16, 3, 1),), (128,)),
+)
+"""Convolutions [filters, kernel, stride] and dense layers; the first that an image is large
+enough for is its default."""
+_DENSE = (100, 50)
+"""Of TF-Agents' tutorial, where no image is."""
+
+
+def resolve(config: Config) -> tuple[Config, EnvSpec]:
+    """Looks at the environment, and fills in loop and network.
+
+    Returns:
+      The configuration with nothing left open (to resolve it again changes nothing), and the
+      environment's spec.
+
+    Raises:
+      ConfigError: Environment and configuration do not fit.
+      UnsupportedEnvironmentError: The environment cannot be made, or a DQN cannot use it.
+    """
+    spec = gymnasium_envs.describe(config.env)
+    training = config.training.model_copy(update={"loop": _loop(config)})
+    network = _network(config.network, spec.observation)
+    return config.model_copy(update={"training": training, "network": network}), spec
+
+
+def _loop(config: Config) -> str:
+    reason = registry.why_not_graph(config.env)
+    if reason is None and config.evaluation.wrappers:
+        reason = "evaluation.wrappers is not empty, and wrappers run in Python"
+    if config.training.loop == "auto":
+        return "graph" if reason is None else "host"
+    if config.training.loop == "graph" and reason is not None:
+        raise ConfigError(f"training.loop=graph: {reason}; take training.loop=host, or auto")
+    return config.training.loop
+
+
+def _network(network: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
+    convolutions, dense = network.conv_layer_params, network.fc_layer_params
+    if convolutions and observation.kind is not Kind.IMAGE:
+        raise ConfigError(
+            f"network.conv_layer_params={[list(x) for x in convolutions]}: observations of shape "
+            f"{observation.shape} are no images; leave it null, or make them images by env.wrappers"
+        )
+    default = _default_network(observation)
+    if convolutions is None:
+        convolutions = default[0]
+    if convolutions:
+        convolution_shapes(convolutions, observation)  # raises if they do not fit
+    if dense is None:
+        dense = default[1] if convolutions else _DENSE
+    return NetworkConfig(conv_layer_params=convolutions, fc_layer_params=dense)
+
+
+def _default_network(observation: ObservationSpec) -> tuple[Convolutions, tuple[int, ...]]:
+    if observation.kind is Kind.IMAGE:
+        for convolutions, dense in IMAGE_NETWORKS:
+            with contextlib.suppress(ConfigError):
+                convolution_shapes(convolutions, observation)
+                return convolutions, dense
+    return (), _DENSE

@@ -1,0 +1,54 @@
+"""What a run is made of: loop, policy and evaluation, for the graph or for Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dqnkit.config import Config
+from dqnkit.envs import registry
+from dqnkit.envs.vector import VectorEnvironment
+from dqnkit.evaluation import Evaluator
+from dqnkit.evaluation.graph import GraphEvaluator
+from dqnkit.evaluation.host import HostEvaluator
+from dqnkit.policies import GreedyPolicy
+from dqnkit.specs import EnvSpec
+from dqnkit.training.graph_loop import GraphLoop
+from dqnkit.training.host_loop import HostLoop
+from dqnkit.training.loop import Loop
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Loop, the policy that evaluation plays, and evaluation."""
+
+    loop: Loop
+    policy: GreedyPolicy
+    evaluator: Evaluator
+
+    def close(self) -> None:
+        """Ends all environments."""
+        self.loop.close()
+        self.evaluator.close()
+
+
+def build(config: Config, spec: EnvSpec) -> Parts:
+    """The parts that a resolved configuration asks for.
+
+    Raises:
+      ConfigError: They do not fit into this machine.
+    """
+    policy = GreedyPolicy(spec, config.network)
+    evaluation, seed = config.evaluation, config.training.seed
+    if config.training.loop == "graph":
+        dynamics = registry.graph_dynamics(config.env)
+        evaluator = GraphEvaluator(
+            policy, dynamics, evaluation.num_eval_episodes, seed, evaluation.max_episode_steps
+        )
+        return Parts(GraphLoop(config, spec, dynamics), policy, evaluator)
+    loop = HostLoop(config, spec)
+    environment = VectorEnvironment(
+        config.env, spec, evaluation.num_eval_episodes, evaluation.wrappers
+    )
+    return Parts(
+        loop, policy, HostEvaluator(policy, environment, seed, evaluation.max_episode_steps)
+    )

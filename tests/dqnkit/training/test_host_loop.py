@@ -1,0 +1,124 @@
+"""What the host loop alone promises; the rest is in test_loops.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit.config import Config
+from dqnkit.resolution import resolve
+from dqnkit.training.host_loop import HostLoop
+from tests.dqnkit.training.test_loops import assert_same
+from tests.environments import view
+
+Small = Callable[..., Config]
+
+
+def _loop(config: Config, **kwargs: Any) -> HostLoop:
+    update = {"id": "tests.environments:Corridor-v0", "kwargs": kwargs}
+    env = config.env.model_copy(update=update)
+    return HostLoop(*resolve(config.model_copy(update={"env": env})))
+
+
+def test_a_restored_loop_has_all_but_the_episodes_that_were_under_way(small: Small) -> None:
+    config = small("env.num_envs=2")
+    loop = _loop(config)
+    loop.start()
+    loop.advance(25)  # in the middle of an episode and of a log interval
+    kept = loop.state()
+    restored, again = _loop(config), _loop(config)
+    for other in (restored, again):
+        other.restore(kept)
+    assert (restored.iteration, restored.env_steps) == (25, loop.env_steps)
+    before, after = loop._replay.transitions(), restored._replay.transitions()
+    np.testing.assert_array_equal(before.frames, after.frames)
+    np.testing.assert_array_equal(before.scalars, after.scalars)
+    np.testing.assert_array_equal(loop.policy_weights(), restored.policy_weights())
+    metrics = restored.advance(35)
+    assert [m.iteration for m in metrics] == [30, 40, 50, 60]
+    # What follows is whole: no transition joins the old episode to the new one.
+    following = restored._replay.transitions().frames[..., 0]
+    np.testing.assert_array_equal(following[:, 1], following[:, 0] + 1)
+    again.advance(35)
+    assert_same(restored.state(), again.state())
+
+
+def test_environments_in_processes_train_as_those_in_turn(small: Small) -> None:
+    states = []
+    for vectorization in ("sync", "async"):
+        loop = _loop(small("env.num_envs=2", f"env.vectorization={vectorization}"))
+        loop.start()
+        loop.advance(20)
+        states.append(loop.state())
+        loop.close()
+    assert_same(*states)
+
+
+@pytest.mark.parametrize(
+    ("observe", "settings"),
+    [
+        ("discrete", ()),
+        ("image", ("network.conv_layer_params=[[4, 3, 1]]",)),
+        ("image", ("network.conv_layer_params=[[4, 3, 1]]", "env.frame_stack=3")),
+        ("channels_first", ("network.conv_layer_params=[[4, 3, 2], [4, 2, 1]]",)),
+        ("bits", ("network.conv_layer_params=[[4, 3, 1]]", "env.frame_stack=2")),
+        ("image", ("network.conv_layer_params=[]",)),
+        ("nested", ()),
+        ("matrix", ()),
+        ("state", ("env.frame_stack=4",)),
+    ],
+)
+def test_every_kind_of_observation_trains(
+    small: Small, observe: str, settings: tuple[str, ...]
+) -> None:
+    loop = _loop(small("env.num_envs=2", *settings), observe=observe, length=6)
+    loop.start()
+    metrics = loop.advance(20)
+    assert np.isfinite(metrics[-1].loss)
+    assert metrics[-1].return_mean == 60.0
+    loop.close()
+
+
+def test_stacks_in_the_replay_are_those_that_were_acted_on(small: Small) -> None:
+    """Each frame is stored once; sampled stacks repeat an episode's first frame before it."""
+    loop = _loop(
+        small("env.frame_stack=3", "training.initial_collect_steps=12"), observe="image", length=5
+    )
+    loop.start()
+    frames = loop._replay.transitions().frames
+    assert frames.shape[1:] == (4, 6, 5)
+    assert frames.dtype == np.uint8
+    seen = frames[:, :, 0, 0].tolist()
+    assert seen[:5] == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
+    assert seen[5:10] == seen[:5]
+    np.testing.assert_array_equal(frames[-1, 1:], loop._environment.observation[0])
+
+
+def test_actions_that_start_elsewhere_arrive_as_the_environment_counts_them(small: Small) -> None:
+    loop = _loop(small("exploration.epsilon=1"), first_action=7)  # the Corridor checks each
+    loop.start()
+    loop.advance(30)
+    assert set(loop._replay.transitions().scalars[:, 0]) == {0.0, 1.0, 2.0}
+
+
+def test_a_discrete_observation_is_kept_in_two_bytes_and_given_back_as_it_was(
+    small: Small,
+) -> None:
+    loop = _loop(small(), observe="discrete")
+    loop.start()
+    frames = loop._replay.transitions().frames
+    assert loop._replay._frames.dtype == np.uint16
+    assert frames.dtype == np.int64
+    assert frames[:5].tolist() == [[3, 4], [4, 5], [5, 6], [6, 7], [7, 8]]
+
+
+def test_bits_are_kept_as_bits(small: Small) -> None:
+    loop = _loop(small(), observe="bits")
+    loop.start()
+    assert loop._replay._frames.shape[1:] == (12,)  # 90 bits
+    frames = loop._replay.transitions().frames
+    for state in range(5):
+        np.testing.assert_array_equal(frames[state, 0], view("bits", state))

@@ -1,0 +1,141 @@
+"""Environments whose transitions can be told by eye, for both loops.
+
+A Corridor is a deterministic walk: the state counts up by 1 from 0 and terminates at `length`;
+each step gives a reward of 10, whatever the action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from dqnkit.runtime import Tensor, tf
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec
+
+VIEWS = {
+    "state": spaces.Box(-np.inf, np.inf, (1,), np.float64),
+    "one_hot": spaces.Box(0, 1, (6,), np.int64),
+    "discrete": spaces.Discrete(2_000, start=3),
+    "constant": spaces.Box(1, 1, (1,), np.float32),
+    "image": spaces.Box(0, 255, (6, 5), np.uint8),
+    "channels_first": spaces.Box(0, 255, (2, 6, 5), np.uint8),
+    "bits": spaces.Box(0, 1, (6, 5, 3), np.bool_),
+    "nested": spaces.Dict({"a": spaces.Discrete(6), "b": spaces.Tuple((spaces.Discrete(2),))}),
+    "matrix": spaces.Box(-1, 1, (2, 3), np.float64),
+    "text": spaces.Sequence(spaces.Discrete(2)),
+}
+"""What a walker may see of the state."""
+
+
+def view(name: str, state: int) -> Any:
+    """The observation of a state; images hold it in every pixel."""
+    space = VIEWS[name]
+    if name == "one_hot":
+        return np.eye(6, dtype=np.int64)[state]
+    if name == "discrete":
+        return np.int64(3 + state)
+    if name == "nested":
+        return {"a": state % 6, "b": (1,)}
+    if name == "bits":
+        return np.arange(90).reshape(6, 5, 3) % 7 == state % 7
+    value = 1 if name == "constant" else state
+    return np.full(space.shape, value, space.dtype)
+
+
+class GymnasiumCorridor(gymnasium.Env[Any, Any]):
+    """The Corridor in Gymnasium."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(self, length: int = 5, observe: str = "state", first_action: int = 0) -> None:
+        self.length, self.observe = length, observe
+        self.observation_space = VIEWS[observe]
+        self.action_space = spaces.Discrete(3, start=first_action)
+        self.actions: list[int] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state = 0
+        return view(self.observe, self.state), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        self.state += 1
+        return view(self.observe, self.state), 10.0, self.state >= self.length, False, {}
+
+
+def vector_corridor(
+    num_envs: int, autoreset_mode: str = "NextStep", max_episode_steps: int = 1_000, **kwargs: Any
+) -> SyncVectorEnv:
+    """A vector class of the environment's own, in any autoreset mode."""
+    maker = lambda: gymnasium.wrappers.TimeLimit(  # noqa: E731 - short
+        GymnasiumCorridor(**kwargs), max_episode_steps
+    )
+    return SyncVectorEnv([maker] * num_envs, autoreset_mode=AutoresetMode(autoreset_mode))
+
+
+class Doubled(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Multiplies rewards, to see that a wrapper and its arguments arrive."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], factor: float = 2.0) -> None:
+        super().__init__(env)
+        self.factor = factor
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, float(reward) * self.factor, terminated, truncated, info
+
+
+gymnasium.register(
+    "Corridor-v0",
+    entry_point=GymnasiumCorridor,
+    vector_entry_point=vector_corridor,
+    max_episode_steps=1_000,
+)
+
+
+@dataclass(frozen=True)
+class GraphCorridor:
+    """The Corridor in the graph (`Dynamics`)."""
+
+    id: str = "Corridor-v0"
+    length: int = 5
+    max_episode_steps: int = 1_000
+    observe_as: str = "state"
+    num_actions: int = 3
+    state_size: int = 1
+    num_reset_uniforms: int = 1
+    num_step_uniforms: int = 0
+
+    @property
+    def observation_size(self) -> int:
+        return 6 if self.observe_as == "one_hot" else 1
+
+    def reset(self, uniforms: Tensor) -> Tensor:
+        return tf.zeros_like(uniforms)
+
+    def step(
+        self, state: Tensor, action: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        following = state + 1.0
+        reward = tf.fill([tf.shape(state)[0]], 10.0)
+        return following, reward, following[:, 0] >= self.length
+
+    def observe(self, state: Tensor) -> Tensor:
+        if self.observe_as == "one_hot":
+            return tf.one_hot(tf.cast(state[:, 0], tf.int32), self.observation_size)
+        if self.observe_as == "constant":
+            return tf.ones_like(state, tf.float32)
+        return tf.cast(state, tf.float32)
+
+
+def vector_spec(size: int, num_actions: int = 3, env_id: str = "Corridor-v0") -> EnvSpec:
+    """The spec of an environment of float32 vectors."""
+    return EnvSpec(env_id, ObservationSpec(Kind.VECTOR, (size,), "float32"), num_actions)
