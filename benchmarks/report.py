@@ -31,3 +31,13 @@ def write(section: str, markdown: str) -> None:
     if not found:
         raise SystemExit(f"{DOCUMENT} has no markers of the section {section!r}")
     DOCUMENT.write_text(f"{before}{begin}\n{markdown.strip()}\n{end}{after}", encoding="utf-8")
+
+
+def write_row(section: str, start: str, row: str) -> None:
+    """Replaces the row of a section's table that begins with `start`, or adds it at the end."""
+    begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
+    lines = DOCUMENT.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].splitlines()
+    matching = [i for i, line in enumerate(lines) if line.startswith(start)]
+    for i in matching:
+        lines[i] = row
+    write(section, "\n".join(lines if matching else [*lines, row]))

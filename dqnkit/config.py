@@ -49,7 +49,7 @@ class WrapperConfig(Section):
     path: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*([.:][A-Za-z_]\w*)+$")]
     """Dotted path of the class, such as `gymnasium.wrappers.ClipReward`."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments behind the environment, by name."""
+    """Arguments behind the environment, by name; lists arrive as tuples, which YAML has not."""
 
 
 Wrappers = Annotated[

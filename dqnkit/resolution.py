@@ -35,9 +35,24 @@ def resolve(config: Config) -> tuple[Config, EnvSpec]:
       UnsupportedEnvironmentError: The environment cannot be made, or a DQN cannot use it.
     """
     spec = gymnasium_envs.describe(config.env)
+    _check_evaluation(config, spec)
     training = config.training.model_copy(update={"loop": _loop(config)})
     network = _network(config.network, spec.observation)
     return config.model_copy(update={"training": training, "network": network}), spec
+
+
+def _check_evaluation(config: Config, spec: EnvSpec) -> None:
+    """A policy plays in evaluation what it was trained for, whatever wrappers stand there."""
+    wrappers = config.evaluation.wrappers
+    if wrappers is None:
+        return
+    seen = gymnasium_envs.describe(config.env.model_copy(update={"wrappers": wrappers}))
+    if seen != spec:
+        raise ConfigError(
+            f"evaluation.wrappers: observations and actions become {seen.observation} and "
+            f"{seen.num_actions}, and training has {spec.observation} and {spec.num_actions}; only "
+            "rewards and ends of episodes may differ"
+        )
 
 
 def _loop(config: Config) -> str:

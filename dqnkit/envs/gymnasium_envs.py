@@ -180,7 +180,9 @@ def _register(env_id: str) -> None:
     if any(spec.namespace == namespace for spec in gymnasium.registry.values()):
         return
     if namespace == "ALE":
-        gymnasium.register_envs(importlib.import_module("ale_py"))
+        ale_py = importlib.import_module("ale_py")
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # it introduces itself
+        gymnasium.register_envs(ale_py)
     else:
         importlib.import_module("minatar.gym").register_envs()
 
@@ -195,7 +197,7 @@ def _wrapped(env: Env, wrapper: WrapperConfig) -> Env:
             "of a class, for example gymnasium.wrappers.ClipReward"
         ) from error
     try:
-        wrapped = found(env, **wrapper.kwargs)
+        wrapped = found(env, **{k: _with_tuples(v) for k, v in wrapper.kwargs.items()})
     except Exception as error:  # whatever a wrapper raises, its arguments are the user's
         raise UnsupportedEnvironmentError(
             f"env.wrappers: {wrapper.path} with {wrapper.kwargs} cannot be put around the "
@@ -207,6 +209,10 @@ def _wrapped(env: Env, wrapper: WrapperConfig) -> Env:
             "gymnasium.Env"
         )
     return wrapped
+
+
+def _with_tuples(value: Any) -> Any:
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dqnkit import experiments
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError
+from dqnkit.resolution import resolve
+
+CORRIDOR = "env.id=tests.environments:Corridor-v0"
+
+
+def _config(*assignments: str) -> Config:
+    return experiments.defaults("test", assignments)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "loop"),
+    [
+        ((), "graph"),
+        (("training.loop=host",), "host"),
+        (("env.id=Taxi-v4",), "graph"),
+        (("env.id=LunarLander-v3",), "host"),
+        (("env.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]",), "host"),
+        (("evaluation.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]",), "host"),
+        (("env.frame_stack=2",), "host"),
+    ],
+)
+def test_auto_takes_the_graph_where_there_is_one(assignments: tuple[str, ...], loop: str) -> None:
+    assert resolve(_config(*assignments))[0].training.loop == loop
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("env.id=LunarLander-v3", "has no version in the graph"),
+        ("env.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]", "run in Python"),
+        ("env.kwargs={sutton_barto_reward: true}", "sutton_barto_reward"),
+        ("env.frame_stack=2", "frames are stacked in Python"),
+    ],
+)
+def test_the_graph_where_there_is_none_is_an_error_that_says_why(
+    assignment: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"training\.loop=graph: .*" + reason):
+        resolve(_config("training.loop=graph", assignment))
+
+
+@pytest.mark.parametrize(
+    ("observe", "given", "network"),
+    [
+        ("state", "{}", ((), (100, 50))),
+        ("discrete", "{fc_layer_params: [7]}", ((), (7,))),
+        ("image", "{}", (((16, 3, 1),), (128,))),
+        ("image", "{conv_layer_params: []}", ((), (100, 50))),
+        ("image", "{fc_layer_params: []}", (((16, 3, 1),), ())),
+        ("image", "{conv_layer_params: [[2, 2, 1]]}", (((2, 2, 1),), (128,))),
+    ],
+)
+def test_the_network_follows_from_the_observation(observe: str, given: str, network: Any) -> None:
+    config = _config(CORRIDOR, f"env.kwargs={{observe: {observe}}}", f"network={given}")
+    resolved = resolve(config)[0].network
+    assert (resolved.conv_layer_params, resolved.fc_layer_params) == network
+
+
+def test_frames_of_84_by_84_get_the_nature_network() -> None:
+    wide = "env.wrappers=[gymnasium.wrappers.ResizeObservation: {shape: [84, 84]}]"
+    config = _config(CORRIDOR, "env.kwargs={observe: image}", "env.frame_stack=4", wide)
+    resolved, spec = resolve(config)
+    assert spec.observation.shape == (4, 84, 84)
+    assert resolved.network.conv_layer_params == ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    assert resolved.network.fc_layer_params == (512,)
+
+
+def test_convolutions_over_a_vector_or_beyond_an_image_are_errors() -> None:
+    with pytest.raises(ConfigError, match="are no images"):
+        resolve(_config("network.conv_layer_params=[[8, 3, 1]]"))
+    image = (CORRIDOR, "env.kwargs={observe: image}")
+    with pytest.raises(ConfigError, match="kernel of 4 by 4 does not fit into 2 by 1"):
+        resolve(_config(*image, "network.conv_layer_params=[[8, 5, 1], [8, 4, 1]]"))
+
+
+def test_evaluation_must_see_what_training_sees() -> None:
+    flat = "evaluation.wrappers=[gymnasium.wrappers.FlattenObservation]"
+    with pytest.raises(ConfigError, match=r"evaluation\.wrappers"):
+        resolve(_config(CORRIDOR, "env.kwargs={observe: image}", flat))
+
+
+def test_resolving_twice_changes_nothing() -> None:
+    resolved, spec = resolve(_config(CORRIDOR, "env.kwargs={observe: image}"))
+    assert resolve(resolved) == (resolved, spec)
+    assert experiments.dump(resolved) == experiments.dump(resolve(resolved)[0])
