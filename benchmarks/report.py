@@ -22,15 +22,15 @@ def machine() -> str:
     )
 
 
-def write(section: str, markdown: str) -> None:
-    """Replaces what stands between a section's markers in the document."""
+def write(section: str, markdown: str, document: Path = DOCUMENT) -> None:
+    """Replaces what stands between a section's markers in a document."""
     begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
-    text = DOCUMENT.read_text(encoding="utf-8")
+    text = document.read_text(encoding="utf-8")
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{DOCUMENT} has no markers of the section {section!r}")
-    DOCUMENT.write_text(f"{before}{begin}\n{markdown.strip()}\n{end}{after}", encoding="utf-8")
+        raise SystemExit(f"{document} has no markers of the section {section!r}")
+    document.write_text(f"{before}{begin}\n{markdown.strip()}\n{end}{after}", encoding="utf-8")
 
 
 def write_row(section: str, start: str, row: str) -> None:

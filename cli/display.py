@@ -212,7 +212,7 @@ class LiveReporter:
 
 def _title(config: Config) -> str:
     seed = f"seed {config.training.seed}"
-    return f"{config.name} · {config.env.id} · {seed}"
+    return f"{config.name} · {config.env.id} · {config.training.loop} loop · {seed}"
 
 
 def _number(value: float) -> str:

@@ -104,6 +104,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    # As `python -m` does: `--env my_module:MyEnv-v0` names a module of the folder one stands in.
+    sys.path.insert(0, "")
     code = run(sys.argv[1:])
     if "tensorflow" in sys.modules:
         _leave(code)

@@ -24,6 +24,10 @@ class UnsupportedEnvironmentError(ConfigError):
     """The environment is unknown, or of a kind that a DQN cannot act in."""
 
 
+class EnvironmentFailedError(DqnkitError):
+    """The environment's own code raised while it was stepped or reset."""
+
+
 class TrackingError(DqnkitError):
     """The tracking store cannot be reached or written."""
 

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import logging
 import re
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,13 +84,24 @@ def make_vector(
             return gymnasium.make_vec(
                 config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
             )
-    makers = [partial(make, config, wrappers)] * num_envs
     if config.vectorization == "async":
+        # What a process raises is raised here again; its announcement is one too many.
+        warnings.filterwarnings("ignore", module="gymnasium.vector.async_vector_env")
         # A fork of a process that runs TensorFlow's threads may hang.
         return AsyncVectorEnv(
-            makers, context="spawn", autoreset_mode=AutoresetMode.SAME_STEP, copy=False
+            [partial(_make_in_process, config, wrappers)] * num_envs,
+            context="spawn",
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            copy=False,
         )
+    makers = [partial(make, config, wrappers)] * num_envs
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP, copy=False)
+
+
+def _make_in_process(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> Env:
+    """`make` in a process that its parent ends: a Ctrl-C in the terminal reaches both."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make(config, wrappers)
 
 
 def describe(config: EnvConfig) -> EnvSpec:

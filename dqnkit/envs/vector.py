@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from dqnkit.config import EnvConfig, WrapperConfig
 from dqnkit.envs import gymnasium_envs
-from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 from dqnkit.specs import EnvSpec
 
 
@@ -100,15 +101,17 @@ class VectorEnvironment:
     def reset(self, seeds: Sequence[int]) -> None:
         """Starts an episode in each environment, from a seed each."""
         seeds_of_each: Any = list(seeds)  # the base class is typed for one seed alone
-        frame, _ = self._envs.reset(seed=seeds_of_each)
+        with self._blamed("reset"):
+            frame, _ = self._envs.reset(seed=seeds_of_each)
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._frames[:] = self._cast(frame)[:, None]
 
     def step(self, actions: np.ndarray) -> Step:
         """Takes actions int [N], counted from 0, and starts ended episodes anew."""
-        following, rewards, terminated, truncated, infos = self._envs.step(
-            actions + self._spec.first_action
-        )
+        with self._blamed("step"):
+            following, rewards, terminated, truncated, infos = self._envs.step(
+                actions + self._spec.first_action
+            )
         following = self._cast(following)
         done = terminated | truncated
         outcome = following
@@ -127,8 +130,22 @@ class VectorEnvironment:
         return Step(stepped, outcome, rewards.astype(np.float32), terminated, truncated, started)
 
     def close(self) -> None:
-        """Ends the environments and their processes."""
-        self._envs.close()
+        """Ends the environments and their processes, whatever those are doing."""
+        if isinstance(self._envs, AsyncVectorEnv):
+            self._envs.close(terminate=True)
+        else:
+            self._envs.close()
+
+    @contextmanager
+    def _blamed(self, call: str) -> Iterator[None]:
+        """What the environment's own code raises is its fault, and named as that."""
+        try:
+            yield
+        except Exception as error:
+            raise EnvironmentFailedError(
+                f"{self._spec.id!r} raised {type(error).__name__} in {call}: {error}; mend the "
+                "environment, or its env.kwargs and env.wrappers (--traceback shows where)"
+            ) from error
 
     def _push(self, frame: np.ndarray, started: np.ndarray) -> None:
         if self._spec.observation.frame_stack > 1:

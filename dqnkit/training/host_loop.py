@@ -97,7 +97,6 @@ class HostLoop:
         self._config = config
         self._spec = spec
         self._replay = HostReplay(config.replay.replay_buffer_max_length, config.env.num_envs, spec)
-        self._environment = VectorEnvironment(config.env, spec, config.env.num_envs)
         self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))
         self._epsilon = epsilon_schedule(config.exploration)
         self._rng = np.random.Generator(np.random.Philox(stream_key(seed, Stream.TRAINING)))
@@ -105,6 +104,7 @@ class HostLoop:
         self._env_steps = 0
         self._window = _Window()
         self._trace()
+        self._environment = VectorEnvironment(config.env, spec, config.env.num_envs)
 
     # -- Loop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from dqnkit.config import Config
@@ -45,10 +46,13 @@ def build(config: Config, spec: EnvSpec) -> Parts:
             policy, dynamics, evaluation.num_eval_episodes, seed, evaluation.max_episode_steps
         )
         return Parts(GraphLoop(config, spec, dynamics), policy, evaluator)
-    loop = HostLoop(config, spec)
-    environment = VectorEnvironment(
-        config.env, spec, evaluation.num_eval_episodes, evaluation.wrappers
-    )
-    return Parts(
-        loop, policy, HostEvaluator(policy, environment, seed, evaluation.max_episode_steps)
-    )
+    with ExitStack() as unfinished:
+        loop = HostLoop(config, spec)
+        unfinished.callback(loop.close)
+        environment = VectorEnvironment(
+            config.env, spec, evaluation.num_eval_episodes, evaluation.wrappers
+        )
+        unfinished.callback(environment.close)
+        host = HostEvaluator(policy, environment, seed, evaluation.max_episode_steps)
+        unfinished.pop_all()
+    return Parts(loop, policy, host)

@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def train(
     config, spec = resolve(config)
     run = _Run(config, spec, run_name or descriptions.run_name(config), tracker)
     reporter.preparing(config, run.name)
-    with noticed() as interrupted, run.recorded(interrupted) as opened:
+    with noticed() as interrupted, run.recorded(interrupted) as opened, run.resources:
         run.prepare()
         opened.result()  # the record was opened beside the compilation
         run.keep_config()
@@ -137,6 +137,7 @@ class _Run:
         self._training_steps = 0
         self.name = name
         self.compile_seconds = 0.0
+        self.resources = ExitStack()
 
     @contextmanager
     def recorded(self, interrupts: Interrupts) -> Iterator[concurrent.futures.Future[None]]:
@@ -167,6 +168,7 @@ class _Run:
         """Builds and compiles loop and evaluation."""
         start = time.perf_counter()
         self.parts = build(self._config, self._spec)
+        self.resources.callback(self.parts.close)
         self.parts.loop.start()
         self.parts.evaluator.prepare()
         self.compile_seconds = time.perf_counter() - start
