@@ -1,14 +1,15 @@
-"""How fast the graph loop is beside the tutorial's loop and Stable-Baselines3, in one call.
+"""How fast dqnkit's loops are beside the tutorial's loop and Stable-Baselines3, in one call.
 
-    uv run python benchmarks/speed.py
+    uv run --extra box2d python benchmarks/speed.py
 
 Contestants alternate, each in a fresh process, so that a busy minute hits all of them. Prints
-medians and ratios, and writes the table of `docs/benchmarks.md`. Takes about ten minutes.
+medians and ratios, and writes the tables of `docs/benchmarks.md`. Takes about twenty minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import report
 
@@ -36,9 +37,9 @@ def sb3_python() -> str:
     return str(python)
 
 
-def run(python: str, script: str) -> dict[str, Any]:
+def run(python: str, script: str, *arguments: str) -> dict[str, Any]:
     """The JSON document that a contestant prints last; threads as it sets them by itself."""
-    command = [python, "-W", "ignore", str(HERE / script)]
+    command = [python, "-W", "ignore", str(HERE / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -62,22 +63,78 @@ def measure_loops(rounds: int) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {name: [] for name in ("tutorial", "sb3", "dqnkit", "compile")}
     for number in range(1, rounds + 1):
         tutorial = run(sys.executable, "tutorial_loop.py")["iterations_per_second"][0]
-        stable_baselines = run(sb3, "sb3_loop.py")["iterations_per_second"]
+        stable_baselines = run(sb3, "sb3_loop.py")["steps_per_second"]
         ours = run(sys.executable, "dqnkit_loop.py")
         for name, value in (
             ("tutorial", tutorial),
             ("sb3", stable_baselines),
-            ("dqnkit", ours["iterations_per_second"]),
+            ("dqnkit", ours["steps_per_second"]),
             ("compile", ours["compile_seconds"]),
         ):
             rates[name].append(value)
         print(
             f"round {number}: tutorial {tutorial:,.0f} it/s, Stable-Baselines3 "
-            f"{stable_baselines:,.0f} it/s, dqnkit {ours['iterations_per_second']:,.0f} it/s "
+            f"{stable_baselines:,.0f} it/s, dqnkit {ours['steps_per_second']:,.0f} it/s "
             f"(compiled in {ours['compile_seconds']:.1f} s)",
             flush=True,
         )
     return rates
+
+
+class HostContest(NamedTuple):
+    """What the host loop does, and what Stable-Baselines3 does beside it."""
+
+    what: str
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+
+
+ONE_BY_ONE, SIXTEEN = ("--train-freq", "1"), ("--train-freq", "16")
+HOST_CONTESTS = (
+    HostContest("1 environment, 1 step, 1 update", ONE_BY_ONE, ONE_BY_ONE),
+    HostContest("1 environment, 16 steps, 16 updates", SIXTEEN, SIXTEEN),
+    HostContest("8 environments and 8 updates a step, against 1", ("--num-envs", "8"), ONE_BY_ONE),
+)
+HOST_ENVIRONMENTS = ("CartPole-v1", "LunarLander-v3")
+
+
+def measure_host(rounds: int) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Environment steps a second, (ours, theirs) of each round by (environment, contest)."""
+    sb3 = sb3_python()
+    rates: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for number in range(1, rounds + 1):
+        for env_id, contest in itertools.product(HOST_ENVIRONMENTS, HOST_CONTESTS):
+            env = ("--env", env_id)
+            theirs = run(sb3, "sb3_loop.py", *env, *contest.theirs)["steps_per_second"]
+            steps = ("--loop", "host", "--steps", "16000")
+            ours = run(sys.executable, "dqnkit_loop.py", *env, *steps, *contest.ours)
+            pair = (ours["steps_per_second"], theirs)
+            rates.setdefault((env_id, contest.what), []).append(pair)
+            print(
+                f"round {number}: {env_id}, {contest.what}: dqnkit {pair[0]:,.0f} steps/s, "
+                f"Stable-Baselines3 {theirs:,.0f}: {pair[0] / theirs:.1f}",
+                flush=True,
+            )
+    return rates
+
+
+def host_table(rates: dict[tuple[str, str], list[tuple[float, float]]]) -> str:
+    rounds = len(next(iter(rates.values())))
+    lines = [
+        f"{report.machine()}; environment steps a second, medians of {rounds} alternating rounds, "
+        "ratios of each round (least to greatest).",
+        "",
+        "| environment | a contest | dqnkit, host loop | Stable-Baselines3 | dqnkit is faster by |",
+        "|---|---|---|---|---|",
+    ]
+    for (env_id, what), pairs in rates.items():
+        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratios = [mine / other for mine, other in pairs]
+        lines.append(
+            f"| {env_id} | {what} | {ours:,.0f} | {theirs:,.0f} "
+            f"| {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
+        )
+    return "\n".join(lines)
 
 
 def measure_processes() -> dict[str, float]:
@@ -137,18 +194,23 @@ def processes_table(times: dict[str, float]) -> str:
     )
 
 
+SECTIONS = {
+    "speed": lambda rounds: loops_table(measure_loops(rounds)),
+    "host": lambda rounds: host_table(measure_host(rounds)),
+    "processes": lambda _: processes_table(measure_processes()),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--loops-only", action="store_true", help="leave whole processes out")
     parser.add_argument("--dry", action="store_true", help="print the tables, write nothing")
     args = parser.parse_args()
 
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    tables = {"speed": loops_table(measure_loops(args.rounds))}
-    if not args.loops_only:
-        tables["processes"] = processes_table(measure_processes())
-    for section, markdown in tables.items():
+    for section in args.sections or SECTIONS:
+        markdown = SECTIONS[section](args.rounds)
         print("\n" + markdown)
         if not args.dry:
             report.write(section, markdown)

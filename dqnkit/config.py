@@ -132,7 +132,8 @@ class ReplayConfig(Section):
     """Uniform experience replay."""
 
     replay_buffer_max_length: Count = 100_000
-    """Transitions kept; the oldest are overwritten."""
+    """Transitions kept; the oldest are overwritten. In the host loop each episode's last frame
+    takes the place of one."""
 
 
 class TrainingConfig(Section):
@@ -208,6 +209,16 @@ class Config(Section):
                 f"replay.replay_buffer_max_length={capacity} is less than env.num_envs={num_envs}: "
                 "one step of all environments must fit into the replay"
             )
+        if self.env.vectorization == "vector_entry_point":
+            for key, wrappers in (
+                ("env.wrappers", self.env.wrappers),
+                ("evaluation.wrappers", self.evaluation.wrappers),
+            ):
+                if wrappers:
+                    raise ValueError(
+                        f"{key} holds {wrappers[0].path}, and env.vectorization=vector_entry_point "
+                        "has no single environments to wrap: take sync or async"
+                    )
         if capacity < self.training.batch_size:
             raise ValueError(
                 f"replay.replay_buffer_max_length={capacity} is less than "

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 import reprlib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -228,10 +229,16 @@ def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: 
 def _model_at(location: tuple[str, ...]) -> type[BaseModel]:
     model: type[BaseModel] = Config
     for part in location:
-        annotation = model.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        if part in model.model_fields:  # else it is a place in a list
+            model = _model_in(model.model_fields[part].annotation) or model
     return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, or that it is a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
 
 
 def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

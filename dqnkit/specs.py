@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from dqnkit.errors import ConfigError
 
 
@@ -73,8 +71,8 @@ class ObservationSpec:
 
     @property
     def channels_first(self) -> bool:
-        """Whether channels come before height and width: the shortest axis, as in SB3."""
-        return len(self.frame_shape) == 3 and int(np.argmin(self.frame_shape)) == 0
+        """Whether channels come before height and width: if that axis is shorter than both."""
+        return len(self.frame_shape) == 3 and self.frame_shape[0] < min(self.frame_shape[1:])
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ VIEWS = {
     "bits": spaces.Box(0, 1, (6, 5, 3), np.bool_),
     "nested": spaces.Dict({"a": spaces.Discrete(6), "b": spaces.Tuple((spaces.Discrete(2),))}),
     "matrix": spaces.Box(-1, 1, (2, 3), np.float64),
+    "nothing": spaces.Box(0, 1, (0,), np.float32),
     "text": spaces.Sequence(spaces.Discrete(2)),
 }
 """What a walker may see of the state."""

@@ -63,10 +63,14 @@ def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> 
     with _explained(config):
         _register(config.id)
         env: Env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
-    for wrapper in config.wrappers if wrappers is None else wrappers:
-        env = _wrapped(env, wrapper)
-    if _is_flattened(env.observation_space):
-        env = gymnasium.wrappers.FlattenObservation(env)
+    try:
+        for wrapper in config.wrappers if wrappers is None else wrappers:
+            env = _wrapped(env, wrapper)
+        if _is_flattened(env.observation_space):
+            env = gymnasium.wrappers.FlattenObservation(env)
+    except BaseException:
+        env.close()
+        raise
     return env
 
 
@@ -84,24 +88,40 @@ def make_vector(
             return gymnasium.make_vec(
                 config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
             )
-    if config.vectorization == "async":
-        # What a process raises is raised here again; its announcement is one too many.
-        warnings.filterwarnings("ignore", module="gymnasium.vector.async_vector_env")
-        # A fork of a process that runs TensorFlow's threads may hang.
-        return AsyncVectorEnv(
-            [partial(_make_in_process, config, wrappers)] * num_envs,
-            context="spawn",
-            autoreset_mode=AutoresetMode.SAME_STEP,
-            copy=False,
-        )
     makers = [partial(make, config, wrappers)] * num_envs
-    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP, copy=False)
+    # In SAME_STEP mode the reset comes before the last frame is copied, and an environment may
+    # write each frame over the one before.
+    mode = AutoresetMode.DISABLED
+    with _explained(config):
+        if config.vectorization == "sync":
+            return SyncVectorEnv(makers, autoreset_mode=mode, copy=False)
+        with _blocked(signal.SIGINT, signal.SIGHUP):
+            # A fork of a process that runs TensorFlow's threads may hang.
+            return AsyncVectorEnv(makers, context="spawn", autoreset_mode=mode, copy=False)
 
 
-def _make_in_process(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> Env:
-    """`make` in a process that its parent ends: a Ctrl-C in the terminal reaches both."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return make(config, wrappers)
+@contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Keeps signals from this thread, and for ever from the processes that it starts.
+
+    A Ctrl-C in the terminal reaches all of them, and it is their parent that ends them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def without_announcements(envs: VectorEnv[Any, Any, Any]) -> Iterator[None]:
+    """What a process raises is raised in its parent too; Gymnasium's warning is one too many."""
+    if not isinstance(envs, AsyncVectorEnv):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def describe(config: EnvConfig) -> EnvSpec:
@@ -110,6 +130,11 @@ def describe(config: EnvConfig) -> EnvSpec:
     Raises:
       UnsupportedEnvironmentError: It cannot be made, or a space is not one that a DQN can use.
     """
+    if "map_name" in config.kwargs and config.kwargs["map_name"] is None:
+        raise UnsupportedEnvironmentError(
+            "env.kwargs.map_name=null draws a new map for each environment, from no seed; name a "
+            "map, or give one in env.kwargs.desc and leave map_name out"
+        )
     if config.vectorization == "vector_entry_point":
         vector = make_vector(config, 1)
         observations, actions = vector.single_observation_space, vector.single_action_space
@@ -142,6 +167,7 @@ def transition_table(config: EnvConfig) -> TransitionTable:
                     column[state, action, index] = value
     probability, next_state, reward, terminated = columns
     limit = env.spec.max_episode_steps if env.spec else None
+    env.close()
     return TransitionTable(
         probability,
         next_state.astype(np.int64),
@@ -163,6 +189,11 @@ def _observation_spec(space: spaces.Space[Any], config: EnvConfig) -> Observatio
             f"env.id: the observations of {config.id!r} are {_one_line(space)}; a DQN needs a Box, "
             "a Discrete, or a Dict or Tuple that Gymnasium can flatten: put a wrapper that gives "
             "one into env.wrappers"
+        )
+    if 0 in space.shape:
+        raise UnsupportedEnvironmentError(
+            f"env.id: the observations of {config.id!r} are {_one_line(space)}, which holds no "
+            "number: there is nothing to learn from"
         )
     kind = Kind.IMAGE if _is_image(space) else Kind.VECTOR
     dtype = space.dtype.name if space.dtype.name in {"uint8", "int8", "bool"} else "float32"
@@ -203,10 +234,11 @@ def _wrapped(env: Env, wrapper: WrapperConfig) -> Env:
     module, _, name = wrapper.path.replace(":", ".").rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module may raise anything while it is imported
         raise UnsupportedEnvironmentError(
-            f"env.wrappers: there is no {wrapper.path!r}: {_one_line(error)}. Give the dotted path "
-            "of a class, for example gymnasium.wrappers.ClipReward"
+            f"env.wrappers: there is no {wrapper.path!r}: {type(error).__name__}: "
+            f"{_one_line(error)}. Give the dotted path of a class, for example "
+            "gymnasium.wrappers.ClipReward"
         ) from error
     try:
         wrapped = found(env, **{k: _with_tuples(v) for k, v in wrapper.kwargs.items()})

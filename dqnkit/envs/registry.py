@@ -13,9 +13,15 @@ if TYPE_CHECKING:  # imports TensorFlow, which a look at an id need not wait for
     from dqnkit.envs.dynamics import Dynamics
 
 
+NO_LIMIT = 2**31 - 1
+"""Steps that no episode reaches; -1 asks Gymnasium for it."""
+
+
 def _equations(home: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
     module, _, name = home.partition(":")
-    parameters |= config.kwargs
+    limit = config.kwargs.get("max_episode_steps")
+    if limit is not None:
+        parameters["max_episode_steps"] = NO_LIMIT if limit == -1 else limit
     dynamics: Dynamics = getattr(importlib.import_module(module), name)(**parameters)
     return dynamics
 
@@ -23,7 +29,8 @@ def _equations(home: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
 def _table(config: EnvConfig) -> Dynamics:
     from dqnkit.envs.tabular import Tabular  # imports TensorFlow
 
-    return Tabular(config.id, gymnasium_envs.transition_table(config))
+    table = gymnasium_envs.transition_table(config)
+    return Tabular(config.id, table, table.max_episode_steps or NO_LIMIT)
 
 
 _CARTPOLE = partial(_equations, "dqnkit.envs.cartpole:CartPole")

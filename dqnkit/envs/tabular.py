@@ -9,8 +9,6 @@ import numpy as np
 from dqnkit.envs.gymnasium_envs import TransitionTable
 from dqnkit.runtime import Tensor, tf
 
-_NO_LIMIT = 2**31 - 1
-
 
 @dataclass(frozen=True)
 class Tabular:
@@ -22,6 +20,7 @@ class Tabular:
 
     id: str
     table: TransitionTable
+    max_episode_steps: int
     observation_size: int = 1
     state_size: int = 1
     num_reset_uniforms: int = 1
@@ -35,11 +34,6 @@ class Tabular:
     def num_step_uniforms(self) -> int:
         """See `Dynamics`: none where every outcome is certain."""
         return int(self.table.next_state.shape[2] > 1)
-
-    @property
-    def max_episode_steps(self) -> int:
-        """See `Dynamics`; CliffWalking has no limit in Gymnasium."""
-        return self.table.max_episode_steps or _NO_LIMIT
 
     def reset(self, uniforms: Tensor) -> Tensor:
         """See `Dynamics.reset`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -76,6 +77,7 @@ class VectorEnvironment:
                 "take sync or async"
             )
         self._mode = mode
+        self._is_foreign = config.vectorization == "vector_entry_point"
         self._dtype = np.dtype(spec.observation.dtype)
         self._ended = np.zeros(num_envs, np.bool_)
         self._everywhere = np.ones(num_envs, np.bool_)
@@ -100,9 +102,10 @@ class VectorEnvironment:
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Starts an episode in each environment, from a seed each."""
-        seeds_of_each: Any = list(seeds)  # the base class is typed for one seed alone
+        # A vector class of the environment's own makes its seeds from one.
+        given: Any = seeds[0] if self._is_foreign else list(seeds)
         with self._blamed("reset"):
-            frame, _ = self._envs.reset(seed=seeds_of_each)
+            frame, _ = self._envs.reset(seed=given)
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._frames[:] = self._cast(frame)[:, None]
 
@@ -125,14 +128,24 @@ class VectorEnvironment:
                 ends = [self._cast(infos["final_obs"][i]) for i in np.flatnonzero(done)]
                 outcome[done] = np.stack(ends)
             else:
-                following = self._cast(self._envs.reset(options={"reset_mask": done})[0])
+                # The reset clears arrays that the step gave, where they are the class's own.
+                rewards, terminated, truncated = (
+                    x.copy() for x in (rewards, terminated, truncated)
+                )
+                with self._blamed("reset"):
+                    fresh, _ = self._envs.reset(options={"reset_mask": done})
+                following = self._cast(fresh)
         self._push(following, started)
         return Step(stepped, outcome, rewards.astype(np.float32), terminated, truncated, started)
 
     def close(self) -> None:
         """Ends the environments and their processes, whatever those are doing."""
         if isinstance(self._envs, AsyncVectorEnv):
-            self._envs.close(terminate=True)
+            for process in self._envs.processes:
+                process.kill()
+                process.join()
+            with contextlib.suppress(Exception):  # it misses the processes
+                self._envs.close(terminate=True)
         else:
             self._envs.close()
 
@@ -140,7 +153,13 @@ class VectorEnvironment:
     def _blamed(self, call: str) -> Iterator[None]:
         """What the environment's own code raises is its fault, and named as that."""
         try:
-            yield
+            with gymnasium_envs.without_announcements(self._envs):
+                yield
+        except (EOFError, ConnectionError) as error:
+            raise EnvironmentFailedError(
+                f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); with "
+                "env.vectorization=sync an environment says more of what happened"
+            ) from error
         except Exception as error:
             raise EnvironmentFailedError(
                 f"{self._spec.id!r} raised {type(error).__name__} in {call}: {error}; mend the "

@@ -48,7 +48,7 @@ class Evaluator(Protocol):
 
         Args:
           counter: Picks the episodes: the same ones for the same seed and counter, and for
-            another policy the same initial states. No two counters share any.
+            another policy the same initial states. Other counters have others, but by chance.
 
         Returns:
           Undiscounted returns float32 [num_episodes], lengths int32 [num_episodes].

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dqnkit.errors import ConfigError
 from dqnkit.memory import refuse_replay_beyond_memory
 from dqnkit.specs import EnvSpec
 
@@ -45,7 +46,7 @@ class HostReplay:
           spec: Of the environment.
 
         Raises:
-          ConfigError: They are larger than the machine's memory.
+          ConfigError: They are larger than the machine's memory, or too small for a transition.
         """
         observation = spec.observation
         self._stack = observation.frame_stack
@@ -65,6 +66,13 @@ class HostReplay:
             + np.dtype(np.uint8).itemsize * (2 if self._stack > 1 else 1)
         )
         self._rows = max_length // num_envs + 1
+        # Room for the rows behind an episode's end: a stack, its last frame, and the next's first.
+        if self._rows < self._stack + 2:
+            raise ConfigError(
+                f"replay.replay_buffer_max_length={max_length:,} is too little for "
+                f"env.num_envs={num_envs} and env.frame_stack={self._stack}: keep at least "
+                f"{num_envs * (self._stack + 1):,} transitions"
+            )
         rows = num_envs * self._rows
         refuse_replay_beyond_memory(max_length, rows * self.bytes_per_row)
         self._frames = np.zeros((rows, *stored_shape), stored_dtype)
@@ -121,6 +129,8 @@ class HostReplay:
         """
         rows = self._draw(rng, size)
         while (missing := np.flatnonzero(self._flags[rows] & _STARTS == 0)).size:
+            if missing.size == size and not self.num_transitions:
+                raise ValueError("a replay without transitions has nothing to sample")
             rows[missing] = self._draw(rng, missing.size)
         return self.transitions(rows)
 
@@ -138,17 +148,28 @@ class HostReplay:
         """What was kept, row by row up to the fullest ring."""
         filled = self._filled()
         arrays = {"written": self._written.copy()}
-        for name, array in self._columns().items():
-            arrays[name] = array.reshape(len(self._bases), self._rows, *array.shape[1:])[:, :filled]
-        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        for name, rings in self._rings().items():
+            arrays[name] = rings[:, :filled].copy()
+        return arrays
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a `state`; the episodes that were under way go no further."""
-        filled = state["frames"].shape[1]
-        for name, array in self._columns().items():
-            rings = array.reshape(len(self._bases), self._rows, *array.shape[1:])
-            rings[:] = 0
-            rings[:, :filled] = state[name]
+        """Goes back to a `state`; the episodes that were under way go no further.
+
+        Raises:
+          ConfigError: It is of a replay of other environments or another size.
+        """
+        rings = self._rings()
+        filled = state["frames"].shape[1] if "frames" in state else 0
+        wanted = {name: (ring.shape[0], filled, *ring.shape[2:]) for name, ring in rings.items()}
+        given = {name: state[name].shape for name in wanted if name in state}
+        if wanted != given or filled > self._rows or "written" not in state:
+            raise ConfigError(
+                f"the saved replay holds {given} and this one takes {wanted}, up to {self._rows} "
+                "rows: restore it with the configuration it was saved by"
+            )
+        for name, ring in rings.items():
+            ring[:] = 0
+            ring[:, :filled] = state[name]
         self._written[:] = state["written"]
 
     def _columns(self) -> dict[str, np.ndarray]:
@@ -160,8 +181,18 @@ class HostReplay:
         }
         return columns | ({"history": self._history} if self._stack > 1 else {})
 
+    def _rings(self) -> dict[str, np.ndarray]:
+        """The columns as [environment, row, ...], not copied."""
+        shape = (len(self._bases), self._rows)
+        return {
+            name: column.reshape(*shape, *column.shape[1:])
+            for name, column in self._columns().items()
+        }
+
     def _append(self, envs: np.ndarray, frames: np.ndarray, before: np.ndarray | None) -> None:
         """Writes frames over the oldest rows, behind the rows `before` of their episodes if any."""
+        if not len(envs):
+            return
         rows = self._bases[envs] + self._written[envs] % self._rows
         self._written[envs] += 1
         if self._packs_bits:

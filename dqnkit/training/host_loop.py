@@ -121,6 +121,8 @@ class HostLoop:
     def start(self) -> None:
         """See `Loop`."""
         self._warm_up()
+        if self._env_steps > 0:  # restored
+            return
         self._begin_episodes()
         while self._env_steps < self._config.training.initial_collect_steps:
             self._collect(epsilon=1.0)
@@ -160,14 +162,18 @@ class HostLoop:
 
     def restore(self, state: Arrays) -> None:
         """See `Loop`. Call it in place of `start`, or before it."""
-        if "loop/counters" not in state or "replay/frames" not in state:
-            raise ConfigError("the saved state has no 'replay/frames': it is not one of this loop")
         parts: dict[str, Arrays] = {"agent": {}, "replay": {}, "random": {}, "loop": {}}
         for name, value in state.items():
             part, _, rest = name.partition("/")
-            parts[part][rest] = value
-        self.learner.restore(parts["agent"])
+            parts.setdefault(part, {})[rest] = value
+        missing = {"counters", "window"} - set(parts["loop"])
+        missing |= {"counter", "key", "buffer", "rest"} - set(parts["random"])
+        if missing:
+            raise ConfigError(
+                f"the saved state has no {min(missing)!r}: it is not one of this loop"
+            )
         self._replay.restore(parts["replay"])
+        self.learner.restore(parts["agent"])
         _set_random_state(self._rng, parts["random"])
         self._iteration, self._env_steps = (int(x) for x in parts["loop"]["counters"])
         self._window = _Window(*map(float, parts["loop"]["window"]))

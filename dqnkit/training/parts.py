@@ -28,8 +28,9 @@ class Parts:
 
     def close(self) -> None:
         """Ends all environments."""
-        self.loop.close()
-        self.evaluator.close()
+        with ExitStack() as both:
+            both.callback(self.loop.close)
+            both.callback(self.evaluator.close)
 
 
 def build(config: Config, spec: EnvSpec) -> Parts:
@@ -49,8 +50,11 @@ def build(config: Config, spec: EnvSpec) -> Parts:
     with ExitStack() as unfinished:
         loop = HostLoop(config, spec)
         unfinished.callback(loop.close)
+        # A process an episode would be as many as the machine has never seen.
+        in_turn = config.env.vectorization == "async"
+        env = config.env.model_copy(update={"vectorization": "sync"} if in_turn else {})
         environment = VectorEnvironment(
-            config.env, spec, evaluation.num_eval_episodes, evaluation.wrappers
+            env, spec, evaluation.num_eval_episodes, evaluation.wrappers
         )
         unfinished.callback(environment.close)
         host = HostEvaluator(policy, environment, seed, evaluation.max_episode_steps)

@@ -234,7 +234,7 @@ class _Run:
 
     def conclude(self, status: Status) -> None:
         """Plays the best policy on fresh episodes and keeps all files."""
-        final = self._evaluate_best()
+        final = self._evaluate_best(status)
         interval = bootstrap_interval(np.asarray(final.returns))
         self.result = TrainResult(
             experiment=self._config.name,
@@ -291,10 +291,12 @@ class _Run:
             self.best, self._best_weights = evaluation, weights
         return evaluation
 
-    def _evaluate_best(self) -> Evaluation:
+    def _evaluate_best(self, status: Status) -> Evaluation:
         """Episodes that no choice was made by: those at negative counters."""
         self.parts.policy.set_weights(self._best_weights)
         wanted = self._config.evaluation.final_episodes
+        if status is Status.KILLED:  # somebody is waiting
+            wanted = min(wanted, self._config.evaluation.num_eval_episodes)
         batches = -(-wanted // self._config.evaluation.num_eval_episodes)
         played = [self.parts.evaluator.play(-1 - batch) for batch in range(batches)]
         returns = np.concatenate([batch[0] for batch in played])[:wanted]

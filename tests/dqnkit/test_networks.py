@@ -102,7 +102,15 @@ def test_a_discrete_observation_picks_a_column() -> None:
 
 @pytest.mark.parametrize(
     ("frame_shape", "stack"),
-    [((6, 5), 1), ((6, 5), 4), ((6, 5, 2), 1), ((6, 5, 2), 3), ((2, 6, 5), 1), ((2, 6, 5), 3)],
+    [
+        ((6, 5), 1),
+        ((6, 5), 4),
+        ((6, 5, 2), 1),
+        ((6, 5, 2), 3),
+        ((2, 6, 5), 1),
+        ((2, 6, 5), 3),
+        ((6, 6, 6), 1),
+    ],
 )
 def test_every_layout_of_an_image_comes_to_the_same(
     frame_shape: tuple[int, ...], stack: int

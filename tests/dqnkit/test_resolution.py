@@ -88,6 +88,13 @@ def test_evaluation_must_see_what_training_sees() -> None:
         resolve(_config(CORRIDOR, "env.kwargs={observe: image}", flat))
 
 
+@pytest.mark.parametrize("section", ["env", "evaluation"])
+def test_wrappers_without_single_environments_are_errors(section: str) -> None:
+    wrapper = f"{section}.wrappers=[gymnasium.wrappers.ClipReward]"
+    with pytest.raises(ConfigError, match=rf"{section}\.wrappers holds .*take sync or async"):
+        _config("env.vectorization=vector_entry_point", wrapper)
+
+
 def test_resolving_twice_changes_nothing() -> None:
     resolved, spec = resolve(_config(CORRIDOR, "env.kwargs={observe: image}"))
     assert resolve(resolved) == (resolved, spec)

@@ -100,6 +100,20 @@ def test_arguments_that_the_environment_does_not_take_are_named() -> None:
     assert "gravitas" in message
 
 
+def test_a_wrapper_whose_module_breaks_is_explained(tmp_path: Any, monkeypatch: Any) -> None:
+    (tmp_path / "broken_module.py").write_text("raise ValueError('not today')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "not today" in _message(CORRIDOR, wrappers=["broken_module.Wrapper"])
+
+
+def test_a_map_from_no_seed_is_refused() -> None:
+    assert "map_name" in _message("FrozenLake-v1", kwargs={"map_name": None})
+
+
+def test_an_observation_of_nothing_is_refused() -> None:
+    assert "holds no number" in _message(CORRIDOR, kwargs={"observe": "nothing"})
+
+
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

@@ -19,6 +19,12 @@ def test_each_environment_of_the_graph_has_dynamics_of_its_id(env_id: str) -> No
     assert registry.graph_dynamics(config).id == env_id
 
 
+@pytest.mark.parametrize(("given", "limit"), [(None, 500), (-1, 2**31 - 1), (17, 17)])
+def test_a_time_limit_means_what_it_means_to_gymnasium(given: int | None, limit: int) -> None:
+    config = EnvConfig(id="CartPole-v1", kwargs={"max_episode_steps": given})
+    assert registry.graph_dynamics(config).max_episode_steps == limit
+
+
 def test_a_time_limit_may_be_changed_in_the_graph() -> None:
     for env_id in ("CartPole-v1", "FrozenLake-v1"):
         config = EnvConfig(id=env_id, kwargs={"max_episode_steps": 17})

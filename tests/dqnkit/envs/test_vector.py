@@ -128,6 +128,63 @@ def test_stacks_are_those_of_gymnasiums_wrapper(name: str) -> None:
             expected, _ = single.reset()
 
 
+class Overwriting(gymnasium.Env[Any, Any]):
+    """Writes every observation into the same array."""
+
+    observation_space = gymnasium.spaces.Box(0, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.position = np.zeros(1, np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position[:] = 0
+        return self.position, {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.position += 1
+        return self.position, 1.0, bool(self.position[0] == 3), False, {}
+
+
+gymnasium.register("Overwriting-v0", entry_point=Overwriting)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_the_last_frame_survives_an_environment_that_overwrites_it(vectorization: str) -> None:
+    module_and_id = "tests.dqnkit.envs.test_vector:Overwriting-v0"
+    config = EnvConfig(id=module_and_id, vectorization=vectorization)
+    environment = VectorEnvironment(config, gymnasium_envs.describe(config), 2)
+    environment.reset([0, 1])
+    seen = [environment.step(np.zeros(2, int)).frame[:, 0].tolist() for _ in range(6)]
+    environment.close()
+    assert seen == [[1, 1], [2, 2], [3, 3], [1, 1], [2, 2], [3, 3]]
+
+
+class Reusing(SyncVectorEnv):
+    """Hands out the arrays that it goes on to use, as Gymnasium allows."""
+
+    def __init__(self, num_envs: int) -> None:
+        maker = lambda: gymnasium.make("Overwriting-v0")  # noqa: E731 - short
+        super().__init__([maker] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+
+    def step(self, actions: Any) -> Any:
+        observation, *_, infos = super().step(actions)
+        return observation, self._rewards, self._terminations, self._truncations, infos
+
+
+def test_ends_survive_a_class_that_clears_its_arrays_at_a_reset() -> None:
+    gymnasium.register("Reusing-v0", vector_entry_point=Reusing)
+    config = EnvConfig(id="Reusing-v0", vectorization="vector_entry_point")
+    environment = VectorEnvironment(config, gymnasium_envs.describe(config), 2)
+    environment.reset([0])
+    steps = [environment.step(np.zeros(2, int)) for _ in range(3)]
+    assert steps[-1].terminated.all()
+    assert steps[-1].started.all()
+
+
 def test_a_vector_class_that_does_not_say_how_it_resets_is_refused() -> None:
     class Mute(SyncVectorEnv):
         def __init__(self, num_envs: int) -> None:

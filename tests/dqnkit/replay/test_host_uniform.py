@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dqnkit.errors import ConfigError
 from dqnkit.replay.host_uniform import HostReplay
 from dqnkit.specs import EnvSpec, Kind, ObservationSpec
-
-VECTOR = ObservationSpec(Kind.VECTOR, (2,), "float32")
 
 
 def _spec(**changes: Any) -> EnvSpec:
@@ -125,21 +124,59 @@ def test_samples_follow_the_generator() -> None:
 
 
 @pytest.mark.parametrize("steps", [7, 100])
-def test_a_state_goes_back_into_another_replay(steps: int) -> None:
-    replay, oracle = HostReplay(60, 2, _spec(frame_stack=2)), Oracle(2)
-    _play(replay, oracle, 2, steps, seed=3)
-    state = {name: array.copy() for name, array in replay.state().items()}
-    other = HostReplay(60, 2, _spec(frame_stack=2))
-    _play(other, Oracle(2), 2, 30, seed=4)
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_a_state_goes_back_into_another_replay(steps: int, num_envs: int) -> None:
+    replay, oracle = HostReplay(60, num_envs, _spec(frame_stack=2)), Oracle(2)
+    _play(replay, oracle, num_envs, steps, seed=3)
+    state = replay.state()
+    held = replay.transitions()
+    _play(replay, oracle, num_envs, 7, seed=5)  # which a state knows nothing of
+    other = HostReplay(60, num_envs, _spec(frame_stack=2))
+    _play(other, Oracle(2), num_envs, 30, seed=4)
     other.restore(state)
-    for mine, theirs in zip(replay.transitions(), other.transitions(), strict=True):
+    other.restore(other.state())
+    for mine, theirs in zip(held, other.transitions(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     for name, array in other.state().items():
         np.testing.assert_array_equal(array, state[name])
     # The next frame starts an episode: nothing joins it to the one that was under way.
-    before = other.num_transitions
-    other.begin(np.arange(2), np.full((2, 2), -1, np.float32))
-    assert other.num_transitions <= before
+    other.begin(np.arange(num_envs), np.full((num_envs, 2), -1, np.float32))
+    assert -1.0 not in other.transitions().frames
+
+
+@pytest.mark.parametrize("changes", [{"frame_stack": 3}, {"frame_shape": (3,)}])
+def test_the_state_of_another_replay_is_refused(changes: dict[str, Any]) -> None:
+    replay = HostReplay(60, 2, _spec())
+    _play(replay, Oracle(1), 2, 20, seed=0)
+    for other in (HostReplay(60, 2, _spec(**changes)), HostReplay(60, 3, _spec())):
+        with pytest.raises(ConfigError, match="the saved replay holds"):
+            other.restore(replay.state())
+    with pytest.raises(ConfigError, match="up to 11 rows"):
+        HostReplay(20, 2, _spec()).restore(replay.state())
+
+
+@pytest.mark.parametrize(("num_envs", "stack"), [(1, 1), (4, 1), (2, 4)])
+def test_the_smallest_replay_always_has_a_transition(num_envs: int, stack: int) -> None:
+    smallest = num_envs * (stack + 1)
+    with pytest.raises(ConfigError, match=f"keep at least {smallest} transitions"):
+        HostReplay(smallest - 1, num_envs, _spec(frame_stack=stack))
+    replay = HostReplay(smallest, num_envs, _spec(frame_stack=stack))
+    envs, frames = np.arange(num_envs), np.zeros((num_envs, 2), np.float32)
+    replay.begin(envs, frames)
+    for length in (1, 5, 2, 1, 1, 20):
+        for step in range(length):
+            last = np.full(num_envs, step == length - 1)
+            replay.add(envs, envs % 3, np.ones(num_envs, np.float32), last, frames)
+            assert replay.num_transitions >= num_envs
+        replay.begin(envs, frames)
+        assert replay.num_transitions >= num_envs
+
+
+def test_an_empty_replay_does_not_search_for_ever() -> None:
+    replay = HostReplay(60, 1, _spec())
+    replay.begin(np.array([0]), np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match="nothing to sample"):
+        replay.sample(np.random.default_rng(0), 4)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 from dqnkit.config import Config
+from dqnkit.errors import EnvironmentFailedError
 from dqnkit.resolution import resolve
 from dqnkit.training.host_loop import HostLoop
+from dqnkit.training.parts import build
 from tests.dqnkit.training.test_loops import assert_same
 from tests.environments import view
 
@@ -113,6 +118,60 @@ def test_a_discrete_observation_is_kept_in_two_bytes_and_given_back_as_it_was(
     assert loop._replay._frames.dtype == np.uint16
     assert frames.dtype == np.int64
     assert frames[:5].tolist() == [[3, 4], [4, 5], [5, 6], [6, 7], [7, 8]]
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_bits_in_every_autoreset_mode(small: Small, mode: str) -> None:
+    config = small("env.vectorization=vector_entry_point")
+    loop = _loop(config, observe="bits", autoreset_mode=mode)
+    loop.start()
+    loop.advance(20)
+    frames = loop._replay.transitions().frames
+    for state in range(5):
+        np.testing.assert_array_equal(frames[state, 1], view("bits", state + 1))
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "ale_py:ALE/Pong-v5"])
+def test_vector_classes_of_the_environments_own_train(small: Small, env_id: str) -> None:
+    loop = build(
+        *resolve(
+            small(
+                f"env.id={env_id}",
+                "env.vectorization=vector_entry_point",
+                "env.num_envs=2",
+                "training.loop=host",
+            )
+        )
+    ).loop
+    loop.start()
+    assert np.isfinite(loop.advance(10)[-1].loss)
+    loop.close()
+
+
+def test_processes_leave_the_parents_signals_alone_and_no_process_behind(small: Small) -> None:
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGHUP)]
+    loop = _loop(small("env.num_envs=2", "env.vectorization=async"))
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGHUP)] == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    loop.start()
+    first, second = loop._environment._envs.processes
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        os.kill(second.pid, ignored)
+    loop.advance(10)
+    first.kill()
+    with pytest.raises(EnvironmentFailedError, match=r"a process of .* has died in step"):
+        loop.advance(10)
+    loop.close()
+    assert not first.is_alive()
+    assert not second.is_alive()
+
+
+def test_what_an_environment_raises_is_named_as_its_fault(small: Small) -> None:
+    loop = _loop(small("exploration.epsilon=1"), first_action=0)
+    loop.start()
+    loop._environment._envs.envs[0].unwrapped.action_space = gymnasium.spaces.Discrete(1, start=9)
+    with pytest.raises(EnvironmentFailedError, match=r"raised AssertionError in step.*mend"):
+        loop.advance(10)
 
 
 def test_bits_are_kept_as_bits(small: Small) -> None:

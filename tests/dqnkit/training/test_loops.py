@@ -160,6 +160,23 @@ def test_seeds_decide_everything(small: Small, kind: str) -> None:
         assert not np.array_equal(states[0][name], states[2][name])
 
 
+def test_a_restored_loop_may_be_started_and_loses_nothing(make: Make) -> None:
+    settings = ("training.log_interval=50",)
+    loop = make(*settings)
+    loop.start()
+    loop.advance(25)
+    kept, steps, transitions = loop.state(), loop.env_steps, stored(loop).copy()
+    loop.advance(5)
+    restored = make(*settings)
+    restored.restore(kept)
+    restored.start()
+    assert (restored.iteration, restored.env_steps) == (25, steps)
+    np.testing.assert_array_equal(stored(restored), transitions)
+    (rest,) = restored.flush()
+    assert rest.iteration == 25
+    assert np.isfinite(rest.loss)
+
+
 def test_counters_and_metrics_are_those_of_the_corridor(make: Make) -> None:
     loop = make(
         "env.num_envs=2",
