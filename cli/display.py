@@ -46,6 +46,23 @@ def for_training(*, as_json: bool, quiet: bool) -> Iterator[Reporter]:
         yield PlainReporter()
 
 
+@contextlib.contextmanager
+def stdout_for_the_document(*, as_json: bool) -> Iterator[None]:
+    """Sends to stderr what an environment prints, its processes included."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    saved = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
 def training_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
     """Prints what a run came to; problems go to stderr in every mode."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)

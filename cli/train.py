@@ -55,10 +55,11 @@ def train(
         config = experiments.load(
             experiment or experiments.DEFAULT_EXPERIMENT, assignments or [], given
         )
-    config, _ = resolve(config)
-    tracker = open_tracker(config, tracking_uri)
-    with display.for_training(as_json=as_json, quiet=quiet) as reporter:
-        from dqnkit.training.run import train as run_training  # takes seconds
+    with display.stdout_for_the_document(as_json=as_json):
+        config, _ = resolve(config)
+        tracker = open_tracker(config, tracking_uri)
+        with display.for_training(as_json=as_json, quiet=quiet) as reporter:
+            from dqnkit.training.run import train as run_training  # takes seconds
 
-        result = run_training(config, tracker, reporter, run_name=name)
+            result = run_training(config, tracker, reporter, run_name=name)
     display.training_result(result, as_json=as_json, quiet=quiet)

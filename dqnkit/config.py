@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -37,6 +44,8 @@ def _wrapper(value: Any) -> Any:
     """`path` and `path: {argument: value}` are short for `{path: …, kwargs: …}`."""
     if isinstance(value, str):
         return {"path": value}
+    if isinstance(value, dict) and len(value) > 1 and "path" not in value:
+        raise ValueError("each wrapper takes an entry of its own in the list")
     if isinstance(value, dict) and len(value) == 1 and "path" not in value:
         ((path, kwargs),) = value.items()
         return {"path": path, "kwargs": {} if kwargs is None else kwargs}
@@ -74,6 +83,13 @@ class EnvConfig(Section):
     vectorization: Literal["sync", "async", "vector_entry_point"] = "sync"
     """How they are stepped outside the graph: in turn, in a process each, or by the
     environment's own vector class."""
+
+    @field_validator("kwargs")
+    @classmethod
+    def _draws_nothing(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if "render_mode" in kwargs:
+            raise ValueError("leave render_mode out: training draws nothing")
+        return kwargs
 
 
 class AgentConfig(Section):

@@ -222,7 +222,8 @@ def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: 
     message = message[:1].lower() + message[1:]
     if not location:  # keys that do not fit together: any of the sources may be the one to mend
         return f"{', '.join([source, *origins.values()])}: {message}"
-    message = message.replace("input should be", "but it should be", 1)
+    message = message.replace("input should be", "but it should be", 1).replace("tuple", "list")
+    message = message.replace("dictionary or instance of WrapperConfig", "path, or path: arguments")
     return f"{origin}: {key}: {reprlib.repr(detail['input'])} was given, {message}"
 
 

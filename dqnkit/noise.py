@@ -28,7 +28,7 @@ def quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             stream.flush()
             held.seek(0)
             os.write(saved, held.read())

@@ -6,6 +6,7 @@ each step gives a reward of 10, whatever the action.
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ VIEWS = {
     "bits": spaces.Box(0, 1, (6, 5, 3), np.bool_),
     "nested": spaces.Dict({"a": spaces.Discrete(6), "b": spaces.Tuple((spaces.Discrete(2),))}),
     "matrix": spaces.Box(-1, 1, (2, 3), np.float64),
+    "endless": spaces.Discrete(2**30),
     "nothing": spaces.Box(0, 1, (0,), np.float32),
     "text": spaces.Sequence(spaces.Discrete(2)),
 }
@@ -94,6 +96,16 @@ class Doubled(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, float(reward) * self.factor, terminated, truncated, info
 
 
+class Loud(GymnasiumCorridor):
+    """Prints, from Python and from a process of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        print("said by Python")  # noqa: T201 - what is tested
+        subprocess.run(["echo", "said by a child"], check=True)
+
+
+gymnasium.register("Loud-v0", entry_point=Loud)
 gymnasium.register(
     "Corridor-v0",
     entry_point=GymnasiumCorridor,

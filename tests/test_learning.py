@@ -11,14 +11,30 @@ SEEDS = range(20, 30)
 """Neither those of the benchmark nor any that settings were chosen by."""
 
 
-def _train(experiment: str, seed: int) -> TrainResult:
-    return train(experiments.load(experiment, [f"training.seed={seed}"]))
+def _train(experiment: str, seed: int, *assignments: str) -> TrainResult:
+    return train(experiments.load(experiment, [f"training.seed={seed}", *assignments]))
 
 
 def test_cartpole_is_solved() -> None:
     result = _train("cartpole", 0)
     assert result.best.summary.mean == 500.0
     assert result.final.summary.mean >= 475.0
+
+
+def test_the_host_loop_learns_the_tutorial() -> None:
+    assert _train("tutorial", 0, "training.loop=host").best.summary.mean >= 195.0
+
+
+@pytest.mark.parametrize("loop", ["graph", "host"])
+def test_frozen_lake_is_crossed_about_as_often_as_can_be(loop: str) -> None:
+    short = () if loop == "graph" else ("training.num_iterations=5_000", "env.num_envs=8")
+    result = _train("frozen-lake", 0, f"training.loop={loop}", *short)
+    assert result.final.summary.mean >= 0.65  # random actions arrive in 1 of 100 episodes
+
+
+@pytest.mark.slow
+def test_lunar_lander_lands() -> None:
+    assert _train("lunar-lander", SEEDS[0]).final.summary.mean >= 154.0
 
 
 @pytest.mark.slow

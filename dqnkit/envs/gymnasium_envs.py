@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -50,6 +51,9 @@ class TransitionTable(NamedTuple):
     max_episode_steps: int | None
 
 
+_MAX_CHOICES = 2**20
+
+
 def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> Env:
     """One environment with its wrappers, and observations flattened where they are nested.
 
@@ -66,8 +70,9 @@ def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> 
     try:
         for wrapper in config.wrappers if wrappers is None else wrappers:
             env = _wrapped(env, wrapper)
-        if _is_flattened(env.observation_space):
-            env = gymnasium.wrappers.FlattenObservation(env)
+        with _explained(config):
+            if _is_flattened(env.observation_space):
+                env = gymnasium.wrappers.FlattenObservation(env)
     except BaseException:
         env.close()
         raise
@@ -106,6 +111,7 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
 
     A Ctrl-C in the terminal reaches all of them, and it is their parent that ends them.
     """
+    resource_tracker.ensure_running()  # its start unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -141,7 +147,8 @@ def describe(config: EnvConfig) -> EnvSpec:
         vector.close()
     else:
         env = make(config)
-        observations, actions = env.observation_space, env.action_space
+        with _explained(config):
+            observations, actions = env.observation_space, env.action_space
         env.close()
     if not isinstance(actions, spaces.Discrete):
         raise UnsupportedEnvironmentError(
@@ -149,6 +156,12 @@ def describe(config: EnvConfig) -> EnvSpec:
             "Discrete space: choose an environment with discrete actions, or wrap this one"
         )
     observation = _observation_spec(observations, config)
+    choices = max(int(actions.n), observation.num_values)
+    if choices > _MAX_CHOICES:
+        raise UnsupportedEnvironmentError(
+            f"env.id: {config.id!r} has a Discrete space of {choices:,} values; a DQN has a weight "
+            f"for each of them, and takes at most {_MAX_CHOICES:,}: encode them by env.wrappers"
+        )
     return EnvSpec(config.id, observation, int(actions.n), int(actions.start))
 
 
@@ -267,6 +280,8 @@ def _explained(config: EnvConfig) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except UnsupportedEnvironmentError:
+        raise
     except Exception as error:  # an environment's own code runs here, and raises what it likes
         raise UnsupportedEnvironmentError(_failure(config, error)) from error
     finally:
@@ -281,6 +296,8 @@ def _failure(config: EnvConfig, error: Exception) -> str:
     if isinstance(error, gymnasium.error.UnregisteredEnv):
         nearest = difflib.get_close_matches(config.id, gymnasium.registry, n=1)
         hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    if "entry_point is not specified" in str(error):
+        hint = " (it has only a vector class: take env.vectorization=vector_entry_point)"
     kwargs = f" with {config.kwargs}" if config.kwargs else ""
     return (
         f"env.id: Gymnasium cannot make {config.id!r}{hint}{kwargs}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,18 +56,23 @@ GRAPH_ENVIRONMENTS = (*_BY_EQUATIONS, *_BY_TABLE)
 
 def why_not_graph(config: EnvConfig) -> str | None:
     """Why an environment cannot run in the graph as it is configured; None if it can."""
+    return next(_objections(config), None)
+
+
+def _objections(config: EnvConfig) -> Iterator[str]:
     if config.id not in GRAPH_ENVIRONMENTS:
-        return f"{config.id!r} has no version in the graph ({', '.join(GRAPH_ENVIRONMENTS)} have)"
+        yield f"{config.id!r} has no version in the graph ({', '.join(GRAPH_ENVIRONMENTS)} have)"
     if config.wrappers:
-        return f"env.wrappers holds {config.wrappers[0].path}, and wrappers run in Python"
+        yield f"env.wrappers holds {config.wrappers[0].path}, and wrappers run in Python"
     if config.frame_stack > 1:
-        return f"env.frame_stack is {config.frame_stack}, and frames are stacked in Python"
+        yield f"env.frame_stack is {config.frame_stack}, and frames are stacked in Python"
+    if config.vectorization != "sync":
+        yield f"env.vectorization is {config.vectorization}, and the graph steps them all at once"
     changed = sorted(set(config.kwargs) - {"max_episode_steps"})
     if config.id in _BY_EQUATIONS and changed:
-        return f"its version in the graph does not know env.kwargs.{changed[0]}"
+        yield f"its version in the graph does not know env.kwargs.{changed[0]}"
     if config.kwargs.get("fickle_passenger"):
-        return "env.kwargs.fickle_passenger is not in Taxi's transition table"
-    return None
+        yield "env.kwargs.fickle_passenger is not in Taxi's transition table"
 
 
 def graph_dynamics(config: EnvConfig) -> Dynamics:

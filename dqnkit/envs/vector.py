@@ -107,7 +107,9 @@ class VectorEnvironment:
         with self._blamed("reset"):
             frame, _ = self._envs.reset(seed=given)
         self._ended = np.zeros(self.num_envs, np.bool_)
-        self._frames[:] = self._cast(frame)[:, None]
+        first = self._cast(frame)
+        self._check_numbers(first, np.zeros(0))
+        self._frames[:] = first[:, None]
 
     def step(self, actions: np.ndarray) -> Step:
         """Takes actions int [N], counted from 0, and starts ended episodes anew."""
@@ -116,6 +118,7 @@ class VectorEnvironment:
                 actions + self._spec.first_action
             )
         following = self._cast(following)
+        self._check_numbers(following, rewards)
         done = terminated | truncated
         outcome = following
         stepped, started = self._everywhere, done
@@ -160,11 +163,21 @@ class VectorEnvironment:
                 f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); with "
                 "env.vectorization=sync an environment says more of what happened"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            reason = " ".join(str(error).split())
             raise EnvironmentFailedError(
-                f"{self._spec.id!r} raised {type(error).__name__} in {call}: {error}; mend the "
+                f"{self._spec.id!r} failed in {call}: {type(error).__name__}: {reason}; mend the "
                 "environment, or its env.kwargs and env.wrappers (--traceback shows where)"
             ) from error
+
+    def _check_numbers(self, frame: np.ndarray, rewards: np.ndarray) -> None:
+        """A NaN spreads through a network within one update, and names no cause there."""
+        for what, numbers in (("a reward", rewards), ("an observation", frame)):
+            if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+                raise EnvironmentFailedError(
+                    f"{self._spec.id!r} gave {what} that is not finite: {numbers.tolist()!r:.80}; "
+                    "mend the environment, or clip by env.wrappers"
+                )
 
     def _push(self, frame: np.ndarray, started: np.ndarray) -> None:
         if self._spec.observation.frame_stack > 1:

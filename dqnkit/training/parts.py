@@ -39,17 +39,19 @@ def build(config: Config, spec: EnvSpec) -> Parts:
     Raises:
       ConfigError: They do not fit into this machine.
     """
-    policy = GreedyPolicy(spec, config.network)
     evaluation, seed = config.evaluation, config.training.seed
     if config.training.loop == "graph":
         dynamics = registry.graph_dynamics(config.env)
+        graph_loop = GraphLoop(config, spec, dynamics)
+        policy = GreedyPolicy(spec, config.network)
         evaluator = GraphEvaluator(
             policy, dynamics, evaluation.num_eval_episodes, seed, evaluation.max_episode_steps
         )
-        return Parts(GraphLoop(config, spec, dynamics), policy, evaluator)
+        return Parts(graph_loop, policy, evaluator)
     with ExitStack() as unfinished:
         loop = HostLoop(config, spec)
         unfinished.callback(loop.close)
+        policy = GreedyPolicy(spec, config.network)
         # A process an episode would be as many as the machine has never seen.
         in_turn = config.env.vectorization == "async"
         env = config.env.model_copy(update={"vectorization": "sync"} if in_turn else {})

@@ -111,10 +111,11 @@ def train(
                 reporter.evaluated(event, run.best)
         run.conclude(Status.KILLED if interrupted else Status.FINISHED)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
+        kept = f"what was trained until then is recorded in the run {run.name!r} as KILLED"
         raise InterruptedRun(
             f"interrupted by {interrupted.signal.name} after {run.parts.loop.iteration:,} of "
-            f"{config.training.num_iterations:,} iterations; what was trained until then is "
-            f"recorded in the run {run.name!r} with the status KILLED"
+            f"{config.training.num_iterations:,} iterations; "
+            f"{kept if tracker.run_id else 'nothing is recorded: tracking is off'}"
         )
     return run.result
 

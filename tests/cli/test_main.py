@@ -71,6 +71,18 @@ def test_json_is_one_document_and_nothing_else(run: Run) -> None:
     json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+def test_what_an_environment_prints_does_not_come_between_the_document(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tracking = ("--set", "tracking.enabled=false")
+    code = main.run(["train", "--json", "--env", "tests.environments:Loud-v0", *tracking, *FAST])
+    captured = capfd.readouterr()
+    assert code == 0
+    assert json.loads(captured.out)["status"] == "FINISHED"
+    assert "said by Python" in captured.err
+    assert "said by a child" in captured.err
+
+
 def test_quiet_says_nothing(run: Run) -> None:
     tracking = ("--set", "tracking.enabled=false")
     assert run("train", "tutorial", "-q", *tracking, *FAST) == (0, "", "")

@@ -6,7 +6,9 @@ import builtins
 import sys
 from typing import Any
 
+import gymnasium
 import pytest
+from gymnasium.vector import SyncVectorEnv
 
 from dqnkit.config import EnvConfig
 from dqnkit.envs.gymnasium_envs import describe, make
@@ -104,6 +106,20 @@ def test_a_wrapper_whose_module_breaks_is_explained(tmp_path: Any, monkeypatch: 
     (tmp_path / "broken_module.py").write_text("raise ValueError('not today')")
     monkeypatch.syspath_prepend(tmp_path)
     assert "not today" in _message(CORRIDOR, wrappers=["broken_module.Wrapper"])
+
+
+def test_an_environment_without_spaces_is_explained() -> None:
+    gymnasium.register("Bare-v0", entry_point=type("Bare", (gymnasium.Env,), {}))
+    assert "observation_space" in _message("Bare-v0")
+
+
+def test_choices_beyond_all_memory_are_refused() -> None:
+    assert "1,073,741,824 values" in _message(CORRIDOR, kwargs={"observe": "endless"})
+
+
+def test_an_environment_with_a_vector_class_alone_says_how_it_is_taken() -> None:
+    gymnasium.register("VectorOnly-v0", vector_entry_point=SyncVectorEnv)
+    assert "vectorization=vector_entry_point" in _message("VectorOnly-v0")
 
 
 def test_a_map_from_no_seed_is_refused() -> None:

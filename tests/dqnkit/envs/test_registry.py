@@ -38,6 +38,7 @@ def test_a_time_limit_may_be_changed_in_the_graph() -> None:
         ("Blackjack-v1", {}, "no version in the graph"),
         ("CartPole-v1", {"kwargs": {"sutton_barto_reward": True}}, "sutton_barto_reward"),
         ("CartPole-v1", {"wrappers": ["gymnasium.wrappers.ClipReward"]}, "ClipReward"),
+        ("CartPole-v1", {"vectorization": "async"}, "env.vectorization is async"),
         ("CartPole-v1", {"frame_stack": 2}, "env.frame_stack is 2"),
         ("Taxi-v4", {"kwargs": {"fickle_passenger": True}}, "fickle_passenger"),
     ],

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 
-from dqnkit.config import Config
+from dqnkit.config import Config, EnvConfig
 from dqnkit.errors import EnvironmentFailedError
 from dqnkit.resolution import resolve
 from dqnkit.training.host_loop import HostLoop
 from dqnkit.training.parts import build
+from tests.conftest import ROOT
 from tests.dqnkit.training.test_loops import assert_same
 from tests.environments import view
 
@@ -170,8 +174,56 @@ def test_what_an_environment_raises_is_named_as_its_fault(small: Small) -> None:
     loop = _loop(small("exploration.epsilon=1"), first_action=0)
     loop.start()
     loop._environment._envs.envs[0].unwrapped.action_space = gymnasium.spaces.Discrete(1, start=9)
-    with pytest.raises(EnvironmentFailedError, match=r"raised AssertionError in step.*mend"):
+    with pytest.raises(EnvironmentFailedError, match=r"failed in step: AssertionError.*mend"):
         loop.advance(10)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_name_the_environment(small: Small, number: float) -> None:
+    factor = {"tests.environments.Doubled": {"factor": number}}
+    config = small()
+    env = config.env.model_copy(update={"wrappers": EnvConfig(wrappers=[factor]).wrappers})
+    loop = _loop(config.model_copy(update={"env": env}))
+    with pytest.raises(EnvironmentFailedError, match=r"gave a reward that is not finite"):
+        loop.start()
+
+
+_INTERRUPTED_GROUP = """
+import os, signal, sys, threading
+from dqnkit import experiments
+from dqnkit.errors import InterruptedRun
+from dqnkit.training.run import train
+from dqnkit.training.reporting import SilentReporter
+
+class Impatient(SilentReporter):
+    def started(self, compile_seconds):
+        # As a terminal's Ctrl-C, in the middle of a chunk.
+        threading.Timer(1.5, os.killpg, (os.getpgid(0), signal.SIGINT)).start()
+
+if __name__ == "__main__":
+    config = experiments.defaults("x", [
+        "env.vectorization=async", "env.num_envs=2", "training.num_iterations=1000000",
+        "evaluation.num_eval_episodes=2", "tracking.enabled=false",
+    ])
+    try:
+        train(config, reporter=Impatient())
+    except InterruptedRun as error:
+        sys.exit(f"told: {error}")
+"""
+
+
+def test_a_terminals_interrupt_reaches_all_processes_and_ends_the_run_in_order() -> None:
+    Path("interrupted.py").write_text(_INTERRUPTED_GROUP, encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "interrupted.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert "told: interrupted by SIGINT after" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_bits_are_kept_as_bits(small: Small) -> None:

@@ -1,0 +1,84 @@
+"""Every committed experiment runs: its environment, its network and its wrappers fit together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit import experiments
+from dqnkit.config import Config
+from dqnkit.envs import gymnasium_envs
+from dqnkit.resolution import resolve
+from dqnkit.training.host_loop import HostLoop
+from dqnkit.training.run import train
+
+BRIEF = [
+    "training.num_iterations=10",
+    "training.initial_collect_steps=100",
+    "training.batch_size=16",
+    "training.log_interval=5",
+    "replay.replay_buffer_max_length=1000",
+    "evaluation.num_eval_episodes=2",
+    "evaluation.final_episodes=2",
+    "evaluation.max_episode_steps=20",
+]
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_it_runs_from_end_to_end(name: str) -> None:
+    result = train(experiments.load(name, BRIEF))
+    assert result.iterations == 10
+    assert np.isfinite(result.final.summary.mean)
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_what_it_leaves_open_is_what_its_environment_needs(name: str) -> None:
+    config, spec = resolve(experiments.load(name))
+    assert resolve(config) == (config, spec)
+    assert experiments.load(name).training.loop == "auto"
+
+
+def _pong(*assignments: str) -> Config:
+    return resolve(experiments.load("atari-pong", [*BRIEF, *assignments]))[0]
+
+
+def _wrappers(env: Any) -> list[str]:
+    names = []
+    while hasattr(env, "env"):
+        names.append(type(env).__name__)
+        env = env.env
+    return names
+
+
+def test_pong_is_preprocessed_as_the_nature_dqn_does_and_evaluated_as_it_is() -> None:
+    config = _pong()
+    training = gymnasium_envs.make(config.env)
+    evaluation = gymnasium_envs.make(config.env, config.evaluation.wrappers)
+    assert _wrappers(training)[:2] == ["ClipReward", "AtariPreprocessing"]
+    assert "ClipReward" not in _wrappers(evaluation)
+    assert training.get_wrapper_attr("terminal_on_life_loss")
+    assert not evaluation.get_wrapper_attr("terminal_on_life_loss")
+    for env in (training, evaluation):
+        assert (env.get_wrapper_attr("frame_skip"), env.get_wrapper_attr("noop_max")) == (4, 30)
+        assert env.unwrapped._frameskip == 1  # type: ignore[attr-defined]
+        env.close()
+
+
+def test_pong_keeps_each_frame_once_and_stacks_four() -> None:
+    config, spec = resolve(_pong("replay.replay_buffer_max_length=3000"))
+    assert config.network.conv_layer_params == ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    loop = HostLoop(config, spec)
+    loop.start()
+    loop.advance(500)
+    assert loop._replay.bytes_per_row == 84 * 84 + 7
+    frames, scalars = loop._replay.transitions()
+    assert (frames.shape, frames.dtype) == ((loop.env_steps, 5, 84, 84), np.uint8)
+    assert set(scalars[:, 1]) <= {-1.0, 0.0, 1.0}
+    assert -1.0 in scalars[:, 1]  # points were lost
+    assert scalars[:, 2].min() == 0.0 or loop.env_steps < 2_500
+    # A stack is its predecessor's, moved on by one frame, wherever no episode began.
+    moved = (frames[1:, :-1] == frames[:-1, 1:]).all(axis=(1, 2, 3, 4))
+    assert np.count_nonzero(~moved) <= 5
+    loop.close()
