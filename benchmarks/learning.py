@@ -83,7 +83,8 @@ def main() -> None:
             row = table_row(name, results)
             print("\n" + row, flush=True)
             if not args.dry:
-                report.write_row("learning", f"| `{name}`", row)
+                header = f"{report.machine()}; seeds 0 to {args.seeds - 1}, {args.jobs} at a time."
+                report.write_row("learning", header, f"| `{name}`", row)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,14 @@ def write(section: str, markdown: str, document: Path = DOCUMENT) -> None:
     document.write_text(f"{before}{begin}\n{markdown.strip()}\n{end}{after}", encoding="utf-8")
 
 
-def write_row(section: str, start: str, row: str) -> None:
-    """Replaces the row of a section's table that begins with `start`, or adds it at the end."""
+def write_row(section: str, header: str, start: str, row: str) -> None:
+    """Replaces a section's first line, and the row of its table that begins with `start`.
+
+    A row that is not there yet goes to the end.
+    """
     begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
-    lines = DOCUMENT.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].splitlines()
+    text = DOCUMENT.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    lines = [header, *text.strip().splitlines()[1:]]
     matching = [i for i, line in enumerate(lines) if line.startswith(start)]
     for i in matching:
         lines[i] = row

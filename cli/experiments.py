@@ -32,7 +32,7 @@ def experiments(
         say(json.dumps(rows, indent=2))
         return
     for each in configs:
-        say(f"{each.name:<16}{each.env.id:<18}{each.description}")
+        say(f"{each.name:<18}{each.env.id:<20}{each.description}")
 
 
 def schema() -> None:

@@ -54,6 +54,14 @@ class TransitionTable(NamedTuple):
 _MAX_CHOICES = 2**20
 
 
+_PACKAGES = {
+    "atari": "ale-py opencv-python-headless",
+    "box2d": "'gymnasium[box2d]'",
+    "minatar": "minatar",
+}
+"""What an extra brings, as `pyproject.toml` says."""
+
+
 def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> Env:
     """One environment with its wrappers, and observations flattened where they are nested.
 
@@ -314,8 +322,9 @@ def _extra_for(error: Exception) -> str:
     if extra is None:
         return f": {_one_line(error)}"
     return (
-        f": install the extra {extra!r}, with `uv sync --extra {extra}` in a checkout or "
-        f"`uv run --extra {extra} dqnkit …` for one command"
+        f": install the extra {extra!r}, in a checkout by `uv sync --extra {extra}` (or `uv run "
+        f"--extra {extra} dqnkit …` for one command), elsewhere by `pip install "
+        f"{_PACKAGES[extra]}`"
     )
 
 
