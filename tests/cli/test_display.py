@@ -40,7 +40,7 @@ def test_the_live_display_shows_all_that_is_promised() -> None:
     _half_way(reporter)
     screen = _screen(reporter)
     for part in (
-        *("mine · CartPole-v1 · seed 0", "mine-s0-abcd", "compiled in 2.5 s"),
+        *("mine · CartPole-v1 · auto loop · seed 0", "mine-s0-abcd", "compiled in 2.5 s"),
         *("5,000/20,000 iterations", "12,345 steps/s", "left"),
         *("50.0 ± 10.0 (n=2)", "50.0 at step 5,100"),
         *("41.5", "0.1235", "epsilon 0.250", "▁█"),
@@ -54,7 +54,7 @@ def test_plain_lines_say_the_same_without_colour(capsys: pytest.CaptureFixture[s
     last = Evaluation(20_000, 20_100, (500.0,), (500,))
     reporter.evaluated(last, last)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "mine · CartPole-v1 · seed 0  run mine-s0-abcd"
+    assert lines[0] == "mine · CartPole-v1 · auto loop · seed 0  run mine-s0-abcd"
     assert " ".join(lines[-1].split()) == (
         "iteration 20,000/20,000 return 500.0 best 500.0 loss 0.1235 epsilon 0.250 12,345 steps/s"
     )

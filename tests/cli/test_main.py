@@ -49,7 +49,7 @@ def _runs() -> list[Any]:
 def test_train_leaves_a_finished_run_and_says_where(run: Run) -> None:
     code, out, err = run("train", "tutorial", "--seed", "3", "--name", "my-run", *FAST)
     assert (code, err) == (0, "")
-    assert "tutorial · CartPole-v0 · seed 3  run my-run" in out
+    assert "tutorial · CartPole-v0 · graph loop · seed 3  run my-run" in out
     assert "95 % interval" in out
     assert "mlflow ui --backend-store-uri sqlite:///" in out
     (record,) = _runs()
