@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import logging
-import re
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from dqnkit.config import EnvConfig, WrapperConfig
+from dqnkit.envs.explanations import explained, extra_for, one_line
 from dqnkit.errors import UnsupportedEnvironmentError
 from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 
@@ -28,38 +25,8 @@ Env = gymnasium.Env[Any, Any]
 _REGISTERED_BY = {"ALE": "ale_py", "MinAtar": "minatar"}
 """Modules that register an id's namespace when they are imported or asked to."""
 
-_EXTRAS = {"ale_py": "atari", "cv2": "atari", "opencv": "atari", "minatar": "minatar"} | {
-    "box2d": "box2d",
-    "swig": "box2d",
-}
-"""Our extra that brings a package which a message of Gymnasium's names."""
-
-
-class TransitionTable(NamedTuple):
-    """A finite Markov decision process: S states, A actions, at most K outcomes of each."""
-
-    probability: np.ndarray
-    """float64 [S, A, K]; 0 where there are fewer outcomes."""
-    next_state: np.ndarray
-    """int64 [S, A, K]."""
-    reward: np.ndarray
-    """float64 [S, A, K]."""
-    terminated: np.ndarray
-    """bool [S, A, K]."""
-    initial_probability: np.ndarray
-    """float64 [S]."""
-    max_episode_steps: int | None
-
-
 _MAX_CHOICES = 2**20
-
-
-_PACKAGES = {
-    "atari": "ale-py opencv-python-headless",
-    "box2d": "'gymnasium[box2d]'",
-    "minatar": "minatar",
-}
-"""What an extra brings, as `pyproject.toml` says."""
+"""Values of a discrete space; a dense layer has a weight for each."""
 
 
 def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> Env:
@@ -72,13 +39,13 @@ def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> 
     Raises:
       UnsupportedEnvironmentError: It cannot be made; the message says what to do.
     """
-    with _explained(config):
+    with explained(config):
         _register(config.id)
         env: Env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
     try:
         for wrapper in config.wrappers if wrappers is None else wrappers:
             env = _wrapped(env, wrapper)
-        with _explained(config):
+        with explained(config):
             if _is_flattened(env.observation_space):
                 env = gymnasium.wrappers.FlattenObservation(env)
     except BaseException:
@@ -96,7 +63,7 @@ def make_vector(
       UnsupportedEnvironmentError: They cannot be made; the message says what to do.
     """
     if config.vectorization == "vector_entry_point":
-        with _explained(config):
+        with explained(config):
             _register(config.id)
             return gymnasium.make_vec(
                 config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
@@ -105,7 +72,7 @@ def make_vector(
     # In SAME_STEP mode the reset comes before the last frame is copied, and an environment may
     # write each frame over the one before.
     mode = AutoresetMode.DISABLED
-    with _explained(config):
+    with explained(config):
         if config.vectorization == "sync":
             return SyncVectorEnv(makers, autoreset_mode=mode, copy=False)
         with _blocked(signal.SIGINT, signal.SIGHUP):
@@ -155,12 +122,12 @@ def describe(config: EnvConfig) -> EnvSpec:
         vector.close()
     else:
         env = make(config)
-        with _explained(config):
+        with explained(config):
             observations, actions = env.observation_space, env.action_space
         env.close()
     if not isinstance(actions, spaces.Discrete):
         raise UnsupportedEnvironmentError(
-            f"env.id: the actions of {config.id!r} are {_one_line(actions)}; a DQN needs a "
+            f"env.id: the actions of {config.id!r} are {one_line(actions)}; a DQN needs a "
             "Discrete space: choose an environment with discrete actions, or wrap this one"
         )
     observation = _observation_spec(observations, config)
@@ -173,32 +140,6 @@ def describe(config: EnvConfig) -> EnvSpec:
     return EnvSpec(config.id, observation, int(actions.n), int(actions.start))
 
 
-def transition_table(config: EnvConfig) -> TransitionTable:
-    """The table of a Gymnasium environment that has one, as its toy-text environments do."""
-    env = make(config)
-    process: Any = env.unwrapped
-    num_states = len(process.P)
-    num_actions = len(process.P[0])
-    outcomes = max(len(process.P[s][a]) for s in process.P for a in process.P[s])
-    columns = [np.zeros((num_states, num_actions, outcomes)) for _ in range(4)]
-    for state, actions in process.P.items():
-        for action, branches in actions.items():
-            for index, branch in enumerate(branches):
-                for column, value in zip(columns, branch, strict=True):
-                    column[state, action, index] = value
-    probability, next_state, reward, terminated = columns
-    limit = env.spec.max_episode_steps if env.spec else None
-    env.close()
-    return TransitionTable(
-        probability,
-        next_state.astype(np.int64),
-        reward,
-        terminated.astype(np.bool_),
-        np.asarray(process.initial_state_distrib, np.float64),
-        limit,
-    )
-
-
 def _observation_spec(space: spaces.Space[Any], config: EnvConfig) -> ObservationSpec:
     stack = config.frame_stack
     if isinstance(space, spaces.Discrete):
@@ -207,13 +148,13 @@ def _observation_spec(space: spaces.Space[Any], config: EnvConfig) -> Observatio
         )
     if not isinstance(space, spaces.Box):
         raise UnsupportedEnvironmentError(
-            f"env.id: the observations of {config.id!r} are {_one_line(space)}; a DQN needs a Box, "
+            f"env.id: the observations of {config.id!r} are {one_line(space)}; a DQN needs a Box, "
             "a Discrete, or a Dict or Tuple that Gymnasium can flatten: put a wrapper that gives "
             "one into env.wrappers"
         )
     if 0 in space.shape:
         raise UnsupportedEnvironmentError(
-            f"env.id: the observations of {config.id!r} are {_one_line(space)}, which holds no "
+            f"env.id: the observations of {config.id!r} are {one_line(space)}, which holds no "
             "number: there is nothing to learn from"
         )
     kind = Kind.IMAGE if _is_image(space) else Kind.VECTOR
@@ -258,7 +199,7 @@ def _wrapped(env: Env, wrapper: WrapperConfig) -> Env:
     except Exception as error:  # a module may raise anything while it is imported
         raise UnsupportedEnvironmentError(
             f"env.wrappers: there is no {wrapper.path!r}: {type(error).__name__}: "
-            f"{_one_line(error)}. Give the dotted path of a class, for example "
+            f"{one_line(error)}. Give the dotted path of a class, for example "
             "gymnasium.wrappers.ClipReward"
         ) from error
     try:
@@ -266,7 +207,7 @@ def _wrapped(env: Env, wrapper: WrapperConfig) -> Env:
     except Exception as error:  # whatever a wrapper raises, its arguments are the user's
         raise UnsupportedEnvironmentError(
             f"env.wrappers: {wrapper.path} with {wrapper.kwargs} cannot be put around the "
-            f"environment: {type(error).__name__}: {_one_line(error)}{_extra_for(error)}"
+            f"environment: {type(error).__name__}: {one_line(error)}{extra_for(error)}"
         ) from error
     if not isinstance(wrapped, gymnasium.Env):
         raise UnsupportedEnvironmentError(
@@ -278,55 +219,3 @@ def _wrapped(env: Env, wrapper: WrapperConfig) -> Env:
 
 def _with_tuples(value: Any) -> Any:
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-@contextmanager
-def _explained(config: EnvConfig) -> Iterator[None]:
-    """Silences Gymnasium's advice, and turns what it raises into our error."""
-    level = logging.getLogger().level
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except UnsupportedEnvironmentError:
-        raise
-    except Exception as error:  # an environment's own code runs here, and raises what it likes
-        raise UnsupportedEnvironmentError(_failure(config, error)) from error
-    finally:
-        logging.getLogger().setLevel(level)
-
-
-def _failure(config: EnvConfig, error: Exception) -> str:
-    missing = _extra_for(error)
-    if missing:
-        return f"env.id: {config.id!r} needs a package that is not installed{missing}"
-    hint = ""
-    if isinstance(error, gymnasium.error.UnregisteredEnv):
-        nearest = difflib.get_close_matches(config.id, gymnasium.registry, n=1)
-        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-    if "entry_point is not specified" in str(error):
-        hint = " (it has only a vector class: take env.vectorization=vector_entry_point)"
-    kwargs = f" with {config.kwargs}" if config.kwargs else ""
-    return (
-        f"env.id: Gymnasium cannot make {config.id!r}{hint}{kwargs}: "
-        f"{type(error).__name__}: {_one_line(error)}"
-    )
-
-
-def _extra_for(error: Exception) -> str:
-    """How to install what an error misses, if one of our extras has it."""
-    if not isinstance(error, ImportError | gymnasium.error.DependencyNotInstalled):
-        return ""
-    text = f"{getattr(error, 'name', '') or ''} {error}".lower()
-    extra = next((extra for package, extra in _EXTRAS.items() if package in text), None)
-    if extra is None:
-        return f": {_one_line(error)}"
-    return (
-        f": install the extra {extra!r}, in a checkout by `uv sync --extra {extra}` (or `uv run "
-        f"--extra {extra} dqnkit …` for one command), elsewhere by `pip install "
-        f"{_PACKAGES[extra]}`"
-    )
-
-
-def _one_line(thing: object) -> str:
-    return re.sub(r"\s+", " ", str(thing))

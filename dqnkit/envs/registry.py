@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dqnkit.config import EnvConfig
-from dqnkit.envs import gymnasium_envs
+from dqnkit.envs import tables
 
 if TYPE_CHECKING:  # imports TensorFlow, which a look at an id need not wait for
     from dqnkit.envs.dynamics import Dynamics
@@ -30,7 +30,7 @@ def _equations(home: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
 def _table(config: EnvConfig) -> Dynamics:
     from dqnkit.envs.tabular import Tabular  # imports TensorFlow
 
-    table = gymnasium_envs.transition_table(config)
+    table = tables.transition_table(config)
     return Tabular(config.id, table, table.max_episode_steps or NO_LIMIT)
 
 

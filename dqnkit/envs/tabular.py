@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dqnkit.envs.gymnasium_envs import TransitionTable
+from dqnkit.envs.tables import TransitionTable
 from dqnkit.runtime import Tensor, tf
 
 

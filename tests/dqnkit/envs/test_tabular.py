@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dqnkit.config import EnvConfig
-from dqnkit.envs import gymnasium_envs, registry
+from dqnkit.envs import registry, tables
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics
 from dqnkit.runtime import tf
 
@@ -129,6 +129,6 @@ def test_an_end_in_the_table_is_terminal_and_a_time_limit_is_not() -> None:
 
 
 def test_an_environment_without_a_limit_has_none() -> None:
-    table = gymnasium_envs.transition_table(EnvConfig(id="CliffWalking-v1"))
+    table = tables.transition_table(EnvConfig(id="CliffWalking-v1"))
     assert table.max_episode_steps is None
     assert _dynamics("CliffWalking-v1", {}).max_episode_steps > 10**9

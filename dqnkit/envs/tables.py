@@ -1,0 +1,52 @@
+"""Transition tables, as Gymnasium's toy-text environments have them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dqnkit.config import EnvConfig
+from dqnkit.envs import gymnasium_envs
+
+
+class TransitionTable(NamedTuple):
+    """A finite Markov decision process: S states, A actions, at most K outcomes of each."""
+
+    probability: np.ndarray
+    """float64 [S, A, K]; 0 where there are fewer outcomes."""
+    next_state: np.ndarray
+    """int64 [S, A, K]."""
+    reward: np.ndarray
+    """float64 [S, A, K]."""
+    terminated: np.ndarray
+    """bool [S, A, K]."""
+    initial_probability: np.ndarray
+    """float64 [S]."""
+    max_episode_steps: int | None
+
+
+def transition_table(config: EnvConfig) -> TransitionTable:
+    """The table of a Gymnasium environment that has one, as its toy-text environments do."""
+    env = gymnasium_envs.make(config)
+    process: Any = env.unwrapped
+    num_states = len(process.P)
+    num_actions = len(process.P[0])
+    outcomes = max(len(process.P[s][a]) for s in process.P for a in process.P[s])
+    columns = [np.zeros((num_states, num_actions, outcomes)) for _ in range(4)]
+    for state, actions in process.P.items():
+        for action, branches in actions.items():
+            for index, branch in enumerate(branches):
+                for column, value in zip(columns, branch, strict=True):
+                    column[state, action, index] = value
+    probability, next_state, reward, terminated = columns
+    limit = env.spec.max_episode_steps if env.spec else None
+    env.close()
+    return TransitionTable(
+        probability,
+        next_state.astype(np.int64),
+        reward,
+        terminated.astype(np.bool_),
+        np.asarray(process.initial_state_distrib, np.float64),
+        limit,
+    )
