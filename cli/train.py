@@ -56,7 +56,7 @@ def train(
             experiment or experiments.DEFAULT_EXPERIMENT, assignments or [], given
         )
     with display.stdout_for_the_document(as_json=as_json):
-        config, _ = resolve(config)
+        config, _ = resolve(config)  # a mistake is told before TensorFlow is loaded
         tracker = open_tracker(config, tracking_uri)
         with display.for_training(as_json=as_json, quiet=quiet) as reporter:
             from dqnkit.training.run import train as run_training  # takes seconds

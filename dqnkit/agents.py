@@ -73,13 +73,13 @@ class DqnLearner:
             mid,
             tf.zeros([batch_size]),
             tf.ones([batch_size]),
-            self._as_specified(transitions.observation),
+            self._network.as_input(transitions.observation),
         )
         next_time_step = ts.TimeStep(
             mid,
             transitions.reward,
             transitions.discount,
-            self._as_specified(transitions.next_observation),
+            self._network.as_input(transitions.next_observation),
         )
         experience = trajectory.Transition(
             time_step, policy_step.PolicyStep(transitions.action), next_time_step
@@ -100,11 +100,6 @@ class DqnLearner:
             "counter": [self.agent.train_step_counter, self.agent._update_target._counter],
         }
         return {f"{group}/{i}": v for group, vs in named.items() for i, v in enumerate(vs)}
-
-    def _as_specified(self, observation: Tensor) -> Tensor:
-        """Shape and dtype that TF-Agents was told of; a replay may keep others."""
-        spec = self._network.input_tensor_spec
-        return tf.cast(tf.reshape(observation, [-1, *spec.shape]), spec.dtype)
 
     def restore(self, values: dict[str, np.ndarray]) -> None:
         """Sets every variable from `{name: value}` as `variables` names them.

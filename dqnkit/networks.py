@@ -78,10 +78,14 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
         kernel, bias = dense[-1]
         return tf.transpose(_add_bias(tf.matmul(kernel, values), bias)), network_state
 
-    def q_values(self, observation: Tensor) -> Tensor:
-        """As `call`, for observations of any dtype whose axes may be flattened into one."""
+    def as_input(self, observation: Tensor) -> Tensor:
+        """Observations of any dtype, whose axes may be flattened into one, as `call` takes them."""
         spec = self.input_tensor_spec
-        return self(tf.cast(tf.reshape(observation, [-1, *spec.shape]), spec.dtype))[0]
+        return tf.cast(tf.reshape(observation, [-1, *spec.shape]), spec.dtype)
+
+    def q_values(self, observation: Tensor) -> Tensor:
+        """As `call`, for what `as_input` takes."""
+        return self(self.as_input(observation))[0]
 
     def _kernel_shapes(self, num_actions: int, dense: tuple[int, ...]) -> list[tuple[int, ...]]:
         shapes: list[tuple[int, ...]] = []

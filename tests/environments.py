@@ -59,7 +59,6 @@ class GymnasiumCorridor(gymnasium.Env[Any, Any]):
         self.length, self.observe = length, observe
         self.observation_space = VIEWS[observe]
         self.action_space = spaces.Discrete(3, start=first_action)
-        self.actions: list[int] = []
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -77,7 +77,6 @@ def test_pong_keeps_each_frame_once_and_stacks_four() -> None:
     assert (frames.shape, frames.dtype) == ((loop.env_steps, 5, 84, 84), np.uint8)
     assert set(scalars[:, 1]) <= {-1.0, 0.0, 1.0}
     assert -1.0 in scalars[:, 1]  # points were lost
-    assert scalars[:, 2].min() == 0.0 or loop.env_steps < 2_500
     # A stack is its predecessor's, moved on by one frame, wherever no episode began.
     moved = (frames[1:, :-1] == frames[:-1, 1:]).all(axis=(1, 2, 3))
     assert np.count_nonzero(~moved) <= 5

@@ -29,7 +29,7 @@ def test_the_host_loop_learns_the_tutorial() -> None:
 def test_frozen_lake_is_crossed_about_as_often_as_can_be(loop: str) -> None:
     short = ("training.num_iterations=8_000", "exploration.decay_steps=50_000")
     result = _train("frozen-lake", 0, f"training.loop={loop}", *short)
-    assert result.final.summary.mean >= 0.65  # random actions arrive in 1 or 2 of 100
+    assert result.final.summary.mean >= 0.65  # the best there is: 0.744
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import signal
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -94,27 +93,17 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def without_announcements(envs: VectorEnv[Any, Any, Any]) -> Iterator[None]:
-    """What a process raises is raised in its parent too; Gymnasium's warning is one too many."""
-    if not isinstance(envs, AsyncVectorEnv):
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def describe(config: EnvConfig) -> EnvSpec:
     """Makes the environment once and looks at its spaces.
 
     Raises:
       UnsupportedEnvironmentError: It cannot be made, or a space is not one that a DQN can use.
     """
-    if "map_name" in config.kwargs and config.kwargs["map_name"] is None:
+    kwargs = {"desc": None, "map_name": "4x4"} | config.kwargs
+    if config.id.startswith("FrozenLake") and kwargs["desc"] is kwargs["map_name"] is None:
         raise UnsupportedEnvironmentError(
             "env.kwargs.map_name=null draws a new map for each environment, from no seed; name a "
-            "map, or give one in env.kwargs.desc and leave map_name out"
+            "map, or give one in env.kwargs.desc"
         )
     if config.vectorization == "vector_entry_point":
         vector = make_vector(config, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -155,15 +156,17 @@ class VectorEnvironment:
     @contextmanager
     def _blamed(self, call: str) -> Iterator[None]:
         """What the environment's own code raises is its fault, and named as that."""
+        in_processes = isinstance(self._envs, AsyncVectorEnv)
         try:
-            with gymnasium_envs.without_announcements(self._envs):
+            # What a process raises is raised here again; Gymnasium's warning is one too many.
+            with _without_warnings() if in_processes else contextlib.nullcontext():
                 yield
-        except (EOFError, ConnectionError) as error:
-            raise EnvironmentFailedError(
-                f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); with "
-                "env.vectorization=sync an environment says more of what happened"
-            ) from error
         except (Exception, SystemExit) as error:
+            if in_processes and isinstance(error, EOFError | ConnectionError):
+                raise EnvironmentFailedError(
+                    f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); "
+                    "with env.vectorization=sync an environment says more of what happened"
+                ) from error
             reason = " ".join(str(error).split())
             raise EnvironmentFailedError(
                 f"{self._spec.id!r} failed in {call}: {type(error).__name__}: {reason}; mend the "
@@ -188,3 +191,10 @@ class VectorEnvironment:
 
     def _cast(self, frame: np.ndarray) -> np.ndarray:
         return np.asarray(frame, self._dtype)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

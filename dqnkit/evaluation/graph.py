@@ -20,7 +20,7 @@ class GraphEvaluator:
         dynamics: Dynamics,
         num_episodes: int,
         seed: int,
-        max_steps: int = 27_000,
+        max_steps: int,
     ) -> None:
         """Lays out the batch.
 

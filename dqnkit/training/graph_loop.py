@@ -24,7 +24,7 @@ from dqnkit.runtime import Tensor, tf, xla
 from dqnkit.schedules import epsilon_schedule
 from dqnkit.seeds import Stream, stream_key
 from dqnkit.specs import EnvSpec
-from dqnkit.training.loop import Arrays, Metrics
+from dqnkit.training.loop import Arrays, Metrics, Sums
 from dqnkit.transitions import Transitions
 
 MAX_CHUNK = 20_000
@@ -131,7 +131,7 @@ class GraphLoop:
         while self.iteration < end:
             stop = tf.constant(min(end, self.iteration + MAX_CHUNK), tf.int64)
             self._state, table, rows = self._chunk(self._state, stop)
-            metrics += [_metrics(row) for row in table.numpy()[: int(rows)]]
+            metrics += [Sums(*row).metrics() for row in table.numpy()[: int(rows)]]
         return metrics
 
     def flush(self) -> list[Metrics]:
@@ -140,7 +140,7 @@ class GraphLoop:
             return []
         row = [self.iteration, self.env_steps, *(float(x) for x in self._state.window)]
         self._state = self._state._replace(window=Window.empty())
-        return [_metrics(np.array(row))]
+        return [Sums(*row).metrics()]
 
     def policy_weights(self) -> Weights:
         """See `Loop`."""
@@ -311,17 +311,3 @@ def _repeat(
         (tf.constant(0), state),
     )
     return state
-
-
-def _metrics(row: np.ndarray) -> Metrics:
-    iteration, env_steps, updates, loss, steps, epsilon, episodes, returns, lengths = row
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return Metrics(
-            iteration=int(iteration),
-            env_steps=int(env_steps),
-            loss=float(loss / updates),
-            epsilon=float(epsilon / steps),
-            episodes=int(episodes),
-            return_mean=float(returns / episodes),
-            length_mean=float(lengths / episodes),
-        )

@@ -7,7 +7,6 @@ next step are one call into a compiled function: the call costs more than a smal
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from dqnkit.runtime import Tensor, compiled, tf
 from dqnkit.schedules import epsilon_schedule
 from dqnkit.seeds import Stream, stream_key, stream_seeds
 from dqnkit.specs import EnvSpec
-from dqnkit.training.loop import Arrays, Metrics
+from dqnkit.training.loop import Arrays, Metrics, Sums
 from dqnkit.transitions import Transitions
 
 
@@ -41,19 +40,7 @@ class _Window:
 
     def metrics(self, iteration: int, env_steps: int) -> Metrics:
         """Its means."""
-
-        def mean(total: float, count: float) -> float:
-            return total / count if count else math.nan
-
-        return Metrics(
-            iteration=iteration,
-            env_steps=env_steps,
-            loss=mean(self.loss, self.updates),
-            epsilon=mean(self.epsilon, self.steps),
-            episodes=int(self.episodes),
-            return_mean=mean(self.returns, self.episodes),
-            length_mean=mean(self.lengths, self.episodes),
-        )
+        return Sums(iteration, env_steps, **vars(self)).metrics()
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,6 +31,36 @@ class Metrics:
     """Mean undiscounted return of these episodes; NaN if there were none."""
     length_mean: float
     """Mean length of these episodes; NaN if there were none."""
+
+
+class Sums(NamedTuple):
+    """Counters at the end of a log interval, and counts and sums over it."""
+
+    iteration: float
+    env_steps: float
+    updates: float
+    loss: float
+    steps: float
+    epsilon: float
+    episodes: float
+    returns: float
+    lengths: float
+
+    def metrics(self) -> Metrics:
+        """Means: the loss by updates, epsilon by steps, the rest by episodes."""
+
+        def mean(total: float, count: float) -> float:
+            return float(total / count) if count else math.nan
+
+        return Metrics(
+            iteration=int(self.iteration),
+            env_steps=int(self.env_steps),
+            loss=mean(self.loss, self.updates),
+            epsilon=mean(self.epsilon, self.steps),
+            episodes=int(self.episodes),
+            return_mean=mean(self.returns, self.episodes),
+            length_mean=mean(self.lengths, self.episodes),
+        )
 
 
 class Loop(Protocol):

@@ -124,6 +124,8 @@ def test_an_environment_with_a_vector_class_alone_says_how_it_is_taken() -> None
 
 def test_a_map_from_no_seed_is_refused() -> None:
     assert "map_name" in _message("FrozenLake-v1", kwargs={"map_name": None})
+    given = {"map_name": None, "desc": ["SF", "FG"]}
+    assert describe(EnvConfig(id="FrozenLake-v1", kwargs=given)).observation.num_values == 4
 
 
 def test_an_observation_of_nothing_is_refused() -> None:
