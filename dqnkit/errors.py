@@ -28,6 +28,10 @@ class EnvironmentFailedError(DqnkitError):
     """The environment's own code raised while it was stepped or reset."""
 
 
+class PolicyError(DqnkitError):
+    """A saved policy cannot be read, or does not fit its environment any more."""
+
+
 class TrackingError(DqnkitError):
     """The tracking store cannot be reached or written."""
 

@@ -1,12 +1,14 @@
-"""Greedy policies: played while training goes on, and saved for whoever serves them."""
+"""Policies: played while training goes on, saved for whoever serves them, and loaded again."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from dqnkit.config import NetworkConfig
+from dqnkit.errors import PolicyError
 from dqnkit.networks import QNetwork
 from dqnkit.noise import quiet
 from dqnkit.runtime import Tensor, tf
@@ -16,11 +18,30 @@ Weights = np.ndarray
 """A Q-network's parameters, float32 [n]."""
 
 
+class Policy(Protocol):
+    """Acts, as a pure function of observations and random numbers."""
+
+    spec: EnvSpec
+    """What it plays."""
+    num_uniforms: int
+    """Random numbers that an action takes."""
+
+    def actions(self, observations: Tensor, uniforms: Tensor) -> Tensor:
+        """Actions int32 [B], counted from 0.
+
+        Args:
+          observations: [B, *observation.shape].
+          uniforms: float64 [B, num_uniforms] in [0, 1).
+        """
+
+
 class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """Acts by the highest Q-value, with weights of its own that are set from outside.
+    """Acts by the highest Q-value, with weights of its own that are set from outside (`Policy`).
 
     Saved, it needs TensorFlow alone to be loaded and used.
     """
+
+    num_uniforms = 0
 
     def __init__(self, spec: EnvSpec, network: NetworkConfig) -> None:
         super().__init__(name="greedy_policy")
@@ -32,8 +53,9 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         """Q-values float32 [B, num_actions] of observations [B, *observation.shape]."""
         return self._network.q_values(observations)
 
-    def actions(self, observations: Tensor) -> Tensor:
-        """Greedy actions int32 [B], counted from 0; the first of equals."""
+    def actions(self, observations: Tensor, uniforms: Tensor | None = None) -> Tensor:
+        """See `Policy`: the first of equals."""
+        del uniforms
         return tf.argmax(self.q_values(observations), axis=1, output_type=tf.int32)
 
     def set_weights(self, weights: Weights) -> None:
@@ -61,3 +83,64 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         module.serve = function
         with quiet():
             tf.saved_model.save(module, str(path), signatures=function)
+
+
+class SavedPolicy:
+    """A policy as `GreedyPolicy.save` left it (`Policy`); the network's code is not needed."""
+
+    num_uniforms = 0
+
+    def __init__(self, path: Path, spec: EnvSpec) -> None:
+        """Loads it.
+
+        Args:
+          path: Folder of the SavedModel.
+          spec: Of the environment that it is to play.
+
+        Raises:
+          PolicyError: It cannot be read, or it was trained on other observations or actions.
+        """
+        self.spec = spec
+        try:
+            with quiet():
+                self._model = tf.saved_model.load(str(path))
+                self._serve = self._model.signatures["serving_default"]
+            given = self._serve.structured_input_signature[1]["observations"]
+            actions = self._serve.structured_outputs["q_values"].shape[1]
+        except Exception as error:  # each way to be broken raises a class of its own
+            raise PolicyError(
+                f"{path}: the saved policy cannot be read: {type(error).__name__}: "
+                f"{' '.join(str(error).split()):.200}; it is torn or was not written by dqnkit"
+            ) from error
+        observation = spec.observation
+        trained_on = (tuple(given.shape[1:]), given.dtype.name, actions)
+        if trained_on != (observation.shape, observation.dtype, spec.num_actions):
+            raise PolicyError(
+                f"{path}: the policy takes observations of shape {trained_on[0]} ({trained_on[1]}) "
+                f"and chooses among {trained_on[2]} actions, and {spec.id!r} has "
+                f"{observation.shape} ({observation.dtype}) and {spec.num_actions}: the "
+                "environment has changed since it was trained"
+            )
+
+    def q_values(self, observations: Tensor) -> Tensor:
+        """Q-values float32 [B, num_actions] of observations [B, *observation.shape]."""
+        return self._serve(observations=observations)["q_values"]
+
+    def actions(self, observations: Tensor, uniforms: Tensor | None = None) -> Tensor:
+        """See `Policy`."""
+        del uniforms
+        return self._serve(observations=observations)["actions"] - self.spec.first_action
+
+
+class RandomPolicy:
+    """Acts uniformly at random: the baseline that has learnt nothing (`Policy`)."""
+
+    num_uniforms = 1
+
+    def __init__(self, spec: EnvSpec) -> None:
+        self.spec = spec
+
+    def actions(self, observations: Tensor, uniforms: Tensor) -> Tensor:
+        """See `Policy`."""
+        del observations
+        return tf.cast(uniforms[:, 0] * self.spec.num_actions, tf.int32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +18,10 @@ class Stream(IntEnum):
     EVALUATION = 3
     EVALUATION_STEPS = 4
     ENVIRONMENTS = 5
+    LATER_EVALUATION = 6
+    LATER_EVALUATION_STEPS = 7
+    RENDERING = 8
+    RENDERING_STEPS = 9
 
 
 def stream_key(seed: int, stream: Stream) -> int:
@@ -28,13 +34,54 @@ def stream_key(seed: int, stream: Stream) -> int:
     return int(words[0] >> np.uint64(1))
 
 
-def stream_seeds(key: int, counter: int, count: int) -> list[int]:
+class EpisodeKeys(NamedTuple):
+    """Keys of the two streams that episodes of an evaluation are made of."""
+
+    resets: int
+    """Initial states."""
+    steps: int
+    """What is drawn while an episode goes on: by the environment in the graph, by the policy."""
+
+
+def training_evaluation_keys(seed: int) -> EpisodeKeys:
+    """Of the evaluations that belong to a training run."""
+    return EpisodeKeys(
+        stream_key(seed, Stream.EVALUATION), stream_key(seed, Stream.EVALUATION_STEPS)
+    )
+
+
+def later_evaluation_keys(seed: int) -> EpisodeKeys:
+    """Of an evaluation of a saved policy: episodes that no run has met, whatever its seed."""
+    return EpisodeKeys(
+        stream_key(seed, Stream.LATER_EVALUATION), stream_key(seed, Stream.LATER_EVALUATION_STEPS)
+    )
+
+
+def rendering_keys(seed: int) -> EpisodeKeys:
+    """Of the episodes in a video."""
+    return EpisodeKeys(stream_key(seed, Stream.RENDERING), stream_key(seed, Stream.RENDERING_STEPS))
+
+
+def stream_seeds(key: int, counter: int, count: int, avoided: Container[int] = ()) -> list[int]:
     """Seeds of `count` environments for a (key, counter) pair, by NumPy's `SeedSequence`.
 
     Args:
       key: Of a stream.
       counter: Any integer of 64 bits.
       count: How many.
+      avoided: Seeds that are left out: those of training, when the others are of an evaluation.
     """
-    words = np.random.SeedSequence([key, counter % 2**64]).generate_state(count)
-    return [int(word) >> 1 for word in words]  # Gymnasium takes what fits into a C int
+    sequence = np.random.SeedSequence([key, counter % 2**64])
+    wanted = count
+    while True:
+        # Gymnasium takes what fits into a C int.
+        seeds = [int(word) >> 1 for word in sequence.generate_state(wanted)]
+        allowed = [seed for seed in seeds if seed not in avoided]
+        if len(allowed) >= count:
+            return allowed[:count]
+        wanted += count - len(allowed)
+
+
+def training_environment_seeds(seed: int, num_envs: int) -> list[int]:
+    """Seeds of the environments that a run of the host loop starts with."""
+    return stream_seeds(stream_key(seed, Stream.ENVIRONMENTS), 0, num_envs)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
-from dqnkit.policies import GreedyPolicy
+from dqnkit.policies import Policy
 from dqnkit.random_bits import draw, uniform
 from dqnkit.runtime import Tensor, tf
-from dqnkit.seeds import Stream, stream_key
+from dqnkit.seeds import EpisodeKeys
 
 
 class GraphEvaluator:
@@ -16,10 +16,10 @@ class GraphEvaluator:
 
     def __init__(
         self,
-        policy: GreedyPolicy,
+        policy: Policy,
         dynamics: Dynamics,
         num_episodes: int,
-        seed: int,
+        keys: EpisodeKeys,
         max_steps: int,
     ) -> None:
         """Lays out the batch.
@@ -28,15 +28,14 @@ class GraphEvaluator:
           policy: Acts.
           dynamics: The environment.
           num_episodes: In a batch.
-          seed: Of the run.
+          keys: Of the episodes.
           max_steps: Where an episode is broken off that the environment lets go on.
         """
         self._policy = policy
         self._environment = BatchedEnvironment(dynamics)
         self._num_episodes = num_episodes
         self._max_steps = max_steps
-        self._reset_key = stream_key(seed, Stream.EVALUATION)
-        self._step_key = stream_key(seed, Stream.EVALUATION_STEPS)
+        self._keys = keys
         self._play = tf.function(self._play_batch, jit_compile=True, autograph=False)
 
     def prepare(self) -> None:
@@ -53,21 +52,22 @@ class GraphEvaluator:
 
     def _play_batch(self, counter: Tensor) -> tuple[Tensor, Tensor]:
         num_episodes = self._num_episodes
+        drawn = [self._environment.dynamics.num_step_uniforms, self._policy.num_uniforms]
         first = self._uniforms(
-            self._reset_key, counter, self._environment.dynamics.num_reset_uniforms
+            self._keys.resets, counter, self._environment.dynamics.num_reset_uniforms
         )
 
         def body(
             step: Tensor, episodes: EpisodeState, alive: Tensor, returns: Tensor, lengths: Tensor
         ) -> tuple[Tensor, EpisodeState, Tensor, Tensor, Tensor]:
-            action = self._policy.actions(self._environment.observe(episodes))
             # Steps of one counter never reach those of the next.
-            drawn = self._uniforms(
-                self._step_key, counter * 2**32 + step, self._environment.dynamics.num_step_uniforms
+            by_environment, by_policy = tf.split(
+                self._uniforms(self._keys.steps, counter * 2**32 + step, sum(drawn)), drawn, axis=1
             )
+            action = self._policy.actions(self._environment.observe(episodes), by_policy)
             # An environment that has ended goes on into episodes that nobody counts.
             episodes, timestep = self._environment.step(
-                episodes, action, tf.concat([first, drawn], axis=1)
+                episodes, action, tf.concat([first, by_environment], axis=1)
             )
             returns += tf.where(alive, timestep.reward, tf.zeros_like(returns))
             lengths += tf.cast(alive, tf.int32)

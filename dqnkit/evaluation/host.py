@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.policies import GreedyPolicy
+from dqnkit.policies import Policy
 from dqnkit.runtime import compiled, tf
-from dqnkit.seeds import Stream, stream_key, stream_seeds
+from dqnkit.seeds import EpisodeKeys, stream_seeds
 
 
 class HostEvaluator:
     """Plays an episode in each of several Gymnasium environments (`Evaluator`)."""
 
     def __init__(
-        self, policy: GreedyPolicy, environment: VectorEnvironment, seed: int, max_steps: int
+        self,
+        policy: Policy,
+        environment: VectorEnvironment,
+        keys: EpisodeKeys,
+        max_steps: int,
+        avoided: Container[int] = (),
     ) -> None:
         """Compiles the policy.
 
         Args:
           policy: Acts.
           environment: As many as a batch has episodes.
-          seed: Of the run.
+          keys: Of the episodes.
           max_steps: Where an episode is broken off that the environment lets go on.
+          avoided: Seeds that no environment is given.
         """
         self._environment = environment
-        self._key = stream_key(seed, Stream.EVALUATION)
+        self._keys = keys
+        self._avoided = avoided
         self._max_steps = max_steps
         observation = policy.spec.observation
         self._actions = compiled(
             policy.actions,
             tf.TensorSpec([environment.num_envs, *observation.shape], observation.dtype),
+            tf.TensorSpec([environment.num_envs, policy.num_uniforms], tf.float64),
         )
+        self._num_uniforms = policy.num_uniforms
 
     def prepare(self) -> None:
         """See `Evaluator`."""
-        self._actions(tf.constant(self._environment.observation))
+        uniforms = np.zeros([self._environment.num_envs, self._num_uniforms])
+        self._actions(tf.constant(self._environment.observation), tf.constant(uniforms))
 
     def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Evaluator`."""
@@ -43,9 +55,13 @@ class HostEvaluator:
         returns = np.zeros(num_episodes, np.float32)
         lengths = np.zeros(num_episodes, np.int32)
         alive = np.ones(num_episodes, np.bool_)
-        self._environment.reset(stream_seeds(self._key, counter, num_episodes))
+        seeds = stream_seeds(self._keys.resets, counter, num_episodes, self._avoided)
+        self._environment.reset(seeds)
+        rng = np.random.default_rng([self._keys.steps, counter % 2**64])
         while alive.any() and lengths.max() < self._max_steps:
-            actions = self._actions(tf.constant(self._environment.observation)).numpy()
+            uniforms = tf.constant(rng.random([num_episodes, self._num_uniforms]))
+            observation = tf.constant(self._environment.observation)
+            actions = self._actions(observation, uniforms).numpy()
             # An environment that has ended goes on into episodes that nobody counts.
             step = self._environment.step(actions)
             returns[alive] += step.reward[alive]

@@ -174,6 +174,7 @@ class HostLoop:
 
     def _begin_episodes(self) -> None:
         num_envs = self._config.env.num_envs
+        # From the start, those of `seeds.training_environment_seeds`, which evaluation avoids.
         key = stream_key(self._config.training.seed, Stream.ENVIRONMENTS)
         self._environment.reset(stream_seeds(key, self._env_steps, num_envs))
         self._replay.begin(np.arange(num_envs), self._environment.frame)

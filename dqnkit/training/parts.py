@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from dqnkit.config import Config
 from dqnkit.envs import registry
-from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation import Evaluator
-from dqnkit.evaluation.graph import GraphEvaluator
-from dqnkit.evaluation.host import HostEvaluator
+from dqnkit.evaluation.make import make_evaluator
 from dqnkit.policies import GreedyPolicy
+from dqnkit.seeds import training_evaluation_keys
 from dqnkit.specs import EnvSpec
 from dqnkit.training.graph_loop import GraphLoop
 from dqnkit.training.host_loop import HostLoop
@@ -39,26 +38,15 @@ def build(config: Config, spec: EnvSpec) -> Parts:
     Raises:
       ConfigError: They do not fit into this machine.
     """
-    evaluation, seed = config.evaluation, config.training.seed
-    if config.training.loop == "graph":
-        dynamics = registry.graph_dynamics(config.env)
-        graph_loop = GraphLoop(config, spec, dynamics)
-        policy = GreedyPolicy(spec, config.network)
-        evaluator = GraphEvaluator(
-            policy, dynamics, evaluation.num_eval_episodes, seed, evaluation.max_episode_steps
-        )
-        return Parts(graph_loop, policy, evaluator)
     with ExitStack() as unfinished:
-        loop = HostLoop(config, spec)
+        loop: Loop
+        if config.training.loop == "graph":
+            loop = GraphLoop(config, spec, registry.graph_dynamics(config.env))
+        else:
+            loop = HostLoop(config, spec)
         unfinished.callback(loop.close)
         policy = GreedyPolicy(spec, config.network)
-        # A process an episode would be as many as the machine has never seen.
-        in_turn = config.env.vectorization == "async"
-        env = config.env.model_copy(update={"vectorization": "sync"} if in_turn else {})
-        environment = VectorEnvironment(
-            env, spec, evaluation.num_eval_episodes, evaluation.wrappers
-        )
-        unfinished.callback(environment.close)
-        host = HostEvaluator(policy, environment, seed, evaluation.max_episode_steps)
+        keys = training_evaluation_keys(config.training.seed)
+        evaluator = make_evaluator(config, policy, config.evaluation.num_eval_episodes, keys)
         unfinished.pop_all()
-    return Parts(loop, policy, host)
+    return Parts(loop, policy, evaluator)

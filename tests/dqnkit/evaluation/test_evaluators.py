@@ -15,6 +15,7 @@ from dqnkit.evaluation import Evaluator
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
 from dqnkit.policies import GreedyPolicy
+from dqnkit.seeds import training_evaluation_keys
 from tests.environments import vector_spec
 
 # Leans against the pole's fall: what a solved CartPole looks like in a linear network.
@@ -41,11 +42,17 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     ) -> Evaluator:
         if request.param == "graph":
             dynamics = registry.graph_dynamics(CARTPOLE)
-            made.append(GraphEvaluator(policy, dynamics, num_episodes, seed, max_steps))
+            made.append(
+                GraphEvaluator(
+                    policy, dynamics, num_episodes, training_evaluation_keys(seed), max_steps
+                )
+            )
         else:
             config = CARTPOLE.model_copy(update={"vectorization": request.param})
             environment = VectorEnvironment(config, policy.spec, num_episodes)
-            made.append(HostEvaluator(policy, environment, seed, max_steps))
+            made.append(
+                HostEvaluator(policy, environment, training_evaluation_keys(seed), max_steps)
+            )
         made[-1].prepare()
         return made[-1]
 
@@ -90,7 +97,7 @@ def _corridor(
     spec = gymnasium_envs.describe(config)
     policy = GreedyPolicy(spec, LINEAR)
     environment = VectorEnvironment(config, spec, num_episodes, wrappers)
-    return HostEvaluator(policy, environment, seed=0, max_steps=100).play(0)[0]
+    return HostEvaluator(policy, environment, training_evaluation_keys(0), max_steps=100).play(0)[0]
 
 
 def test_the_evaluations_wrappers_stand_in_place_of_the_environments() -> None:
