@@ -1,15 +1,12 @@
-"""What a person sees: a live display on a terminal, plain lines elsewhere, or one document."""
+"""Training as a person sees it: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
-import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from cli.output import say, say_document, warn
 from dqnkit.config import Config
 from dqnkit.training.reporting import Reporter, SilentReporter
 
@@ -46,37 +44,18 @@ def for_training(*, as_json: bool, quiet: bool) -> Iterator[Reporter]:
         yield PlainReporter()
 
 
-@contextlib.contextmanager
-def stdout_for_the_document(*, as_json: bool) -> Iterator[None]:
-    """Sends to stderr what an environment prints, its processes included."""
-    if not as_json:
-        yield
-        return
-    sys.stdout.flush()
-    saved = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
-
-
 def training_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
     """Prints what a run came to; problems go to stderr in every mode."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    for problem in result.problems:
-        errors.print(Text.assemble(("warning: ", "bold yellow"), problem))
+    warn(result.problems)
     if as_json:
-        say(json.dumps(_finite(result.as_dict()), indent=2))
+        say_document(result.as_dict())
     elif not quiet:
         for label, text in _result_lines(result):
             say(f"{label:<10}{text}")
 
 
 def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
-    best, final, (low, high) = result.best.summary, result.final.summary, result.final_interval
+    best, final, (low, high) = result.best.summary, result.final.summary, result.final.interval
     return [
         ("best", f"{best.mean:.1f} over {best.n} episodes, at step {result.best.env_steps:,}"),
         (
@@ -92,14 +71,6 @@ def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
         ("run", result.run_name + (f" ({result.run_id})" if result.run_id else "")),
         *result.hints.items(),
     ]
-
-
-def say(text: str) -> None:
-    """Prints a line. A reader who has left, as `head` does, stops the printing, not the work."""
-    try:
-        print(text, flush=True)  # noqa: T201 - typer's echo ends the process instead
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class PlainReporter:
@@ -243,12 +214,3 @@ def _sparkline(values: list[float], width: int = 40) -> str:
         return ""
     low, span = min(shown), max(shown) - min(shown) or 1.0
     return "".join(_SPARKS[int((v - low) / span * (len(_SPARKS) - 1))] for v in shown)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

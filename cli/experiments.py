@@ -18,7 +18,7 @@ def experiments(
     """List the committed experiments, or show one."""
     import json  # `--help` loads no configuration
 
-    from cli.display import say
+    from cli.output import say
     from dqnkit import experiments as library
 
     if name is not None:
@@ -37,7 +37,7 @@ def experiments(
 
 def schema() -> None:
     """Print the JSON schema of the configuration, for editors."""
-    from cli.display import say
+    from cli.output import say
     from dqnkit import experiments as library
 
     say(library.json_schema().rstrip())

@@ -17,6 +17,7 @@ from rich.text import Text
 from typer import rich_utils
 from typer.exceptions import Abort, TyperException
 
+from cli.eval import evaluate
 from cli.experiments import experiments, schema
 from cli.train import train
 from dqnkit import __version__
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command("eval")(evaluate)
 app.command()(experiments)
 app.command()(schema)
 

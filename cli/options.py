@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+RUN_HELP = (
+    "A run's id or the start of one, its name, latest, latest:EXPERIMENT, best, best:EXPERIMENT, "
+    "models:/NAME@ALIAS, or a policy's folder."
+)
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False)]
+
+
+Baseline = Annotated[
+    Literal["random"] | None,
+    typer.Option(help="Set uniformly random actions beside it.", show_default=False),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option(

@@ -39,7 +39,7 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a DQN, evaluate it as it learns, and record it all in MLflow."""
-    from cli import display  # `--help` waits for nothing that training needs
+    from cli import display, output  # `--help` waits for nothing that training needs
     from dqnkit import experiments
     from dqnkit.resolution import resolve
     from dqnkit.tracking import open_tracker
@@ -55,7 +55,7 @@ def train(
         config = experiments.load(
             experiment or experiments.DEFAULT_EXPERIMENT, assignments or [], given
         )
-    with display.stdout_for_the_document(as_json=as_json):
+    with output.stdout_for_the_document(as_json=as_json):
         config, _ = resolve(config)  # a mistake is told before TensorFlow is loaded
         tracker = open_tracker(config, tracking_uri)
         with display.for_training(as_json=as_json, quiet=quiet) as reporter:

@@ -102,9 +102,8 @@ class SavedPolicy:
         """
         self.spec = spec
         try:
-            with quiet():
-                self._model = tf.saved_model.load(str(path))
-                self._serve = self._model.signatures["serving_default"]
+            self._model = tf.saved_model.load(str(path))
+            self._serve = self._model.signatures["serving_default"]
             given = self._serve.structured_input_signature[1]["observations"]
             actions = self._serve.structured_outputs["q_values"].shape[1]
         except Exception as error:  # each way to be broken raises a class of its own
@@ -124,12 +123,19 @@ class SavedPolicy:
 
     def q_values(self, observations: Tensor) -> Tensor:
         """Q-values float32 [B, num_actions] of observations [B, *observation.shape]."""
-        return self._serve(observations=observations)["q_values"]
+        return self._served(observations)["q_values"]
 
     def actions(self, observations: Tensor, uniforms: Tensor | None = None) -> Tensor:
         """See `Policy`."""
         del uniforms
-        return self._serve(observations=observations)["actions"] - self.spec.first_action
+        return self._served(observations)["actions"] - self.spec.first_action
+
+    def _served(self, observations: Tensor) -> dict[str, Tensor]:
+        # Dynamics in the graph give discrete observations as floats [B, 1].
+        observation = self.spec.observation
+        given = tf.reshape(tf.cast(observations, observation.dtype), [-1, *observation.shape])
+        served: dict[str, Tensor] = self._serve(observations=given)
+        return served
 
 
 class RandomPolicy:

@@ -115,7 +115,7 @@ def test_each_large_dependency_has_one_home(dependency: str) -> None:
         "from cli.main import run; run(['train', '--help'])",
         "from cli.main import run; run(['experiments'])",
         "from cli.main import run; run(['train', 'no-such-experiment'])",
-        "from dqnkit.tracking import open_tracker, store; store.resolve()",
+        "from dqnkit.tracking import open_tracker, store; store.resolve().make()",
     ],
 )
 def test_neither_tensorflow_nor_mlflow_is_loaded_without_need(code: str) -> None:

@@ -13,4 +13,4 @@ def open_tracker(config: Config, tracking_uri: str | None = None) -> Tracker:
         return NullTracker()
     from dqnkit.tracking.mlflow_tracker import MlflowTracker  # not without a record
 
-    return MlflowTracker(resolve(tracking_uri))
+    return MlflowTracker(resolve(tracking_uri).make())

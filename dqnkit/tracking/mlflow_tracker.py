@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-import logging
 import math
 import os
 import shutil
@@ -13,17 +12,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dqnkit.errors import DqnkitError, TrackingError
 from dqnkit.tracking import processes
-from dqnkit.tracking.store import EMBEDDED, Store, without_password
-from dqnkit.tracking.tracker import PolicyFiles, RunRecord, Status
-
-PROCESS_TAG = "dqnkit.process"
-"""Tag that names the process which writes a run (see `processes`)."""
+from dqnkit.tracking.client import (
+    NOTE_TAG,
+    PROCESS_TAG,
+    connect,
+    experiment_id,
+    explained,
+    first_line,
+    set_stale_runs_right,
+)
+from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.store import EMBEDDED, Store
+from dqnkit.tracking.tracker import RunRecord, Status
 
 _BATCH = 1_000
 """Metrics that MLflow takes in one call."""
@@ -31,16 +36,6 @@ _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 _ATTEMPTS = 3
 _FINISH_SECONDS = 30.0
 """Longest that `finish` waits until all metrics are sent."""
-
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    # A policy's requirements are named by us, whatever project the caller stands in.
-    "MLFLOW_UV_AUTO_DETECT": "false",
-    "MLFLOW_LOG_UV_FILES": "false",
-}
 
 
 class MlflowTracker:
@@ -72,20 +67,13 @@ class MlflowTracker:
 
     def start(self, record: RunRecord) -> None:
         """See `Tracker`."""
-        try:
-            with _one_at_a_time(self._store):
-                self._client = _client(self._store.uri)
-                self._experiment_id = self._experiment(record.experiment)
-            self._set_stale_runs_right()
+        advice = ", or train without a record by --set tracking.enabled=false"
+        with explained(self._store, advice):
+            self._client = connect(self._store)
+            self._experiment_id = experiment_id(self._client, self._store, record.experiment)
+            experiments = [each.experiment_id for each in self._client.search_experiments()]
+            set_stale_runs_right(self._client, experiments)
             self._create_run(record)
-        except DqnkitError:
-            raise
-        except Exception as error:  # MLflow lets out its own errors, requests' and SQLAlchemy's
-            raise TrackingError(
-                f"the tracking store {without_password(self._store.uri)} cannot be used: "
-                f"{_first_line(error)}. Is it running? Name another by --tracking-uri, or train "
-                "without a record by --set tracking.enabled=false"
-            ) from error
         self._sender.start()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -116,7 +104,7 @@ class MlflowTracker:
         if self._run_id is not None:
             self._attempt(
                 "the description",
-                lambda: self._client.set_tag(self._run_id, "mlflow.note.content", markdown),
+                lambda: self._client.set_tag(self._run_id, NOTE_TAG, markdown),
             )
 
     def finish(self, status: Status) -> list[str]:
@@ -152,47 +140,13 @@ class MlflowTracker:
             prefix = "" if shutil.which("mlflow") else f"{sys.executable} -m "
         return {"show it": f"{prefix}{self._store.ui_command}", "page": page}
 
-    def _experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        location = self._store.artifacts and (self._store.artifacts / name).as_uri()
-        # The tag opens MLflow's UI on the pages for training rather than for language models.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            try:
-                return str(self._client.create_experiment(name, location, tags))
-            except MlflowException:  # another process was first, unless there is none now either
-                experiment = self._client.get_experiment_by_name(name)
-                if experiment is None:
-                    raise
-        if experiment.lifecycle_stage == "deleted":
-            raise TrackingError(
-                f"the experiment {name!r} was deleted in MLflow: restore it by "
-                f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
-                "train under another name by --set name=…"
-            )
-        return str(experiment.experiment_id)
-
-    def _set_stale_runs_right(self) -> None:
-        """A run whose process was killed cannot say so itself."""
-        experiments = [each.experiment_id for each in self._client.search_experiments()]
-        stale = self._client.search_runs(experiments, "attributes.status = 'RUNNING'")
-        for run in stale:
-            if processes.is_dead(run.data.tags.get(PROCESS_TAG, "")):
-                note = run.data.tags.get("mlflow.note.content", "")
-                self._client.set_tag(
-                    run.info.run_id, "mlflow.note.content", f"{note}\n\nIts process was killed."
-                )
-                self._client.set_terminated(run.info.run_id, str(Status.KILLED))
-
     def _create_run(self, record: RunRecord) -> None:
         from mlflow.entities import Param  # mlflow is loaded by `start`
 
         tags = {
             **record.tags,
             PROCESS_TAG: processes.identity(),
-            "mlflow.note.content": record.description,
+            NOTE_TAG: record.description,
             "mlflow.source.name": "dqnkit",
             "mlflow.user": getpass.getuser(),
         }
@@ -215,7 +169,7 @@ class MlflowTracker:
                 self._client.log_batch(self._run_id, metrics=points)
             except Exception as error:  # whatever the store's trouble is, training goes on
                 if time.monotonic() > self._deadline:
-                    self._problems.append(f"metrics could not be sent: {_first_line(error)}")
+                    self._problems.append(f"metrics could not be sent: {first_line(error)}")
                     return
                 self._pause(failures)
                 failures += 1
@@ -249,7 +203,7 @@ class MlflowTracker:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         except OSError as error:
-            self._problems.append(f"{len(lines)} metric points are lost: {_first_line(error)}")
+            self._problems.append(f"{len(lines)} metric points are lost: {first_line(error)}")
         else:
             self._problems.append(f"{len(lines)} metric points wait in {path}")
 
@@ -264,37 +218,9 @@ class MlflowTracker:
                 action()
             except Exception as error:  # a lost artifact must not cost a finished training
                 if failures == _ATTEMPTS - 1:
-                    self._problems.append(f"{what} could not be kept: {_first_line(error)}")
+                    self._problems.append(f"{what} could not be kept: {first_line(error)}")
                     break
                 time.sleep(_RETRY_SECONDS[0])
             else:
                 return True
         return False
-
-
-def _client(uri: str) -> Any:
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient  # seconds that only a recorded run needs
-
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    return MlflowClient(uri)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(store: Store) -> Iterator[None]:
-    """Processes that create one database together break each other's migrations."""
-    if store.artifacts is None or not store.uri.startswith("sqlite:"):
-        yield
-        return
-    import fcntl  # not on every platform
-
-    with (store.artifacts.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _first_line(error: BaseException) -> str:
-    text = without_password(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."

@@ -11,11 +11,12 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from dqnkit.noise import quiet
-from dqnkit.tracking.tracker import PolicyFiles
+from dqnkit.specs import ObservationSpec
+from dqnkit.tracking.policy_files import PolicyFiles
 
 
 def write(policy: PolicyFiles, folder: Path) -> None:
-    """Writes the model: the SavedModel, the code that serves it, signature and requirements."""
+    """Writes the model: SavedModel, configuration, what serves it, signature and requirements."""
     observation = policy.spec.observation
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(observation.dtype), (-1, *observation.shape))]),
@@ -25,7 +26,8 @@ def write(policy: PolicyFiles, folder: Path) -> None:
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(Path(__file__).with_name("_serving.py")),
-            artifacts={"saved_model": str(policy.saved_model)},
+            artifacts={"saved_model": str(policy.saved_model), "config": str(policy.config)},
+            input_example=_example(policy.spec.observation),
             signature=signature,
             # Named here, they need not be inferred, which takes a process of its own.
             pip_requirements=[
@@ -37,3 +39,12 @@ def write(policy: PolicyFiles, folder: Path) -> None:
                 "first_action": policy.spec.first_action,
             },
         )
+
+
+def _example(observation: ObservationSpec) -> np.ndarray:
+    """One observation, [1, *shape]: zeros, or what is nearest to them."""
+    if observation.num_values:
+        value = float(observation.first_value)
+    else:
+        value = float(np.clip(0, observation.low, observation.high))
+    return np.full((1, *observation.shape), value, observation.dtype)

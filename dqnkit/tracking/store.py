@@ -22,6 +22,34 @@ class Store:
     """As MLflow takes it."""
     artifacts: Path | None
     """Folder for artifacts; None leaves them to the server."""
+    database: Path | None = None
+    """File of an embedded store."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether an embedded store has not been made yet."""
+        return self.database is not None and (
+            not self.database.is_file() or self.database.stat().st_size == 0
+        )
+
+    def make(self) -> Store:
+        """Makes an embedded store's folders, so that it is known to be writable; gives itself.
+
+        Raises:
+          ConfigError: It cannot be written.
+        """
+        if self.database is None or self.artifacts is None:
+            return self
+        try:
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            with self.database.open("ab"):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"the tracking store {self.database} cannot be written: {error.strerror}; run in a "
+                "folder that can be, or name another store by --tracking-uri"
+            ) from error
+        return self
 
     @property
     def ui_command(self) -> str | None:
@@ -41,11 +69,10 @@ class Store:
 def resolve(tracking_uri: str | None = None) -> Store:
     """The store of a `--tracking-uri`, else of MLFLOW_TRACKING_URI, else the embedded one.
 
-    A folder holds an embedded store of its own: a database and the artifacts. Folders are made
-    here, so that one which cannot be written is found before anything is trained.
+    A folder holds an embedded store of its own: a database and the artifacts.
 
     Raises:
-      ConfigError: The URI is of no kind that is known here, or its folder cannot be written.
+      ConfigError: The URI is of no kind that is known here.
     """
     given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or str(EMBEDDED)
     if given == "databricks":
@@ -74,14 +101,4 @@ def without_password(text: str) -> str:
 
 
 def _embedded(folder: Path, database: Path, options: str = "") -> Store:
-    artifacts = folder / "artifacts"
-    try:
-        artifacts.mkdir(parents=True, exist_ok=True)
-        with database.open("ab"):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"the tracking store {database} cannot be written: {error.strerror}; run in a folder "
-            "that can be, or name another store by --tracking-uri"
-        ) from error
-    return Store(f"sqlite:///{database}{options}", artifacts)
+    return Store(f"sqlite:///{database}{options}", folder / "artifacts", database)

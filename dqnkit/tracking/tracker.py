@@ -8,7 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from dqnkit.specs import EnvSpec
+from dqnkit.tracking.policy_files import PolicyFiles
+
+KIND_TAG = "dqnkit.kind"
+"""Tag of what a run is: `training` or `comparison`. Runs without it are not ours."""
 
 
 class Status(StrEnum):
@@ -29,14 +32,6 @@ class RunRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     """Markdown."""
-
-
-@dataclass(frozen=True)
-class PolicyFiles:
-    """A saved policy and what its users must know of it."""
-
-    saved_model: Path
-    spec: EnvSpec
 
 
 class Tracker(Protocol):

@@ -13,6 +13,7 @@ from dqnkit import __version__
 from dqnkit.config import Config
 from dqnkit.evaluation import Evaluation
 from dqnkit.tracking.store import without_password
+from dqnkit.tracking.tracker import KIND_TAG
 
 
 def run_name(config: Config) -> str:
@@ -24,6 +25,7 @@ def tags(config: Config) -> dict[str, str]:
     """Tags of a run: where it came from and what it ran on."""
     return {
         **config.tracking.tags,
+        KIND_TAG: "training",
         "dqnkit.version": __version__,
         "dqnkit.env": config.env.id,
         "dqnkit.seed": str(config.training.seed),
@@ -48,11 +50,9 @@ def broken_off(config: Config, reason: BaseException) -> str:
     return f"{before(config)}\n\nIt did not end by itself: {type(reason).__name__}, {cause}"
 
 
-def after(
-    config: Config, best: Evaluation, final: Evaluation, interval: tuple[float, float]
-) -> str:
+def after(config: Config, best: Evaluation, final: Evaluation) -> str:
     """Markdown shown with a run that has ended."""
-    summary, low_high = final.summary, f"{interval[0]:.1f} to {interval[1]:.1f}"
+    summary, low_high = final.summary, "{:.1f} to {:.1f}".format(*final.interval)
     text = [config.description] if config.description else []
     text += [
         f"DQN on **{config.env.id}**, seed {config.training.seed}.",

@@ -22,8 +22,9 @@ from dqnkit.evaluation import Evaluation
 from dqnkit.policies import Weights
 from dqnkit.resolution import resolve
 from dqnkit.specs import EnvSpec
-from dqnkit.statistics import bootstrap_interval
-from dqnkit.tracking.tracker import NullTracker, PolicyFiles, RunRecord, Status, Tracker
+from dqnkit.tracking import policy_files
+from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
 from dqnkit.training import descriptions
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.training.parts import Parts, build
@@ -55,8 +56,6 @@ class TrainResult:
     best: Evaluation
     final: Evaluation
     """Of the best policy, on fresh episodes."""
-    final_interval: tuple[float, float]
-    """Bootstrap 95 % confidence interval of the final interquartile mean."""
     hints: dict[str, str] = field(default_factory=dict)
     """Where to look at the record."""
     problems: list[str] = field(default_factory=list)
@@ -64,9 +63,8 @@ class TrainResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the fields, with statistics in place of episodes."""
-        low, high = self.final_interval
+        low, high = self.final.interval
         document = {each.name: getattr(self, each.name) for each in fields(self)}
-        del document["final_interval"]
         return document | {
             "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
             "best": {"env_steps": self.best.env_steps, **asdict(self.best.summary)},
@@ -236,7 +234,6 @@ class _Run:
     def conclude(self, status: Status) -> None:
         """Plays the best policy on fresh episodes and keeps all files."""
         final = self._evaluate_best(status)
-        interval = bootstrap_interval(np.asarray(final.returns))
         self.result = TrainResult(
             experiment=self._config.name,
             run_name=self.name,
@@ -251,22 +248,18 @@ class _Run:
             last=self._evaluations[-1],
             best=self.best,
             final=final,
-            final_interval=interval,
             hints=self._tracker.hints(),
         )
-        summary = final.summary
-        values = {
-            "final/return_mean": summary.mean,
-            "final/return_std": summary.std,
-            "final/return_iqm": summary.iqm,
-            "final/return_ci_low": interval[0],
-            "final/return_ci_high": interval[1],
-            "final/episodes": float(summary.n),
+        values = final.metrics("final") | {
+            "time/total_seconds": self.result.seconds,
+            "time/compile_seconds": self.result.compile_seconds,
+            "time/training_seconds": self.result.training_seconds,
+            "time/steps_per_second": self.result.steps_per_second,
         }
         self._tracker.log(values, self.parts.loop.env_steps)
-        self._tracker.describe(descriptions.after(self._config, self.best, final, interval))
+        self._tracker.describe(descriptions.after(self._config, self.best, final))
         if self._tracker.keeps_files:
-            self._keep_files(final, interval)
+            self._keep_files(final)
 
     def keep_config(self) -> None:
         """Keeps what repeats the run, from its first moment."""
@@ -281,10 +274,10 @@ class _Run:
         self.parts.policy.set_weights(weights)
         returns, lengths = self.parts.evaluator.play(self.parts.loop.iteration)
         evaluation = Evaluation(
-            self.parts.loop.iteration,
-            self.parts.loop.env_steps,
-            tuple(returns.tolist()),
-            tuple(lengths.tolist()),
+            iteration=self.parts.loop.iteration,
+            env_steps=self.parts.loop.env_steps,
+            returns=tuple(returns.tolist()),
+            lengths=tuple(lengths.tolist()),
         )
         self._evaluations.append(evaluation)
         # Of equals the later: it has seen more.
@@ -303,20 +296,20 @@ class _Run:
         returns = np.concatenate([batch[0] for batch in played])[:wanted]
         lengths = np.concatenate([batch[1] for batch in played])[:wanted]
         return Evaluation(
-            self.best.iteration,
-            self.best.env_steps,
-            tuple(returns.tolist()),
-            tuple(lengths.tolist()),
+            iteration=self.best.iteration,
+            env_steps=self.best.env_steps,
+            returns=tuple(returns.tolist()),
+            lengths=tuple(lengths.tolist()),
         )
 
-    def _keep_files(self, final: Evaluation, interval: tuple[float, float]) -> None:
+    def _keep_files(self, final: Evaluation) -> None:
         with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
             folder = Path(scratch) / "artifacts"
             (folder / "checkpoints").mkdir(parents=True)
             document = {
                 "evaluations": [evaluation.as_dict() for evaluation in self._evaluations],
                 "best": self.best.as_dict(),
-                "final": final.as_dict() | {"iqm_interval": list(interval)},
+                "final": final.as_dict() | {"iqm_interval": list(final.interval)},
             }
             (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
             title = (
@@ -327,10 +320,12 @@ class _Run:
             best = {"online": self._best_weights}
             checkpoint.save(folder / "checkpoints" / "best.npz", best)
             self._tracker.artifacts(folder)
-            saved_model = Path(scratch) / "saved_model"
+            saved_model = Path(scratch) / policy_files.SAVED_MODEL.name
             self.parts.policy.set_weights(self._best_weights)
             self.parts.policy.save(saved_model)
-            self._tracker.policy(PolicyFiles(saved_model, self._spec))
+            config = Path(scratch) / policy_files.CONFIG.name
+            config.write_text(experiments.dump(self._config), encoding="utf-8")
+            self._tracker.policy(PolicyFiles(saved_model, config, self._spec))
 
 
 def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:

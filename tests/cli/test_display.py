@@ -25,10 +25,10 @@ def _screen(reporter: LiveReporter) -> str:
 def _half_way(reporter: Reporter) -> None:
     reporter.preparing(Config(name="mine"), "mine-s0-abcd")
     reporter.started(2.5)
-    first = Evaluation(0, 100, (8.0, 10.0), (8, 10))
+    first = Evaluation(iteration=0, env_steps=100, returns=(8.0, 10.0), lengths=(8, 10))
     reporter.evaluated(first, first)
     reporter.progressed(Progress(5_000, 5_100, (METRICS,), 12_345.0))
-    second = Evaluation(5_000, 5_100, (60.0, 40.0), (60, 40))
+    second = Evaluation(iteration=5_000, env_steps=5_100, returns=(60.0, 40.0), lengths=(60, 40))
     reporter.evaluated(second, second)
 
 
@@ -51,7 +51,7 @@ def test_the_live_display_shows_all_that_is_promised() -> None:
 def test_plain_lines_say_the_same_without_colour(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = PlainReporter()
     _half_way(reporter)
-    last = Evaluation(20_000, 20_100, (500.0,), (500,))
+    last = Evaluation(iteration=20_000, env_steps=20_100, returns=(500.0,), lengths=(500,))
     reporter.evaluated(last, last)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mine · CartPole-v1 · auto loop · seed 0  run mine-s0-abcd"

@@ -15,7 +15,8 @@ from dqnkit.policies import GreedyPolicy
 from dqnkit.runtime import tf
 from dqnkit.tracking import processes, store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import PolicyFiles, RunRecord, Status
+from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.tracker import RunRecord, Status
 from tests.environments import vector_spec
 
 RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, {"tag": "value"}, "**text**")
@@ -29,7 +30,7 @@ def _client() -> Any:
 
 @pytest.fixture
 def tracker() -> MlflowTracker:
-    return MlflowTracker(store.resolve())
+    return MlflowTracker(store.resolve().make())
 
 
 def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
@@ -178,7 +179,7 @@ import os
 from dqnkit.tracking import store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import RunRecord
-tracker = MlflowTracker(store.resolve())
+tracker = MlflowTracker(store.resolve().make())
 tracker.start(RunRecord("another-experiment", "victim", {}))
 print(tracker.run_id, flush=True)
 os.kill(os.getpid(), 9)
@@ -189,7 +190,7 @@ os.kill(os.getpid(), 9)
     assert victim.returncode == -9
     client = _client()
     assert client.get_run(victim.stdout.strip()).info.status == "RUNNING"
-    alive = MlflowTracker(store.resolve())
+    alive = MlflowTracker(store.resolve().make())
     alive.start(RECORD)
     tracker.start(RECORD)
     assert client.get_run(victim.stdout.strip()).info.status == "KILLED"
@@ -222,7 +223,7 @@ def test_a_deleted_experiment_says_how_to_restore_it(tracker: MlflowTracker) -> 
     tracker.finish(Status.FINISHED)
     _client().delete_experiment(tracker._experiment_id)
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
-        MlflowTracker(store.resolve()).start(RECORD)
+        MlflowTracker(store.resolve().make()).start(RECORD)
 
 
 def test_four_processes_starting_on_an_empty_store_all_get_their_run() -> None:
@@ -230,7 +231,7 @@ def test_four_processes_starting_on_an_empty_store_all_get_their_run() -> None:
 from dqnkit.tracking import store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import RunRecord, Status
-tracker = MlflowTracker(store.resolve())
+tracker = MlflowTracker(store.resolve().make())
 tracker.start(RunRecord("an-experiment", "one-of-four", {}))
 tracker.log({"m": 1.0}, 0)
 raise SystemExit(len(tracker.finish(Status.FINISHED)))

@@ -16,7 +16,8 @@ from dqnkit.errors import InterruptedRun, TrackingError, TrainingDivergedError
 from dqnkit.evaluation import Evaluation
 from dqnkit.resolution import resolve
 from dqnkit.runtime import tf
-from dqnkit.tracking.tracker import NullTracker, PolicyFiles, RunRecord, Status
+from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.tracker import NullTracker, RunRecord, Status
 from dqnkit.training.graph_loop import GraphLoop
 from dqnkit.training.parts import build
 from dqnkit.training.reporting import Progress, SilentReporter

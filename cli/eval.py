@@ -1,0 +1,78 @@
+"""`dqnkit eval`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options
+
+if TYPE_CHECKING:
+    from dqnkit.analysis.evaluating import PolicyEvaluation
+
+
+def evaluate(
+    run: options.Run,
+    episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play.")] = 100,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the episodes; never met in training.")
+    ] = 0,
+    baseline: options.Baseline = None,
+    tracking_uri: options.TrackingUri = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Play greedy episodes of a trained policy, and add its score to its run."""
+    from cli import output
+    from dqnkit.analysis.evaluating import evaluate as run_evaluation
+
+    with (
+        output.stdout_for_the_document(as_json=as_json),
+        output.waiting("playing", shown=not quiet),
+    ):
+        evaluation = run_evaluation(
+            run,
+            episodes,
+            seed=seed,
+            baseline=baseline,
+            tracking_uri=tracking_uri,
+        )
+    output.warn(evaluation.problems)
+    if as_json:
+        output.say_document(evaluation.as_dict())
+    elif not quiet:
+        _print(evaluation)
+
+
+def _print(evaluation: PolicyEvaluation) -> None:
+    from cli.output import say, say_table
+
+    say(f"{evaluation.label} · {evaluation.env_id} · seed {evaluation.seed}")
+    rows = []
+    for name, played in (("trained", evaluation.trained), ("random", evaluation.random)):
+        if played is None:
+            continue
+        summary, (low, high) = played.summary, played.interval
+        rows.append(
+            [
+                name,
+                f"{summary.n:,}",
+                f"{summary.mean:.1f} ± {summary.std:.1f}",
+                f"{summary.min:.1f}",
+                f"{summary.median:.1f}",
+                f"{summary.max:.1f}",
+                f"{summary.iqm:.1f} ({low:.1f} to {high:.1f})",
+                f"{min(played.lengths)} to {max(played.lengths)}",
+                f"{played.seconds:.2f} s",
+            ]
+        )
+    columns = ["policy ", "episodes", "mean ± std", "min", "median", "max"]
+    say_table([*columns, "IQM (95 % interval)", "steps", "time"], rows)
+    if evaluation.difference is not None:
+        value, low, high = evaluation.difference
+        say(f"difference of the IQMs {value:+.1f} (95 % interval {low:+.1f} to {high:+.1f})")
+    if evaluation.run is None:
+        say("not recorded: the reference is a folder, not a run")
+    elif not evaluation.problems:
+        say(f"recorded in the run {evaluation.run.label} under final/")

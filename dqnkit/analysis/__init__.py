@@ -1,0 +1,1 @@
+"""What was trained, looked at: evaluated, drawn, compared and listed."""

@@ -1,0 +1,115 @@
+"""MLflow's client, made ready: quiet, quick to give up, alone while a database is made."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from dqnkit.errors import DqnkitError, TrackingError
+from dqnkit.tracking import processes
+from dqnkit.tracking.store import Store, without_password
+from dqnkit.tracking.tracker import Status
+
+PROCESS_TAG = "dqnkit.process"
+"""Tag that names the process which writes a run (see `processes`)."""
+NOTE_TAG = "mlflow.note.content"
+"""MLflow's tag for a run's description, in Markdown."""
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # A policy's requirements are named by us, whatever project the caller stands in.
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_LOG_UV_FILES": "false",
+}
+
+
+def connect(store: Store) -> Any:
+    """An `MlflowClient`; a database that does not exist yet is made."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient  # seconds that only a record needs
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    with _one_at_a_time(store):
+        client = MlflowClient(store.uri)
+        client.search_experiments(max_results=1)  # which makes or migrates it
+    return client
+
+
+@contextlib.contextmanager
+def explained(store: Store, advice: str = "") -> Iterator[None]:
+    """Turns what MLflow lets out, its own errors, requests' and SQLAlchemy's, into ours."""
+    try:
+        yield
+    except DqnkitError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"the tracking store {without_password(store.uri)} cannot be used: "
+            f"{first_line(error)}. Is it running? Name another by --tracking-uri{advice}"
+        ) from error
+
+
+def experiment_id(client: Any, store: Store, name: str) -> str:
+    """The id of an experiment, which is made where it is missing.
+
+    Raises:
+      TrackingError: It was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    location = store.artifacts and (store.artifacts / name).as_uri()
+    # The tag opens MLflow's UI on the pages for training rather than for language models.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name, location, tags))
+        except MlflowException:  # another process was first, unless there is none now either
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the experiment {name!r} was deleted in MLflow: restore it by "
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
+            "train under another name by --set name=…"
+        )
+    return str(experiment.experiment_id)
+
+
+def set_stale_runs_right(client: Any, experiment_ids: list[str]) -> None:
+    """A run whose process was killed cannot say so itself."""
+    if not experiment_ids:
+        return
+    for run in client.search_runs(experiment_ids, "attributes.status = 'RUNNING'"):
+        if processes.is_dead(run.data.tags.get(PROCESS_TAG, "")):
+            note = run.data.tags.get(NOTE_TAG, "")
+            client.set_tag(run.info.run_id, NOTE_TAG, f"{note}\n\nIts process was killed.")
+            client.set_terminated(run.info.run_id, str(Status.KILLED))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without passwords."""
+    text = without_password(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+@contextlib.contextmanager
+def _one_at_a_time(store: Store) -> Iterator[None]:
+    """Processes that create one database together break each other's migrations."""
+    if store.database is None:
+        yield
+        return
+    import fcntl  # not on every platform
+
+    with (store.database.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

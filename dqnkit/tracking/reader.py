@@ -1,0 +1,240 @@
+"""Runs of training in an MLflow store: found, read, and added to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.tracking.client import NOTE_TAG, connect, explained, first_line, set_stale_runs_right
+from dqnkit.tracking.records import STUDY_TAG, RecordedRun
+from dqnkit.tracking.store import Store, without_password
+from dqnkit.tracking.tracker import KIND_TAG
+
+_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which runs are meant; None leaves them all."""
+
+    experiment: str | None = None
+    status: str | None = None
+    """In MLflow's words."""
+    study: str | None = None
+
+    def conditions(self) -> Iterator[str]:
+        """In MLflow's search syntax, the experiment left out."""
+        yield f"tags.`{KIND_TAG}` = 'training'"
+        if self.status is not None:
+            yield f"attributes.status = {quoted(self.status)}"
+        if self.study is not None:
+            yield f"tags.`{STUDY_TAG}` = {quoted(self.study)}"
+
+
+class Reader:
+    """Reads a store. An embedded store that does not exist is empty, and is not made."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @property
+    def place(self) -> str:
+        """The store, as messages name it."""
+        return without_password(self.store.uri)
+
+    @cached_property
+    def client(self) -> Any:
+        """MLflow's."""
+        with explained(self.store):
+            client = connect(self.store)
+            set_stale_runs_right(client, [each.experiment_id for each in _all_experiments(client)])
+            return client
+
+    @cached_property
+    def experiments(self) -> dict[str, str]:
+        """Names by id, of those that are not deleted."""
+        if self.store.is_empty:
+            return {}
+        with explained(self.store):
+            return {each.experiment_id: each.name for each in _all_experiments(self.client)}
+
+    def experiment_ids(self, name: str | None) -> list[str]:
+        """Of one experiment, or of all.
+
+        Raises:
+          ConfigError: There is none of this name.
+        """
+        ids = [each for each, known in self.experiments.items() if name in {None, known}]
+        if name is not None and not ids:
+            known = ", ".join(sorted(set(self.experiments.values()) - {"Default"})) or "none"
+            raise ConfigError(f"there is no experiment {name!r} in {self.place}; it holds: {known}")
+        return ids
+
+    def runs(
+        self,
+        chosen: Filter = Filter(),
+        *,
+        where: str | None = None,
+        order_by: str = "attributes.start_time DESC",
+        limit: int | None = None,
+    ) -> list[RecordedRun]:
+        """Runs of training, not deleted.
+
+        Args:
+          chosen: Which.
+          where: A further condition, in MLflow's search syntax.
+          order_by: In MLflow's syntax; later runs come first otherwise.
+          limit: The most that are given.
+        """
+        ids = self.experiment_ids(chosen.experiment)
+        conditions = " AND ".join([*chosen.conditions(), *([where] if where else [])])
+        found: list[RecordedRun] = []
+        token: str | None = None
+        with explained(self.store):
+            while ids and (limit is None or len(found) < limit):
+                size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+                page = self.client.search_runs(ids, conditions, 1, size, [order_by], token)
+                found += [self._recorded(run) for run in page]
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def run(self, run_id: str) -> RecordedRun | None:
+        """The run of an id, also one that is deleted or not ours; None if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        if self.store.is_empty:
+            return None
+        with explained(self.store):
+            try:
+                run = self.client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    return None
+                raise
+            if run.info.lifecycle_stage == "deleted":
+                raise ConfigError(
+                    f"the run {run_id} was deleted in MLflow; restore it by "
+                    f"`mlflow runs restore --run-id {run_id}`, or give another"
+                )
+            return self._recorded(run)
+
+    def history(self, run: RecordedRun, metric: str) -> list[tuple[int, float]]:
+        """Steps and values of a metric, the last value of each step."""
+        with explained(self.store):
+            points = self.client.get_metric_history(run.id, metric)
+        points = sorted(points, key=lambda point: (point.step, point.timestamp))
+        return list({point.step: point.value for point in points}.items())
+
+    def artifacts(self, run: RecordedRun) -> set[str]:
+        """Paths of what stands at the top of a run's artifacts."""
+        with explained(self.store):
+            return {each.path for each in self.client.list_artifacts(run.id)}
+
+    def fetch(self, run: RecordedRun, path: str, into: Path) -> Path:
+        """An artifact, file or folder, below a folder of this machine.
+
+        Raises:
+          TrackingError: It cannot be had, though the run should have it.
+        """
+        try:
+            return Path(self.client.download_artifacts(run.id, path, str(into)))
+        except Exception as error:  # of MLflow, requests, the file system and cloud stores
+            raise TrackingError(
+                f"the artifact {path!r} of the run {run.label} cannot be read: {first_line(error)}"
+            ) from error
+
+    def fetch_model(self, name: str, version: str, into: Path) -> Path:
+        """A registered model's files, below a folder of this machine."""
+        from mlflow.artifacts import download_artifacts
+
+        with explained(self.store):
+            uri = self.client.get_model_version_download_uri(name, version)
+            return Path(download_artifacts(uri, dst_path=str(into), tracking_uri=self.store.uri))
+
+    def local_path(self, run: RecordedRun, path: str) -> Path | None:
+        """Where an artifact stands on this machine; None if a server keeps it elsewhere."""
+        with explained(self.store):
+            uri: str = self.client.get_run(run.id).info.artifact_uri
+        folder = Path(uri.removeprefix("file://"))
+        return folder / path if (folder / path).exists() else None
+
+    def add(
+        self,
+        run: RecordedRun,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        files: Path | None = None,
+        note: str | None = None,
+    ) -> list[str]:
+        """Adds to a run that has ended.
+
+        Args:
+          run: As it was read.
+          metrics: At the step of the last that it has.
+          files: A folder; all below it become artifacts.
+          note: The description that takes the place of the run's.
+
+        Returns:
+          What could not be kept, in words.
+        """
+        from mlflow.entities import Metric
+
+        problems: list[str] = []
+        try:
+            if metrics:
+                points = self.client.get_metric_history(run.id, "final/return_mean")
+                step = max((point.step for point in points), default=0)
+                now = int(time.time() * 1000)
+                values = [Metric(key, value, now, step) for key, value in metrics.items()]
+                self.client.log_batch(run.id, metrics=values)
+            if files is not None:
+                self.client.log_artifacts(run.id, str(files))
+            if note is not None:
+                self.client.set_tag(run.id, NOTE_TAG, note)
+        except Exception as error:  # whatever the store's trouble is, the result is worth showing
+            problems.append(f"the run {run.label} could not be added to: {first_line(error)}")
+        return problems
+
+    def _recorded(self, run: Any) -> RecordedRun:
+        return RecordedRun(
+            id=run.info.run_id,
+            name=run.info.run_name,
+            experiment=self.experiments.get(run.info.experiment_id, ""),
+            experiment_id=run.info.experiment_id,
+            status=run.info.status,
+            started=run.info.start_time / 1000,
+            ended=None if run.info.end_time is None else run.info.end_time / 1000,
+            params=run.data.params,
+            metrics=run.data.metrics,
+            tags=run.data.tags,
+        )
+
+
+def quoted(text: str) -> str:
+    """A string of MLflow's search syntax, which has no escape for both kinds of quotes at once.
+
+    Raises:
+      ConfigError: It holds both.
+    """
+    for quote in "'\"":
+        if quote not in text:
+            return f"{quote}{text}{quote}"
+    raise ConfigError(f"{text}: no name holds both kinds of quotation marks")
+
+
+def _all_experiments(client: Any) -> list[Any]:
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found

@@ -1,0 +1,207 @@
+"""RUN, wherever a run is named: what it may be, and the run or policy that it means."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dqnkit.errors import ConfigError
+from dqnkit.tracking.policy_files import PolicyFolder, open_folder
+from dqnkit.tracking.reader import Filter, Reader, quoted
+from dqnkit.tracking.records import SCORE, RecordedRun
+
+FORMS = (
+    "a run's id or the start of one, a run's name, latest, latest:EXPERIMENT, best, "
+    "best:EXPERIMENT, models:/NAME@ALIAS, or a policy's folder"
+)
+_MODEL = re.compile(r"models:/+(?P<name>[^@/]+)(@(?P<alias>[^@/]+)|/(?P<version>\d+))/?")
+_CANDIDATES = 5
+
+
+@dataclass(frozen=True)
+class PolicySource:
+    """A policy that a reference means."""
+
+    reference: str
+    folder: PolicyFolder
+    run: RecordedRun | None
+    """The run that trained it, if the store has it."""
+
+    @property
+    def label(self) -> str:
+        """The run's name, or the folder's path."""
+        return self.run.name if self.run else str(self.folder.path)
+
+
+def find_run(reader: Reader, reference: str) -> RecordedRun:
+    """The run that a reference means.
+
+    Raises:
+      ConfigError: It means none, or more than one; the message lists the nearest.
+    """
+    kind, _, experiment = reference.partition(":")
+    if kind == "latest":
+        return _latest(reader, experiment or None)
+    if kind == "best":
+        return _best(reader, experiment or None)
+    model = _MODEL.fullmatch(reference)
+    if model:
+        _, _, run = _model_version(reader, model)
+        if run is None:
+            raise ConfigError(f"{reference!r}: the run that made this model is not in the store")
+        return run
+    if reference.startswith("models:"):
+        raise ConfigError(f"{reference!r}: write models:/NAME@ALIAS or models:/NAME/VERSION")
+    return _by_id_or_name(reader, reference)
+
+
+def find_policy(reader: Reader, reference: str, scratch: Path) -> PolicySource:
+    """The policy that a reference means, its files on this machine.
+
+    Args:
+      reader: Of the store, which a folder's path does not open.
+      reference: See `FORMS`.
+      scratch: A folder for what must be fetched.
+
+    Raises:
+      ConfigError: The reference means no run or more than one, or the run has no policy.
+      PolicyError: The policy's files are not whole.
+      TrackingError: They cannot be had.
+    """
+    if _is_path(reference):
+        return PolicySource(reference, open_folder(_policy_folder(Path(reference))), None)
+    model = _MODEL.fullmatch(reference)
+    if model:
+        name, version, run = _model_version(reader, model)
+        return PolicySource(reference, open_folder(reader.fetch_model(name, version, scratch)), run)
+    run = find_run(reader, reference)
+    if "policy" not in reader.artifacts(run):
+        raise ConfigError(
+            f"{reference!r}: the run {run.label} is {run.status} and has no policy, which is "
+            f"written when training ends{_others(reader, run)}"
+        )
+    return PolicySource(reference, open_folder(reader.fetch(run, "policy", scratch)), run)
+
+
+def _is_path(reference: str) -> bool:
+    if reference.startswith("models:"):
+        return False
+    return "/" in reference or reference in {".", ".."} or (Path(reference) / "MLmodel").is_file()
+
+
+def _policy_folder(path: Path) -> Path:
+    """The path itself, or the policy in it where it is a run's artifacts."""
+    if not path.is_dir():
+        raise ConfigError(f"{str(path)!r}: there is no such folder; give {FORMS}")
+    inner = path / "policy"
+    return inner if inner.is_dir() and not (path / "MLmodel").is_file() else path
+
+
+def _latest(reader: Reader, experiment: str | None) -> RecordedRun:
+    runs = reader.runs(Filter(experiment=experiment), limit=1)
+    if not runs:
+        raise _no_runs(reader, experiment)
+    return runs[0]
+
+
+def _best(reader: Reader, experiment: str | None) -> RecordedRun:
+    """The highest score; scores of different environments have nothing in common."""
+    scored = f"metrics.`{SCORE}` > -1e300"
+    order = f"metrics.`{SCORE}` DESC"
+    runs = reader.runs(Filter(experiment=experiment), where=scored, order_by=order)
+    if not runs:
+        if reader.runs(Filter(experiment=experiment), limit=1):
+            raise ConfigError(
+                f"best: no run {_within(experiment)}has a score ({SCORE}) yet; it is known when "
+                "training ends"
+            )
+        raise _no_runs(reader, experiment)
+    environments = {run.env for run in runs}
+    if len(environments) > 1:
+        names = sorted({run.experiment for run in runs})
+        advice = (
+            "name the run"
+            if experiment
+            else "say " + " or ".join(f"best:{name}" for name in names[:_CANDIDATES])
+        )
+        raise ConfigError(
+            f"best: the runs {_within(experiment)}are of {', '.join(sorted(environments))}, whose "
+            f"scores cannot be compared; {advice}"
+        )
+    return runs[0]
+
+
+def _by_id_or_name(reader: Reader, reference: str) -> RecordedRun:
+    if re.fullmatch(r"[0-9a-f]{32}", reference):
+        run = reader.run(reference)
+        if run is not None:
+            return run
+    found = reader.runs(where=f"attributes.run_name = {quoted(reference)}")
+    if not found and re.fullmatch(r"[0-9a-f]{1,31}", reference):
+        found = reader.runs(where=f"attributes.run_id LIKE '{reference}%'")
+    if len(found) > 1:
+        raise ConfigError(
+            f"{reference!r} means {len(found)} runs: {_listed(found)}; give more of the id"
+        )
+    if not found:
+        raise _unknown(reader, reference)
+    return found[0]
+
+
+def _unknown(reader: Reader, reference: str) -> ConfigError:
+    runs = reader.runs()
+    if not runs:
+        return _no_runs(reader, None)
+    by_text = {text: run for run in reversed(runs) for text in (run.name, run.id)}
+    near = difflib.get_close_matches(reference, by_text, n=_CANDIDATES, cutoff=0.5)
+    candidates = [run for run in runs if run.name.startswith(reference)]
+    candidates += [by_text[text] for text in near]
+    hint = f"{'nearest' if candidates else 'the latest'}: {_listed(candidates or runs)}"
+    return ConfigError(f"there is no run {reference!r} in {reader.place}; {hint}. Give {FORMS}")
+
+
+def _no_runs(reader: Reader, experiment: str | None) -> ConfigError:
+    return ConfigError(
+        f"there are no runs {_within(experiment)}in {reader.place} yet: `dqnkit train` makes one, "
+        "--tracking-uri names another store"
+    )
+
+
+def _others(reader: Reader, run: RecordedRun) -> str:
+    ended = [each for each in reader.runs(Filter(run.experiment)) if each.score is not None]
+    return f"; runs of {run.experiment} that have one: {_listed(ended)}" if ended else ""
+
+
+def _model_version(reader: Reader, model: re.Match[str]) -> tuple[str, str, RecordedRun | None]:
+    """Name, version and run of a registered model."""
+    from mlflow.exceptions import MlflowException  # the client has loaded it
+
+    if reader.store.is_empty:
+        raise _no_runs(reader, None)
+    name = model["name"]
+    try:
+        version = (
+            reader.client.get_model_version_by_alias(name, model["alias"])
+            if model["alias"]
+            else reader.client.get_model_version(name, model["version"])
+        )
+    except MlflowException as error:
+        known = [each.name for each in reader.client.search_registered_models()]
+        raise ConfigError(
+            f"{model.string!r}: {' '.join(str(error.message).split())}; registered models: "
+            f"{', '.join(known) or 'none'}"
+        ) from error
+    return name, str(version.version), reader.run(version.run_id) if version.run_id else None
+
+
+def _within(experiment: str | None) -> str:
+    return f"of the experiment {experiment!r} " if experiment else ""
+
+
+def _listed(runs: Iterable[RecordedRun]) -> str:
+    labels = list(dict.fromkeys(run.label for run in runs))
+    more = f" and {len(labels) - _CANDIDATES} more" if len(labels) > _CANDIDATES else ""
+    return ", ".join(labels[:_CANDIDATES]) + more
