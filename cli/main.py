@@ -19,6 +19,7 @@ from typer.exceptions import Abort, TyperException
 
 from cli.eval import evaluate
 from cli.experiments import experiments, schema
+from cli.render import render
 from cli.train import train
 from dqnkit import __version__
 from dqnkit.errors import DqnkitError
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(render)
 app.command()(experiments)
 app.command()(schema)
 

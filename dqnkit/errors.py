@@ -32,6 +32,10 @@ class PolicyError(DqnkitError):
     """A saved policy cannot be read, or does not fit its environment any more."""
 
 
+class RenderingError(DqnkitError):
+    """A video cannot be written."""
+
+
 class TrackingError(DqnkitError):
     """The tracking store cannot be reached or written."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import gymnasium
 
 from dqnkit.config import EnvConfig
-from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "opencv": "atari", "minatar": "minatar"} | {
     "box2d": "box2d",
@@ -73,6 +73,20 @@ def extra_for(error: Exception) -> str:
         f"--extra {extra} dqnkit …` for one command), elsewhere by `pip install "
         f"{_PACKAGES[extra]}`"
     )
+
+
+@contextmanager
+def blamed(env_id: str, call: str) -> Iterator[None]:
+    """What the environment's own code raises is its fault, and named as that."""
+    try:
+        yield
+    except EnvironmentFailedError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvironmentFailedError(
+            f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error).strip()}; mend "
+            "the environment, or its env.kwargs and env.wrappers (--traceback shows where)"
+        ) from error
 
 
 def one_line(thing: object) -> str:

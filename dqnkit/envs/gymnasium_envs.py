@@ -28,19 +28,25 @@ _MAX_CHOICES = 2**20
 """Values of a discrete space; a dense layer has a weight for each."""
 
 
-def make(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None = None) -> Env:
+def make(
+    config: EnvConfig,
+    wrappers: Sequence[WrapperConfig] | None = None,
+    render_mode: str | None = None,
+) -> Env:
     """One environment with its wrappers, and observations flattened where they are nested.
 
     Args:
       config: The environment.
       wrappers: In place of the configuration's.
+      render_mode: Gymnasium's; nothing is drawn without.
 
     Raises:
       UnsupportedEnvironmentError: It cannot be made; the message says what to do.
     """
     with explained(config):
         _register(config.id)
-        env: Env = gymnasium.make(config.id, disable_env_checker=True, **config.kwargs)
+        kwargs = config.kwargs | ({"render_mode": render_mode} if render_mode else {})
+        env: Env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     try:
         for wrapper in config.wrappers if wrappers is None else wrappers:
             env = _wrapped(env, wrapper)

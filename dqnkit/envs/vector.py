@@ -13,6 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from dqnkit.config import EnvConfig, WrapperConfig
 from dqnkit.envs import gymnasium_envs
+from dqnkit.envs.explanations import blamed
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 from dqnkit.specs import EnvSpec
 
@@ -156,22 +157,19 @@ class VectorEnvironment:
     @contextmanager
     def _blamed(self, call: str) -> Iterator[None]:
         """What the environment's own code raises is its fault, and named as that."""
-        in_processes = isinstance(self._envs, AsyncVectorEnv)
-        try:
-            # What a process raises is raised here again; Gymnasium's warning is one too many.
-            with _without_warnings() if in_processes else contextlib.nullcontext():
+        if not isinstance(self._envs, AsyncVectorEnv):
+            with blamed(self._spec.id, call):
                 yield
-        except (Exception, SystemExit) as error:
-            if in_processes and isinstance(error, EOFError | ConnectionError):
+            return
+        # What a process raises is raised here again; Gymnasium's warning is one too many.
+        with _without_warnings(), blamed(self._spec.id, call):
+            try:
+                yield
+            except (EOFError, ConnectionError) as error:
                 raise EnvironmentFailedError(
                     f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); "
                     "with env.vectorization=sync an environment says more of what happened"
                 ) from error
-            reason = " ".join(str(error).split())
-            raise EnvironmentFailedError(
-                f"{self._spec.id!r} failed in {call}: {type(error).__name__}: {reason}; mend the "
-                "environment, or its env.kwargs and env.wrappers (--traceback shows where)"
-            ) from error
 
     def _check_numbers(self, frame: np.ndarray, rewards: np.ndarray) -> None:
         """A NaN spreads through a network within one update, and names no cause there."""

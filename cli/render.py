@@ -1,0 +1,86 @@
+"""`dqnkit render`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cli import options
+
+
+def render(
+    run: options.Run,
+    episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to show.")] = 1,
+    video_format: Annotated[
+        Literal["mp4", "gif"] | None,
+        typer.Option("--format", help="Default: that of --output, else mp4.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write it here too; a run keeps it among its artifacts anyway.",
+            show_default=False,
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F", help="Frames a second. Default: the environment's.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the episodes; never met in training.")
+    ] = 0,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Break episodes off here.", show_default=False),
+    ] = None,
+    overlay: Annotated[
+        bool,
+        typer.Option(
+            "--overlay/--no-overlay", help="Draw step, return and Q-values beside the frame."
+        ),
+    ] = True,
+    baseline: options.Baseline = None,
+    tracking_uri: options.TrackingUri = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a video of a trained policy; no display is needed."""
+    from cli import output as printing
+    from dqnkit.analysis.rendering import VideoOptions
+    from dqnkit.analysis.rendering import render as run_rendering
+
+    chosen = VideoOptions(
+        episodes=episodes,
+        seed=seed,
+        fps=fps,
+        max_steps=max_steps,
+        overlay=overlay,
+        baseline=baseline,
+    )
+    with (
+        printing.stdout_for_the_document(as_json=as_json),
+        printing.waiting("playing and drawing", shown=not quiet),
+    ):
+        video = run_rendering(
+            run, chosen, output=output, video_format=video_format, tracking_uri=tracking_uri
+        )
+    printing.warn(video.problems)
+    if as_json:
+        printing.say_document(video.as_dict())
+    elif not quiet:
+        seconds = video.frames / video.fps
+        printing.say(f"{video.label} · {video.env_id} · seed {seed}")
+        for name, returns in video.returns.items():
+            printing.say(f"{name:<10}return {', '.join(f'{value:.1f}' for value in returns)}")
+        printing.say(f"{'video':<10}{video.frames:,} frames, {seconds:.1f} s at {video.fps:g} fps")
+        if video.path is not None:
+            printing.say(f"{'file':<10}{video.path}")
+        if video.run is not None and video.artifact is not None:
+            printing.say(f"{'artifact':<10}{video.artifact} of the run {video.run.label}")

@@ -1,0 +1,1 @@
+"""Videos of policies: frame by frame from the environment into the file."""
