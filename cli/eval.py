@@ -46,6 +46,7 @@ def evaluate(
 
 
 def _print(evaluation: PolicyEvaluation) -> None:
+    from cli.formats import interval, number
     from cli.output import say, say_table
 
     say(f"{evaluation.label} · {evaluation.env_id} · seed {evaluation.seed}")
@@ -58,11 +59,11 @@ def _print(evaluation: PolicyEvaluation) -> None:
             [
                 name,
                 f"{summary.n:,}",
-                f"{summary.mean:.1f} ± {summary.std:.1f}",
-                f"{summary.min:.1f}",
-                f"{summary.median:.1f}",
-                f"{summary.max:.1f}",
-                f"{summary.iqm:.1f} ({low:.1f} to {high:.1f})",
+                f"{number(summary.mean)} ± {number(summary.std)}",
+                number(summary.min),
+                number(summary.median),
+                number(summary.max),
+                interval(summary.iqm, low, high),
                 f"{min(played.lengths)} to {max(played.lengths)}",
                 f"{played.seconds:.2f} s",
             ]
@@ -71,7 +72,7 @@ def _print(evaluation: PolicyEvaluation) -> None:
     say_table([*columns, "IQM (95 % interval)", "steps", "time"], rows)
     if evaluation.difference is not None:
         value, low, high = evaluation.difference
-        say(f"difference of the IQMs {value:+.1f} (95 % interval {low:+.1f} to {high:+.1f})")
+        say(f"difference of the IQMs: {interval(value, low, high)}")
     if evaluation.run is None:
         say("not recorded: the reference is a folder, not a run")
     elif not evaluation.problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,10 +18,13 @@ from rich.text import Text
 from typer import rich_utils
 from typer.exceptions import Abort, TyperException
 
+from cli.compare import compare
 from cli.eval import evaluate
 from cli.experiments import experiments, schema
 from cli.render import render
+from cli.runs import runs
 from cli.train import train
+from cli.ui import ui
 from dqnkit import __version__
 from dqnkit.errors import DqnkitError
 
@@ -46,6 +50,9 @@ app = typer.Typer(
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(render)
+app.command()(compare)
+app.command()(runs)
+app.command()(ui)
 app.command()(experiments)
 app.command()(schema)
 
@@ -110,6 +117,8 @@ def main() -> None:
     """The console script."""
     # As `python -m` does: `--env my_module:MyEnv-v0` names a module of the folder one stands in.
     sys.path.insert(0, "")
+    # Ended by SIGTERM, a command still removes what it has half done.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run(sys.argv[1:])
     if "tensorflow" in sys.modules:
         _leave(code)

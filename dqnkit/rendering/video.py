@@ -119,7 +119,16 @@ class VideoWriter:
             filters = f"fps={min(self._fps, _GIF_FPS)},split[a][b];[a]palettegen=stats_mode=single"
             encoding = ["-vf", f"{filters}[p];[b][p]paletteuse=new=1:dither=none", "-loop", "0"]
         else:
-            encoding = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-preset", "veryfast"]
+            encoding = [
+                "-c:v",
+                "libx264",
+                "-pix_fmt",
+                "yuv420p",
+                "-crf",
+                "20",
+                "-preset",
+                "veryfast",
+            ]
             encoding += ["-movflags", "+faststart"]
         return [
             *(ffmpeg, "-y", "-nostdin", "-loglevel", "error", *source),

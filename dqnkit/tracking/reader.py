@@ -36,6 +36,10 @@ class Filter:
             yield f"tags.`{STUDY_TAG}` = {quoted(self.study)}"
 
 
+ANY = Filter()
+"""All runs."""
+
+
 class Reader:
     """Reads a store. An embedded store that does not exist is empty, and is not made."""
 
@@ -77,7 +81,7 @@ class Reader:
 
     def runs(
         self,
-        chosen: Filter = Filter(),
+        chosen: Filter = ANY,
         *,
         where: str | None = None,
         order_by: str = "attributes.start_time DESC",

@@ -1,0 +1,87 @@
+"""`dqnkit compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options
+
+if TYPE_CHECKING:
+    from dqnkit.analysis.comparing import Comparison
+
+
+def compare(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help=f"{options.RUN_HELP}", show_default=False),
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="All runs of this experiment.", show_default=False),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="All trials of this study.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the pictures go.")
+    ] = Path("comparison"),
+    tracking_uri: options.TrackingUri = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare runs: what differs, scores with intervals, learning curves over each other.
+
+    Runs that differ in nothing but the seed are pooled.
+    """
+    from cli import output as printing
+    from dqnkit.analysis.comparing import compare as run_comparison
+
+    with printing.waiting("reading", shown=True):
+        comparison = run_comparison(
+            runs or [],
+            experiment=experiment,
+            study=study,
+            output=output,
+            tracking_uri=tracking_uri,
+        )
+    printing.warn(comparison.problems)
+    if as_json:
+        printing.say_document(comparison.as_dict())
+    else:
+        _print(comparison)
+
+
+def _print(comparison: Comparison) -> None:
+    from cli.formats import duration, interval, number
+    from cli.output import say, say_table
+
+    keys = list(comparison.groups[0].params)
+    columns = ["runs ", *(f"{key} " for key in keys), "score (95 % interval)", "of", "best"]
+    rows = []
+    for group in comparison.groups:
+        rows.append(
+            [
+                group.label,
+                *(group.params[key] for key in keys),
+                interval(*(group.score or (None, None, None))),
+                group.sample_of,
+                number(group.median("best/return_mean")),
+                number(group.median("time/steps_per_second"), whole=True),
+                duration(group.median("time/training_seconds")),
+                group.status.lower(),
+            ]
+        )
+    say_table([*columns, "steps/s", "time", "status "], rows)
+    if comparison.improvement is not None:
+        value, low, high = comparison.improvement
+        say(
+            f"probability that A is above B: {value:.2f} (95 % interval {low:.2f} to {high:.2f}), "
+            f"over {comparison.groups[0].sample_of} and {comparison.groups[1].sample_of}"
+        )
+    for path in comparison.files:
+        say(f"{'file':<8}{path}")
+    if comparison.run_id is not None:
+        say(f"{'run':<8}{comparison.run_id} in the experiment comparisons")

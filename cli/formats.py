@@ -1,0 +1,44 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import time
+
+NOTHING = "-"
+
+
+def number(value: float | None, *, whole: bool = False) -> str:
+    """A return or the like: one decimal from 10 upwards, three digits below."""
+    if value is None:
+        return NOTHING
+    if whole:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A statistic with its confidence interval."""
+    if value is None or low is None or high is None:
+        return number(value)
+    return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time, in its two largest units."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ago(moment: float) -> str:
+    """How long a moment is past, roughly."""
+    seconds = max(0.0, time.time() - moment)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,84 @@
+"""`dqnkit runs`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli import options
+
+if TYPE_CHECKING:
+    from dqnkit.tracking.records import RecordedRun
+
+
+def runs(
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only this experiment's.", show_default=False),
+    ] = None,
+    status: Annotated[
+        Literal["RUNNING", "FINISHED", "FAILED", "KILLED"] | None,
+        typer.Option(help="Only runs that ended so.", case_sensitive=False, show_default=False),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only trials of this study.", show_default=False),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC",
+            help="The highest first, e.g. final/return_iqm. Default: the latest first.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="Show at most so many.")] = 20,
+    tracking_uri: options.TrackingUri = None,
+    as_json: options.Json = False,
+) -> None:
+    """List runs and what they came to."""
+    from cli import output
+    from dqnkit.analysis.listing import list_runs
+    from dqnkit.tracking.reader import Filter
+
+    found = list_runs(
+        Filter(experiment, status, study), sort=sort, limit=limit, tracking_uri=tracking_uri
+    )
+    if as_json:
+        output.say_document([run.as_dict() for run in found])
+    elif not found:
+        output.say("no runs; `dqnkit train` makes one, --tracking-uri names another store")
+    else:
+        _print(found, sort)
+
+
+def _print(found: list[RecordedRun], sort: str | None) -> None:
+    from cli.formats import ago, duration, interval, number
+    from cli.output import say_table
+
+    columns = ["id ", "run ", "experiment ", "status ", "score (95 % interval)", "best"]
+    columns += ["steps/s", "time", "started"]
+    extra = [sort] if sort is not None and sort != "final/return_iqm" else []
+    rows = []
+    for run in found:
+        metrics = run.metrics
+        rows.append(
+            [
+                run.id[:8],
+                run.name,
+                run.experiment,
+                run.status.lower(),
+                interval(
+                    run.score,
+                    metrics.get("final/return_ci_low"),
+                    metrics.get("final/return_ci_high"),
+                ),
+                number(metrics.get("best/return_mean")),
+                number(metrics.get("time/steps_per_second"), whole=True),
+                duration(run.seconds),
+                ago(run.started),
+                *(number(metrics.get(each)) for each in extra),
+            ]
+        )
+    say_table([*columns, *extra], rows)

@@ -1,0 +1,59 @@
+"""`dqnkit ui`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from cli import options
+
+
+def ui(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=1,
+            max=65_535,
+            help="Default: the first free one from 5000 upwards.",
+            show_default=False,
+        ),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = True,
+    tracking_uri: options.TrackingUri = None,
+) -> None:
+    """Show the runs in MLflow's UI, served on this machine alone, until Ctrl-C."""
+    from cli.output import say, waiting
+    from dqnkit.tracking import store
+    from dqnkit.tracking.ui import served
+
+    found = store.resolve(tracking_uri)
+    if found.ui_command is None:  # a server shows itself
+        say(found.ui_address)
+        _open(found.ui_address, wanted=browser)
+        return
+    try:
+        with ExitStack() as stack:
+            with waiting("starting MLflow's server", shown=True):
+                server, page = stack.enter_context(served(found, port))
+            say(page)
+            say("Ctrl-C ends it")
+            _open(page, wanted=browser)
+            server.wait()
+    except KeyboardInterrupt:
+        say("ended")
+
+
+def _open(page: str, *, wanted: bool) -> None:
+    """Opens a page where there is a screen; a browser in the terminal would be in the way."""
+    import os
+    import sys
+    import webbrowser
+
+    screen = sys.platform in {"darwin", "win32"} or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    if wanted and screen and sys.stdout.isatty():
+        webbrowser.open(page)

@@ -1,0 +1,333 @@
+"""Runs side by side: what differs, what they came to, and their curves over each other."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dqnkit import plots
+from dqnkit.errors import ConfigError, DqnkitError
+from dqnkit.plots import Curve
+from dqnkit.statistics import (
+    Estimate,
+    bootstrap_interval,
+    interquartile_mean,
+    probability_of_improvement,
+)
+from dqnkit.tracking import store
+from dqnkit.tracking.reader import Filter, Reader
+from dqnkit.tracking.records import RecordedRun
+from dqnkit.tracking.references import find_run
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+
+EXPERIMENT = "comparisons"
+"""The MLflow experiment that keeps them."""
+_SEED = "training.seed"
+_SAYS_NOTHING = (_SEED, "description", "tracking.enabled", "tracking.tags")
+"""Parameters that make no difference to what is learnt, the seed aside."""
+_CURVE_RESAMPLES = 2_000
+_MAX_RUNS = 1_000
+
+
+class Evaluations(NamedTuple):
+    """What a run's evaluations came to."""
+
+    curve: dict[int, np.ndarray]
+    """Returns by environment steps: of each episode, or their mean alone."""
+    final: np.ndarray
+    """Returns of the final episodes; empty where there were none."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    runs: tuple[RecordedRun, ...]
+    evaluations: tuple[Evaluations, ...]
+    label: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    """Those in which the groups of a comparison differ."""
+
+    @property
+    def sample(self) -> np.ndarray:
+        """What the score is a mean of: of several seeds a mean each, of one its episodes."""
+        if len(self.runs) == 1:
+            return self.evaluations[0].final
+        return np.array([each.final.mean() for each in self.evaluations if each.final.size])
+
+    @property
+    def sample_of(self) -> str:
+        """What `sample` holds, in words."""
+        if len(self.runs) == 1:
+            return f"{self.sample.size} episodes of 1 seed"
+        return f"{self.sample.size} seeds"
+
+    @cached_property
+    def score(self) -> Estimate | None:
+        """Interquartile mean of `sample`; None where nothing is known yet."""
+        if not self.sample.size:
+            return None
+        return Estimate(float(interquartile_mean(self.sample)), *bootstrap_interval(self.sample))
+
+    @property
+    def status(self) -> str:
+        """Of the runs, which is one."""
+        return self.runs[0].status
+
+    def median(self, metric: str) -> float | None:
+        """Over the runs, of the last value of a metric."""
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        return float(np.median(values)) if values else None
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        """The learning curve, at the steps that all runs were evaluated at."""
+        curves = [each.curve for each in self.evaluations]
+        steps = sorted(set.intersection(*(set(each) for each in curves)))
+        if not steps:
+            return None
+        points = []
+        for step in steps:
+            values = np.array([each[step].mean() for each in curves])
+            values = curves[0][step] if len(curves) == 1 else values
+            low, high = bootstrap_interval(values, resamples=_CURVE_RESAMPLES)
+            points.append((float(interquartile_mean(values)), low, high))
+        middle, lower, upper = (np.array(each) for each in zip(*points, strict=True))
+        return Curve(np.array(steps), middle, lower, upper)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "label": self.label,
+            "runs": [{"id": run.id, "name": run.name} for run in self.runs],
+            "status": self.status,
+            "params": dict(self.params),
+            "score": self.score._asdict() if self.score else None,
+            "score_of": self.sample_of,
+            "best_return_mean": self.median("best/return_mean"),
+            "steps_per_second": self.median("time/steps_per_second"),
+            "training_seconds": self.median("time/training_seconds"),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups, and how the first two stand to each other."""
+
+    groups: tuple[Group, ...]
+    improvement: Estimate | None
+    """Probability that a draw of the first group's sample is above one of the second's."""
+    files: tuple[Path, ...] = ()
+    run_id: str | None = None
+    """The MLflow run that keeps the comparison."""
+    problems: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "groups": [group.as_dict() for group in self.groups],
+            "probability_of_improvement": (
+                self.improvement._asdict() if self.improvement else None
+            ),
+            "files": [str(path) for path in self.files],
+            "run_id": self.run_id,
+            "problems": list(self.problems),
+        }
+
+
+def compare(
+    references: Sequence[str] = (),
+    *,
+    experiment: str | None = None,
+    study: str | None = None,
+    output: Path = Path("comparison"),
+    tracking_uri: str | None = None,
+) -> Comparison:
+    """Compares runs, draws their learning curves, and records it all in MLflow.
+
+    Args:
+      references: Runs (`dqnkit.tracking.references.FORMS`).
+      experiment: All its runs too.
+      study: All its trials too.
+      output: Folder for `learning_curves.png` and `learning_curves.html`.
+      tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
+
+    Raises:
+      ConfigError: A reference is wrong, there is no run, or the folder cannot be written.
+      TrackingError: The store cannot be read.
+    """
+    reader = Reader(store.resolve(tracking_uri))
+    runs = _chosen(reader, references, experiment, study)
+    groups = grouped(runs, {run.id: _evaluations(reader, run) for run in runs})
+    problems = []
+    environments = sorted({run.env for run in runs})
+    if len(environments) > 1:
+        problems.append(
+            f"returns of different environments ({', '.join(environments)}) have no common scale"
+        )
+    improvement = None
+    if len(groups) > 1 and len(environments) == 1:
+        first, second = groups[0].sample, groups[1].sample
+        if first.size and second.size:
+            improvement = probability_of_improvement(first, second)
+    comparison = Comparison(groups, improvement, problems=tuple(problems))
+    return _kept(comparison, reader, output)
+
+
+def grouped(
+    runs: Iterable[RecordedRun], evaluations: Mapping[str, Evaluations]
+) -> tuple[Group, ...]:
+    """Pools finished runs that differ in nothing but the seed, and names what differs."""
+    pools: dict[Any, list[RecordedRun]] = {}
+    for run in runs:
+        same = frozenset((k, v) for k, v in run.params.items() if k not in _SAYS_NOTHING)
+        # The same seed twice is no further evidence, and an unfinished run none of its kind.
+        key: Any = same if run.status == Status.FINISHED else run.id
+        pools.setdefault(key, []).append(run)
+    members = [
+        list({run.params.get(_SEED): run for run in pool}.values()) for pool in pools.values()
+    ]
+    params = [pool[0].params for pool in members]
+    keys = sorted({key for each in params for key in each} - set(_SAYS_NOTHING))
+    differing = [key for key in keys if len({each.get(key) for each in params}) > 1]
+    groups = [
+        Group(
+            tuple(pool),
+            tuple(evaluations[run.id] for run in pool),
+            params={key: pool[0].params.get(key, "") for key in differing},
+        )
+        for pool in members
+    ]
+    return tuple(
+        replace(group, label=label) for group, label in zip(groups, _labels(groups), strict=True)
+    )
+
+
+def _labels(groups: Sequence[Group]) -> list[str]:
+    """A short name for each group: letters, as in the table, with its first run's name."""
+    labels = []
+    for number, group in enumerate(groups):
+        letter, rest = chr(ord("A") + number % 26), number // 26
+        several = f" and {len(group.runs) - 1} more seeds" if len(group.runs) > 1 else ""
+        several = several.replace(" 1 more seeds", " 1 more seed")
+        labels.append(f"{letter}{rest or ''} {group.runs[0].name}{several}")
+    return labels
+
+
+def _chosen(
+    reader: Reader, references: Sequence[str], experiment: str | None, study: str | None
+) -> list[RecordedRun]:
+    if not references and experiment is None and study is None:
+        raise ConfigError(
+            "nothing to compare: name runs, or --experiment or --study; `dqnkit runs` lists them"
+        )
+    runs = [find_run(reader, reference) for reference in references]
+    if experiment is not None or study is not None:
+        found = reader.runs(Filter(experiment=experiment, study=study), limit=_MAX_RUNS)
+        if not found:
+            raise ConfigError(
+                f"no runs of {'experiment ' + experiment if experiment else 'study ' + str(study)}"
+                f" in {reader.place}; `dqnkit runs` lists what there is"
+            )
+        runs += reversed(found)
+    return list({run.id: run for run in runs}.values())
+
+
+def _evaluations(reader: Reader, run: RecordedRun) -> Evaluations:
+    """From `evaluation.json`; of a run that has none, what its metrics say."""
+    with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+        try:
+            path = reader.fetch(run, "evaluation.json", Path(scratch))
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return Evaluations(
+                {
+                    int(each["env_steps"]): np.array(each["returns"], np.float64)
+                    for each in document["evaluations"]
+                },
+                np.array(document["final"]["returns"], np.float64),
+            )
+        except (DqnkitError, OSError, ValueError, LookupError, TypeError):
+            means = reader.history(run, "eval/return_mean")
+            return Evaluations({step: np.array([mean]) for step, mean in means}, np.zeros(0))
+
+
+def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
+    """Writes the pictures, and a run of MLflow's that holds them with the table."""
+    curves = {group.label: group.curve for group in comparison.groups if group.curve is not None}
+    environment = ", ".join(sorted({g.runs[0].env for g in comparison.groups}))
+    with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+        files = Path(scratch)
+        (files / "comparison.json").write_text(json.dumps(comparison.as_dict()), encoding="utf-8")
+        if curves:
+            plots.learning_curves(curves, environment, files / "learning_curves.png")
+            plots.interactive_curves(curves, environment, files / "learning_curves.html")
+        written = _copied(files, output)
+        from dqnkit.tracking.mlflow_tracker import MlflowTracker  # the reader has loaded mlflow
+
+        tracker = MlflowTracker(reader.store)
+        names = [group.runs[0].name for group in comparison.groups]
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        record = RunRecord(
+            EXPERIMENT,
+            " vs ".join(names[:2]) + more,
+            params={},
+            tags={
+                KIND_TAG: "comparison",
+                "dqnkit.runs": ",".join(run.id for g in comparison.groups for run in g.runs)[:5000],
+            },
+            description=_markdown(comparison),
+        )
+        problems = list(comparison.problems)
+        try:
+            tracker.start(record)
+            tracker.artifacts(files)
+            problems += tracker.finish(Status.FINISHED)
+        except DqnkitError as error:  # what was read is worth showing
+            problems.append(f"the comparison was not recorded: {error}")
+    return replace(comparison, files=written, run_id=tracker.run_id, problems=tuple(problems))
+
+
+def _copied(files: Path, output: Path) -> tuple[Path, ...]:
+    """Each file under its name in `output`, whole or not at all."""
+    written = []
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for path in sorted(files.iterdir()):
+            partial = output / f".{path.name}.partial"
+            partial.write_bytes(path.read_bytes())
+            written.append(partial.replace(output / path.name))
+    except OSError as error:
+        raise ConfigError(
+            f"--output {output}: cannot be written: {error.strerror}; give another folder"
+        ) from error
+    return tuple(written)
+
+
+def _markdown(comparison: Comparison) -> str:
+    """The table, for MLflow's page of the run."""
+    keys = list(comparison.groups[0].params)
+    head = ["runs", "sample", *keys, "score: IQM (95 % interval)", "best", "steps/s"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for group in comparison.groups:
+        score = "-"
+        if group.score is not None:
+            value, low, high = group.score
+            score = f"{value:.4g} ({low:.4g} to {high:.4g})"
+        rest = [group.median("best/return_mean"), group.median("time/steps_per_second")]
+        numbers = ["-" if value is None else f"{value:.5g}" for value in rest]
+        params = [group.params[key] for key in keys]
+        cells = [group.label, group.sample_of, *params, score, *numbers]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    if comparison.improvement is not None:
+        value, low, high = comparison.improvement
+        lines.append(
+            f"\nProbability that A is above B: {value:.2f} (95 % interval {low:.2f} to {high:.2f})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""Runs as a list."""
+
+from __future__ import annotations
+
+from dqnkit.errors import ConfigError
+from dqnkit.tracking import store
+from dqnkit.tracking.reader import ANY, Filter, Reader
+from dqnkit.tracking.records import RecordedRun
+
+
+def list_runs(
+    chosen: Filter = ANY,
+    *,
+    sort: str | None = None,
+    limit: int | None = None,
+    tracking_uri: str | None = None,
+) -> list[RecordedRun]:
+    """Runs of training; an empty store has none.
+
+    Args:
+      chosen: Which.
+      sort: A metric, such as `final/return_iqm`: the highest first, runs without it left out. By
+        default the latest come first.
+      limit: The most that are given.
+      tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
+
+    Raises:
+      ConfigError: There is no such experiment, or no run has the metric.
+      TrackingError: The store cannot be read.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit {limit}: give a number from 1 upwards")
+    reader = Reader(store.resolve(tracking_uri))
+    if sort is None:
+        return reader.runs(chosen, limit=limit)
+    name = sort.replace("`", "")
+    runs = reader.runs(
+        chosen,
+        where=f"metrics.`{name}` > -1e300",
+        order_by=f"metrics.`{name}` DESC",
+        limit=limit,
+    )
+    if not runs:
+        known = sorted({metric for run in reader.runs(chosen) for metric in run.metrics})
+        if known:
+            raise ConfigError(f"--sort {sort}: no run has this metric; give {', '.join(known)}")
+    return runs

@@ -1,0 +1,138 @@
+"""MLflow's UI on a store, served on this machine alone. MLflow runs in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.tracking.store import Store
+from dqnkit.tracking.tracker import KIND_TAG
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+_PORTS_TRIED = 20
+_START_SECONDS = 120.0
+_ENVIRONMENT = {
+    # One process serves one person; the jobs are for language models.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@contextmanager
+def served(store: Store, port: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Serves the UI while the context lasts: its process, and the page to open.
+
+    Args:
+      store: Not one that is a server itself.
+      port: Where; None takes the first free one from 5000 upwards.
+
+    Raises:
+      ConfigError: The port is taken, or the store holds nothing yet.
+      TrackingError: The server does not start; the message has its last words.
+    """
+    if store.is_empty:
+        raise ConfigError(
+            f"there is nothing in {store.database} yet: `dqnkit train` makes a run, "
+            "--tracking-uri names another store"
+        )
+    port = _free_port(port)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    # In the environment, a password is not on the list of processes.
+    environment = {**os.environ, **_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": store.uri}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(
+            [*command, "--workers", "1"],
+            env=environment,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            # A Ctrl-C in the terminal is for us; we end it and its workers.
+            process_group=0,
+        )
+        try:
+            address = f"http://{HOST}:{port}"
+            _wait_for(server, address, said)
+            yield server, address + _page(address)
+        finally:
+            _end(server)
+
+
+def _free_port(wanted: int | None) -> int:
+    candidates = range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED) if wanted is None else [wanted]
+    for port in candidates:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            # As servers bind: what only waits for stray packets is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
+    raise ConfigError(
+        f"--port {wanted}: something else listens there; give another, or leave it out"
+        if wanted
+        else f"all ports from {DEFAULT_PORT} to {DEFAULT_PORT + _PORTS_TRIED - 1} are taken: "
+        "name one by --port"
+    )
+
+
+def _wait_for(server: subprocess.Popen[bytes], address: str, said: IO[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{address}/health", timeout=2) as answer,
+        ):
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    raise TrackingError(f"MLflow's server did not start: {' '.join(lines[-3:])}")
+
+
+def _page(address: str) -> str:
+    """The experiment of the latest run, where MLflow shows charts."""
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        experiments = _ask(address, "experiments/search", {"max_results": 1000})["experiments"]
+        query = {
+            "experiment_ids": [each["experiment_id"] for each in experiments],
+            "filter": f"tags.`{KIND_TAG}` = 'training'",
+            "max_results": 1,
+            "order_by": ["attributes.start_time DESC"],
+        }
+        run = _ask(address, "runs/search", query)["runs"][0]
+        return (
+            f"/#/experiments/{run['info']['experiment_id']}/runs"
+            "?workflowType=machine_learning&compareRunsMode=CHART"
+        )
+    return "/"
+
+
+def _ask(address: str, what: str, query: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        f"{address}/api/2.0/mlflow/{what}",
+        json.dumps(query).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ends the server with all that it has started."""
+    for signal_number in (15, 9):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal_number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=5)
+            return
