@@ -12,6 +12,9 @@ from cli import options
 if TYPE_CHECKING:
     from dqnkit.analysis.comparing import Comparison
 
+_BESIDE = 3
+"""Parameters that fit beside the scores."""
+
 
 def compare(
     runs: Annotated[
@@ -58,28 +61,37 @@ def _print(comparison: Comparison) -> None:
     from cli.formats import duration, interval, number
     from cli.output import say, say_table
 
-    keys = list(comparison.groups[0].params)
-    columns = ["runs ", *(f"{key} " for key in keys), "score (95 % interval)", "of", "best"]
-    rows = []
-    for group in comparison.groups:
-        rows.append(
-            [
-                group.label,
-                *(group.params[key] for key in keys),
-                interval(*(group.score or (None, None, None))),
-                group.sample_of,
-                number(group.median("best/return_mean")),
-                number(group.median("time/steps_per_second"), whole=True),
-                duration(group.median("time/training_seconds")),
-                group.status.lower(),
-            ]
-        )
+    groups = comparison.groups
+    keys = list(groups[0].params)
+    # Many parameters stand below each other, with a column for each group.
+    beside = keys if len(keys) <= _BESIDE else []
+    columns = ["runs ", *(f"{key} " for key in beside), "score (95 % interval)", "of", "best"]
+    rows = [
+        [
+            group.label,
+            *(group.params[key] for key in beside),
+            interval(*(group.score or (None, None, None))),
+            group.sample_of,
+            number(group.median("best/return_mean")),
+            number(group.median("time/steps_per_second"), whole=True),
+            duration(group.median("time/training_seconds")),
+            group.status.lower(),
+        ]
+        for group in groups
+    ]
     say_table([*columns, "steps/s", "time", "status "], rows)
+    if not beside and keys:
+        say("")
+        letters = [f"{group.letter} " for group in groups]
+        say_table(
+            ["parameter ", *letters], [[key, *(g.params[key] for g in groups)] for key in keys]
+        )
+    say("")
     if comparison.improvement is not None:
         value, low, high = comparison.improvement
         say(
             f"probability that A is above B: {value:.2f} (95 % interval {low:.2f} to {high:.2f}), "
-            f"over {comparison.groups[0].sample_of} and {comparison.groups[1].sample_of}"
+            f"over {comparison.improvement_over}"
         )
     for path in comparison.files:
         say(f"{'file':<8}{path}")

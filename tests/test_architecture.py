@@ -13,10 +13,10 @@ from tests.conftest import ROOT
 
 LAYERS = [
     {"cli"},
-    {"dqnkit.training.run"},
+    {"dqnkit.training.run", "dqnkit.analysis"},
     {"dqnkit.training.parts", "dqnkit.training.descriptions", "dqnkit.training.reporting"},
     {"dqnkit.training.graph_loop", "dqnkit.training.host_loop"},
-    {"dqnkit.training.loop", "dqnkit.training.interrupts", "dqnkit.plots"},
+    {"dqnkit.training.loop", "dqnkit.training.interrupts", "dqnkit.plots", "dqnkit.rendering"},
     {"dqnkit.tracking", "dqnkit.evaluation", "dqnkit.agents", "dqnkit.checkpoint"},
     {"dqnkit.replay", "dqnkit.policies", "dqnkit.schedules", "dqnkit.resolution"},
     {"dqnkit.networks", "dqnkit.envs", "dqnkit.statistics", "dqnkit.seeds"},
@@ -36,6 +36,9 @@ HOMES = {
     "typer": ("cli",),
     "rich": ("cli",),
     "matplotlib": ("dqnkit.plots",),
+    "plotly": ("dqnkit.plots",),
+    "PIL": ("dqnkit.rendering",),
+    "imageio_ffmpeg": ("dqnkit.rendering",),
 }
 
 
@@ -115,6 +118,11 @@ def test_each_large_dependency_has_one_home(dependency: str) -> None:
         "from cli.main import run; run(['train', '--help'])",
         "from cli.main import run; run(['experiments'])",
         "from cli.main import run; run(['train', 'no-such-experiment'])",
+        "from cli.main import run; run(['runs'])",
+        "from cli.main import run; run(['eval', 'latest'])",
+        "from cli.main import run; run(['render', './nowhere'])",
+        "from cli.main import run; run(['compare', 'latest'])",
+        "from cli.main import run; run(['ui'])",
         "from dqnkit.tracking import open_tracker, store; store.resolve().make()",
     ],
 )

@@ -34,6 +34,8 @@ _SAYS_NOTHING = (_SEED, "description", "tracking.enabled", "tracking.tags")
 """Parameters that make no difference to what is learnt, the seed aside."""
 _CURVE_RESAMPLES = 2_000
 _MAX_RUNS = 1_000
+_IN_LEGEND = 2
+"""Parameters that a legend has room for."""
 
 
 class Evaluations(NamedTuple):
@@ -51,9 +53,31 @@ class Group:
 
     runs: tuple[RecordedRun, ...]
     evaluations: tuple[Evaluations, ...]
-    label: str = ""
+    letter: str = ""
+    """What the table and the pictures call it."""
     params: Mapping[str, str] = field(default_factory=dict)
     """Those in which the groups of a comparison differ."""
+
+    @property
+    def label(self) -> str:
+        """Its letter, the name of its first run, and how many more there are."""
+        more = len(self.runs) - 1
+        several = f" and {more} more seed{'s' if more > 1 else ''}" if more else ""
+        return f"{self.letter} {self.runs[0].name}{several}"
+
+    @property
+    def legend(self) -> str:
+        """Its letter with what sets it apart, where that is little, else its label."""
+        if not 1 <= len(self.params) <= _IN_LEGEND:
+            return self.label
+        parts = [f"{key.rpartition('.')[2]}={value}" for key, value in self.params.items()]
+        seeds = f"{len(self.runs)} seed{'s' if len(self.runs) > 1 else ''}"
+        return f"{self.letter} {', '.join(parts)} ({seeds})"
+
+    @property
+    def episodes(self) -> np.ndarray:
+        """Returns of all final episodes of all runs."""
+        return np.concatenate([each.final for each in self.evaluations])
 
     @property
     def sample(self) -> np.ndarray:
@@ -123,7 +147,9 @@ class Comparison:
 
     groups: tuple[Group, ...]
     improvement: Estimate | None
-    """Probability that a draw of the first group's sample is above one of the second's."""
+    """Probability that a draw of the first group is above one of the second."""
+    improvement_over: str = ""
+    """What is drawn: seeds where both groups have several, episodes otherwise."""
     files: tuple[Path, ...] = ()
     run_id: str | None = None
     """The MLflow run that keeps the comparison."""
@@ -136,6 +162,7 @@ class Comparison:
             "probability_of_improvement": (
                 self.improvement._asdict() if self.improvement else None
             ),
+            "improvement_over": self.improvement_over,
             "files": [str(path) for path in self.files],
             "run_id": self.run_id,
             "problems": list(self.problems),
@@ -172,13 +199,24 @@ def compare(
         problems.append(
             f"returns of different environments ({', '.join(environments)}) have no common scale"
         )
-    improvement = None
+    comparison = Comparison(groups, None, problems=tuple(problems))
     if len(groups) > 1 and len(environments) == 1:
-        first, second = groups[0].sample, groups[1].sample
-        if first.size and second.size:
-            improvement = probability_of_improvement(first, second)
-    comparison = Comparison(groups, improvement, problems=tuple(problems))
+        comparison = _with_improvement(comparison)
     return _kept(comparison, reader, output)
+
+
+def _with_improvement(comparison: Comparison) -> Comparison:
+    pair = comparison.groups[:2]
+    seeds = all(len(group.runs) > 1 for group in pair)
+    first, second = (group.sample if seeds else group.episodes for group in pair)
+    if not (first.size and second.size):
+        return comparison
+    what = "seeds" if seeds else "episodes"
+    return replace(
+        comparison,
+        improvement=probability_of_improvement(first, second),
+        improvement_over=f"{first.size:,} and {second.size:,} {what}",
+    )
 
 
 def grouped(
@@ -197,28 +235,21 @@ def grouped(
     params = [pool[0].params for pool in members]
     keys = sorted({key for each in params for key in each} - set(_SAYS_NOTHING))
     differing = [key for key in keys if len({each.get(key) for each in params}) > 1]
-    groups = [
+    return tuple(
         Group(
             tuple(pool),
             tuple(evaluations[run.id] for run in pool),
-            params={key: pool[0].params.get(key, "") for key in differing},
+            _letter(number),
+            {key: pool[0].params.get(key, "") for key in differing},
         )
-        for pool in members
-    ]
-    return tuple(
-        replace(group, label=label) for group, label in zip(groups, _labels(groups), strict=True)
+        for number, pool in enumerate(members)
     )
 
 
-def _labels(groups: Sequence[Group]) -> list[str]:
-    """A short name for each group: letters, as in the table, with its first run's name."""
-    labels = []
-    for number, group in enumerate(groups):
-        letter, rest = chr(ord("A") + number % 26), number // 26
-        several = f" and {len(group.runs) - 1} more seeds" if len(group.runs) > 1 else ""
-        several = several.replace(" 1 more seeds", " 1 more seed")
-        labels.append(f"{letter}{rest or ''} {group.runs[0].name}{several}")
-    return labels
+def _letter(number: int) -> str:
+    """A to Z, then A1 to Z1 and so on."""
+    rest, place = divmod(number, 26)
+    return chr(ord("A") + place) + (str(rest) if rest else "")
 
 
 def _chosen(
@@ -260,7 +291,7 @@ def _evaluations(reader: Reader, run: RecordedRun) -> Evaluations:
 
 def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
     """Writes the pictures, and a run of MLflow's that holds them with the table."""
-    curves = {group.label: group.curve for group in comparison.groups if group.curve is not None}
+    curves = {group.legend: group.curve for group in comparison.groups if group.curve is not None}
     environment = ", ".join(sorted({g.runs[0].env for g in comparison.groups}))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         files = Path(scratch)
@@ -328,6 +359,7 @@ def _markdown(comparison: Comparison) -> str:
     if comparison.improvement is not None:
         value, low, high = comparison.improvement
         lines.append(
-            f"\nProbability that A is above B: {value:.2f} (95 % interval {low:.2f} to {high:.2f})"
+            f"\nProbability that A is above B: {value:.2f} (95 % interval {low:.2f} to "
+            f"{high:.2f}), over {comparison.improvement_over}"
         )
     return "\n".join(lines)

@@ -68,6 +68,9 @@ class VideoOptions:
                 raise ConfigError(f"--{name} {value}: give a number from {low:,} to {high:,}")
 
 
+DEFAULT_OPTIONS = VideoOptions()
+
+
 @dataclass(frozen=True)
 class Video:
     """A video that was made."""
@@ -103,7 +106,7 @@ class Video:
 
 def render(
     reference: str,
-    options: VideoOptions = VideoOptions(),
+    options: VideoOptions = DEFAULT_OPTIONS,
     *,
     output: Path | None = None,
     video_format: VideoFormat | None = None,

@@ -27,7 +27,7 @@ from dqnkit.tracking.client import (
     set_stale_runs_right,
 )
 from dqnkit.tracking.policy_files import PolicyFiles
-from dqnkit.tracking.store import EMBEDDED, Store
+from dqnkit.tracking.store import EMBEDDED, Store, experiment_page
 from dqnkit.tracking.tracker import RunRecord, Status
 
 _BATCH = 1_000
@@ -128,17 +128,15 @@ class MlflowTracker:
 
     def hints(self) -> dict[str, str]:
         """See `Tracker`."""
-        page = (
-            f"{self._store.ui_address}/#/experiments/{self._experiment_id}/runs"
-            "?workflowType=machine_learning&compareRunsMode=CHART"
-        )
+        page = self._store.ui_address + experiment_page(self._experiment_id)
         if self._store.ui_command is None:
             return {"page": page}
+        command = self._store.ui_command
         if "UV" in os.environ:
-            prefix = "uv run "
-        else:
-            prefix = "" if shutil.which("mlflow") else f"{sys.executable} -m "
-        return {"show it": f"{prefix}{self._store.ui_command}", "page": page}
+            command = f"uv run {command}"
+        elif not shutil.which("dqnkit"):
+            command = str(Path(sys.executable).with_name(command))
+        return {"show it": command, "page": page}
 
     def _create_run(self, record: RunRecord) -> None:
         from mlflow.entities import Param  # mlflow is loaded by `start`

@@ -56,7 +56,9 @@ class Store:
         """The command that shows an embedded store; None if a server shows itself."""
         if self.uri.startswith(("http://", "https://", "databricks")):
             return None
-        return f"mlflow ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
+        if self.database == (EMBEDDED / "mlflow.db").resolve():
+            return "dqnkit ui"
+        return f"dqnkit ui --tracking-uri {shlex.quote(without_password(self.uri))}"
 
     @property
     def ui_address(self) -> str:
@@ -92,6 +94,16 @@ def resolve(tracking_uri: str | None = None) -> Store:
     raise ConfigError(
         f"tracking URI {given!r}: {scheme[1]!r} is no kind of store known here; "
         "give http(s)://…, sqlite:///…, postgresql://… or a folder"
+    )
+
+
+def experiment_page(experiment_id: str) -> str:
+    """Where MLflow's UI shows an experiment's runs as charts, below the server's address.
+
+    Without being told, it opens in a mode for language models.
+    """
+    return (
+        f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
     )
 
 

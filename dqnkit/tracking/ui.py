@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.tracking.store import Store
+from dqnkit.tracking.store import Store, experiment_page
 from dqnkit.tracking.tracker import KIND_TAG
 
 HOST = "127.0.0.1"
@@ -111,10 +111,7 @@ def _page(address: str) -> str:
             "order_by": ["attributes.start_time DESC"],
         }
         run = _ask(address, "runs/search", query)["runs"][0]
-        return (
-            f"/#/experiments/{run['info']['experiment_id']}/runs"
-            "?workflowType=machine_learning&compareRunsMode=CHART"
-        )
+        return experiment_page(run["info"]["experiment_id"])
     return "/"
 
 

@@ -51,7 +51,7 @@ def test_train_leaves_a_finished_run_and_says_where(run: Run) -> None:
     assert (code, err) == (0, "")
     assert "tutorial · CartPole-v0 · graph loop · seed 3  run my-run" in out
     assert "95 % interval" in out
-    assert "mlflow ui --backend-store-uri sqlite:///" in out
+    assert "dqnkit ui\n" in out
     (record,) = _runs()
     assert (record.info.status, record.info.run_name) == ("FINISHED", "my-run")
     assert record.info.run_id in out
@@ -92,7 +92,7 @@ def test_quiet_says_nothing(run: Run) -> None:
 def test_the_store_can_be_named(run: Run) -> None:
     code, out, _ = run("train", "tutorial", "--tracking-uri", "my-store", *FAST)
     assert code == 0
-    assert "my-store/mlflow.db" in out
+    assert f"dqnkit ui --tracking-uri sqlite:///{Path('my-store/mlflow.db').resolve()}" in out
     assert Path("my-store/mlflow.db").is_file()
     assert not Path("mlruns").exists()
 

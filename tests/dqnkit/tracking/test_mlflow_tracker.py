@@ -66,9 +66,7 @@ def test_hints_name_the_command_and_the_page(tracker: MlflowTracker) -> None:
     tracker.start(RECORD)
     tracker.finish(Status.FINISHED)
     command, page = tracker.hints().values()
-    assert (
-        f"mlflow ui --backend-store-uri sqlite:///{Path('mlruns/mlflow.db').resolve()}" in command
-    )
+    assert command.endswith("dqnkit ui")
     assert "/#/experiments/" in page
     assert "workflowType=machine_learning" in page
 
