@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from cli.display import LiveReporter, PlainReporter, _finite, _sparkline
+from cli.display import LiveReporter, PlainReporter, _sparkline
+from cli.output import _finite
 from dqnkit.config import Config
 from dqnkit.evaluation import Evaluation
 from dqnkit.training.loop import Metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation import Evaluator
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
-from dqnkit.policies import GreedyPolicy
+from dqnkit.policies import GreedyPolicy, Policy, RandomPolicy, SavedPolicy
 from dqnkit.seeds import training_evaluation_keys
 from tests.environments import vector_spec
 
@@ -38,7 +39,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     made: list[Evaluator] = []
 
     def build(
-        policy: GreedyPolicy, num_episodes: int, seed: int = 0, max_steps: int = 27_000
+        policy: Policy, num_episodes: int, seed: int = 0, max_steps: int = 27_000
     ) -> Evaluator:
         if request.param == "graph":
             dynamics = registry.graph_dynamics(CARTPOLE)
@@ -71,6 +72,23 @@ def test_a_good_policy_scores_500_and_a_bad_one_about_nine(make: Make) -> None:
     returns, lengths = evaluator.play(0)
     assert 8 <= returns.mean() <= 10
     np.testing.assert_array_equal(returns, lengths)
+
+
+def test_a_saved_policy_plays_the_episodes_that_it_played_in_training(make: Make) -> None:
+    policy = _policy(-LEAN)
+    policy.save(Path("saved"))
+    saved = SavedPolicy(Path("saved"), policy.spec)
+    for ours, theirs in zip(make(policy, 30).play(2), make(saved, 30).play(2), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_random_actions_score_about_22(make: Make) -> None:
+    evaluator = make(RandomPolicy(vector_spec(4, num_actions=2)), 400)
+    returns, lengths = evaluator.play(0)
+    assert 20.0 < returns.mean() < 24.5  # 22.2 in the long run, with a standard error of 0.6
+    np.testing.assert_array_equal(returns, lengths)
+    np.testing.assert_array_equal(returns, evaluator.play(0)[0])
+    assert not np.array_equal(returns, evaluator.play(1)[0])
 
 
 def test_episodes_are_those_of_seed_and_counter(make: Make) -> None:

@@ -1,0 +1,79 @@
+"""Recorded runs without the training: what readers of a store meet."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dqnkit import experiments
+from dqnkit.config import Config
+from dqnkit.evaluation import Episodes
+from dqnkit.policies import GreedyPolicy, Weights
+from dqnkit.resolution import resolve
+from dqnkit.tracking import policy_files, store
+from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+
+LEAN = np.float32([-0.1, -0.3, -1.0, -0.4, 0.1, 0.3, 1.0, 0.4, 0.0, 0.0])
+"""Weights of a linear network that holds CartPole's pole for ever."""
+CARTPOLE = experiments.defaults("cartpole", ["network.fc_layer_params=[]"])
+
+
+def save_policy(config: Config, weights: Weights | None, folder: Path) -> PolicyFiles:
+    """A policy's files; initial weights where none are given."""
+    config, spec = resolve(config)
+    policy = GreedyPolicy(spec, config.network)
+    if weights is not None:
+        policy.set_weights(weights)
+    policy.save(folder / policy_files.SAVED_MODEL.name)
+    path = folder / policy_files.CONFIG.name
+    path.write_text(experiments.dump(config), encoding="utf-8")
+    return PolicyFiles(folder / policy_files.SAVED_MODEL.name, path, spec)
+
+
+def record(
+    config: Config = CARTPOLE,
+    *,
+    name: str = "a-run",
+    weights: Weights | None = None,
+    with_policy: bool = False,
+    finals: Sequence[float] = (),
+    curve: Mapping[int, Sequence[float]] = {},
+    status: Status | None = Status.FINISHED,
+    tags: Mapping[str, str] = {},
+    tracking_uri: str | None = None,
+) -> str:
+    """Records a run; its id. A status of None leaves it running."""
+    tracker = MlflowTracker(store.resolve(tracking_uri).make())
+    params = resolve(config)[0].flat()
+    kind = {KIND_TAG: "training"}
+    tracker.start(RunRecord(config.name, name, params, {**kind, **tags}, "**About it.**"))
+    with tempfile.TemporaryDirectory() as scratch:
+        if finals:
+            final = Episodes(returns=tuple(finals), lengths=(10,) * len(finals))
+            values = {"best/return_mean": max(finals), "time/steps_per_second": 1000.0}
+            tracker.log(final.metrics("final") | values, 5_000)
+        for step, returns in curve.items():
+            tracker.log({"eval/return_mean": float(np.mean(returns))}, step)
+        if finals and curve:
+            document = {
+                "evaluations": [
+                    {"env_steps": step, "returns": list(returns)} for step, returns in curve.items()
+                ],
+                "final": {"iteration": 9, "env_steps": 5_000, "returns": list(finals)},
+            }
+            files = Path(scratch) / "files"
+            files.mkdir()
+            (files / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
+            tracker.artifacts(files)
+        if with_policy:
+            tracker.policy(save_policy(config, weights, Path(scratch)))
+    if status is not None:
+        assert tracker.finish(status) == []
+    assert tracker.run_id is not None
+    return tracker.run_id
