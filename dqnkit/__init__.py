@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dqnkit.analysis.comparing import compare
+    from dqnkit.analysis.evaluating import evaluate
+    from dqnkit.analysis.listing import list_runs
+    from dqnkit.analysis.rendering import VideoOptions, render
     from dqnkit.config import Config
     from dqnkit.errors import DqnkitError
     from dqnkit.experiments import dump, load
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "dqnkit.config",
+    "VideoOptions": "dqnkit.analysis.rendering",
+    "compare": "dqnkit.analysis.comparing",
+    "evaluate": "dqnkit.analysis.evaluating",
+    "list_runs": "dqnkit.analysis.listing",
+    "render": "dqnkit.analysis.rendering",
     "DqnkitError": "dqnkit.errors",
     "dump": "dqnkit.experiments",
     "load": "dqnkit.experiments",
@@ -31,7 +40,20 @@ _HOMES = {
     "TrainResult": "dqnkit.training.run",
 }
 
-__all__ = ["Config", "DqnkitError", "TrainResult", "__version__", "dump", "load", "train"]
+__all__ = [
+    "Config",
+    "DqnkitError",
+    "TrainResult",
+    "VideoOptions",
+    "__version__",
+    "compare",
+    "dump",
+    "evaluate",
+    "list_runs",
+    "load",
+    "render",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,19 @@ class GymnasiumCorridor(gymnasium.Env[Any, Any]):
         return view(self.observe, self.state), 10.0, self.state >= self.length, False, {}
 
 
+class DrawnCorridor(GymnasiumCorridor):
+    """A Corridor whose picture grows brighter with the state."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
+
+    def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.render_mode = render_mode
+
+    def render(self) -> np.ndarray:
+        return np.full((40, 60, 3), min(255, 10 * self.state), np.uint8)
+
+
 def vector_corridor(
     num_envs: int, autoreset_mode: str = "NextStep", max_episode_steps: int = 1_000, **kwargs: Any
 ) -> SyncVectorEnv:
@@ -104,6 +117,7 @@ class Loud(GymnasiumCorridor):
         subprocess.run(["echo", "said by a child"], check=True)
 
 
+gymnasium.register("Drawn-v0", entry_point=DrawnCorridor, max_episode_steps=1_000)
 gymnasium.register("Loud-v0", entry_point=Loud)
 gymnasium.register(
     "Corridor-v0",

@@ -43,15 +43,8 @@ class RenderedEnvironment:
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         self._spec = spec
         self._dtype = np.dtype(spec.observation.dtype)
+        _check_that_it_draws(config, wrappers)
         env = gymnasium_envs.make(config, wrappers, render_mode="rgb_array")
-        modes = env.metadata.get("render_modes", [])
-        if "rgb_array" not in modes:
-            env.close()
-            raise UnsupportedEnvironmentError(
-                f"env.id: {config.id!r} cannot be drawn: its metadata['render_modes'] is "
-                f"{list(modes)}, and a video needs 'rgb_array'; give the class a render method "
-                "that returns an array [height, width, 3] of bytes"
-            )
         if spec.observation.frame_stack > 1:
             env = gymnasium.wrappers.FrameStackObservation(env, spec.observation.frame_stack)
         self._env = env
@@ -59,18 +52,17 @@ class RenderedEnvironment:
     @property
     def fps(self) -> float:
         """Frames a second at which it looks as fast as it is meant to be."""
-        fps = float(self._env.metadata.get("render_fps") or _DEFAULT_FPS)
-        skipped = self._attribute("frame_skip")  # of AtariPreprocessing: a step is several frames
-        return fps / skipped if isinstance(skipped, int) and skipped > 1 else fps
+        return float(self._env.metadata.get("render_fps") or _DEFAULT_FPS)
 
     @property
     def action_names(self) -> list[str]:
         """What each action is called; its number where nothing is known."""
-        names = self._attribute("get_action_meanings")
-        if callable(names):
-            return [str(name).lower() for name in names()]
-        first = self._spec.first_action
-        return [f"action {first + index}" for index in range(self._spec.num_actions)]
+        try:
+            meanings = self._env.get_wrapper_attr("get_action_meanings")  # as Atari's games have
+        except AttributeError:
+            first = self._spec.first_action
+            return [f"action {first + index}" for index in range(self._spec.num_actions)]
+        return [str(name).lower() for name in meanings()]
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts an episode; its first observation, [*observation.shape]."""
@@ -115,8 +107,15 @@ class RenderedEnvironment:
         """Ends the environment."""
         self._env.close()
 
-    def _attribute(self, name: str) -> Any:
-        try:
-            return self._env.get_wrapper_attr(name)
-        except AttributeError:
-            return None
+
+def _check_that_it_draws(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> None:
+    """Asks an environment that does not draw: one that cannot may not even take the argument."""
+    env = gymnasium_envs.make(config, wrappers)
+    modes = env.metadata.get("render_modes") or []
+    env.close()
+    if "rgb_array" not in modes:
+        raise UnsupportedEnvironmentError(
+            f"env.id: {config.id!r} cannot be drawn: its metadata['render_modes'] is "
+            f"{list(modes)}, and a video needs 'rgb_array'; give the class a render method that "
+            "returns an array [height, width, 3] of bytes"
+        )
