@@ -86,6 +86,8 @@ def run(arguments: Sequence[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
         code = app(args=arguments, prog_name="dqnkit", standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # Typer makes this of a KeyboardInterrupt, silently
+            _say_error("interrupted")
         return int(code or ExitCode.DONE)
     except TyperException as error:
         if wants_traceback:

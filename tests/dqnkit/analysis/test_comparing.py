@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu
+
+from dqnkit import experiments
+from dqnkit.analysis.comparing import Evaluations, Group, compare, grouped
+from dqnkit.analysis.listing import list_runs
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError
+from dqnkit.statistics import bootstrap_interval, interquartile_mean
+from dqnkit.tracking import store
+from dqnkit.tracking.reader import ANY, Filter, Reader
+from dqnkit.tracking.records import RecordedRun
+from dqnkit.tracking.tracker import Status
+from tests.runs import record
+
+RNG = np.random.default_rng(0)
+
+
+def _config(seed: int, learning_rate: float, **more: Any) -> Config:
+    assignments = [f"training.seed={seed}", f"optimizer.learning_rate={learning_rate}"]
+    assignments += [f"{key}={value}" for key, value in more.items()]
+    return experiments.defaults("pooled", assignments)
+
+
+def _run(number: int, status: str = "FINISHED", **params: Any) -> RecordedRun:
+    texts = {key.replace("__", "."): str(value) for key, value in params.items()}
+    return RecordedRun(f"id{number}", f"run-{number}", "x", "1", status, 0.0, 1.0, texts, {}, {})
+
+
+def _evaluated(*finals: float, steps: tuple[int, ...] = (0, 10)) -> Evaluations:
+    return Evaluations({s: np.array([1.0 + s, 3.0 + s]) for s in steps}, np.array(finals))
+
+
+def _grouped(*runs: RecordedRun) -> list[list[str]]:
+    groups = grouped(runs, {run.id: _evaluated(1.0) for run in runs})
+    return [[run.name for run in group.runs] for group in groups]
+
+
+def test_runs_that_differ_in_nothing_but_the_seed_are_pooled() -> None:
+    runs = [
+        _run(0, training__seed=0, agent__gamma=0.9, description="a"),
+        _run(1, training__seed=1, agent__gamma=0.9, description="b"),
+        _run(2, training__seed=1, agent__gamma=0.8),
+    ]
+    assert _grouped(*runs) == [["run-0", "run-1"], ["run-2"]]
+    groups = grouped(runs, {run.id: _evaluated(1.0) for run in runs})
+    assert [dict(group.params) for group in groups] == [
+        {"agent.gamma": "0.9"},
+        {"agent.gamma": "0.8"},
+    ]
+    assert [group.label for group in groups] == ["A run-0 and 1 more seed", "B run-2"]
+    assert [group.legend for group in groups] == ["A gamma=0.9 (2 seeds)", "B gamma=0.8 (1 seed)"]
+
+
+def test_the_same_seed_twice_counts_once_and_unfinished_runs_stand_alone() -> None:
+    runs = [
+        _run(0, training__seed=0),
+        _run(1, training__seed=0),
+        _run(2, training__seed=1),
+        _run(3, status="KILLED", training__seed=2),
+        _run(4, status="RUNNING", training__seed=3),
+    ]
+    assert _grouped(*runs) == [["run-1", "run-2"], ["run-3"], ["run-4"]]
+
+
+def test_a_parameter_that_only_some_runs_have_is_a_difference() -> None:
+    groups = grouped(
+        [_run(0, a__b=1), _run(1, a__b=1, a__c=2)], {"id0": _evaluated(), "id1": _evaluated()}
+    )
+    assert [dict(group.params) for group in groups] == [{"a.c": ""}, {"a.c": "2"}]
+
+
+def test_the_score_of_several_seeds_is_of_their_means_and_of_one_seed_of_its_episodes() -> None:
+    finals = RNG.normal(size=(5, 20))
+    several = Group(
+        tuple(_run(i) for i in range(5)), tuple(_evaluated(*row) for row in finals), "A"
+    )
+    means = finals.mean(axis=1)
+    assert several.sample_of == "5 seeds"
+    assert several.score == (
+        pytest.approx(float(interquartile_mean(means))),
+        *map(pytest.approx, bootstrap_interval(means)),
+    )
+    single = Group((_run(0),), (_evaluated(*finals[0]),), "B")
+    assert single.sample_of == "20 episodes of 1 seed"
+    assert single.score is not None
+    assert single.score.value == pytest.approx(float(interquartile_mean(finals[0])))
+    assert Group((_run(0),), (_evaluated(),), "C").score is None
+
+
+def test_a_curve_stands_at_the_steps_that_all_runs_share() -> None:
+    group = Group(
+        (_run(0), _run(1)), (_evaluated(steps=(0, 10, 20)), _evaluated(steps=(10, 20, 30))), "A"
+    )
+    assert group.curve is not None
+    np.testing.assert_array_equal(group.curve.steps, [10, 20])
+    np.testing.assert_array_equal(group.curve.middle, [12.0, 22.0])  # both means are the same
+    np.testing.assert_array_equal(group.curve.low, group.curve.high)
+    apart = Group((_run(0), _run(1)), (_evaluated(steps=(0,)), _evaluated(steps=(1,))), "A")
+    assert apart.curve is None
+
+
+def _record_pools() -> dict[float, np.ndarray]:
+    """Three seeds of two learning rates; the final returns of each."""
+    finals = {0.001: RNG.normal(100, 5, (3, 8)), 0.01: RNG.normal(103, 5, (3, 8))}
+    for rate, rows in finals.items():
+        for seed, row in enumerate(rows):
+            curve = {0: [9.0, 11.0], 100: [50.0 + seed, 52.0], 200: row.tolist()}
+            record(_config(seed, rate), name=f"r{rate}-s{seed}", finals=row.tolist(), curve=curve)
+    return finals
+
+
+def test_two_pools_are_compared_drawn_and_recorded() -> None:
+    finals = _record_pools()
+    result = compare(experiment="pooled", output=Path("out"))
+
+    assert [len(group.runs) for group in result.groups] == [3, 3]
+    assert [group.params for group in result.groups] == [
+        {"optimizer.learning_rate": "0.001"},
+        {"optimizer.learning_rate": "0.01"},
+    ]
+    means = [rows.mean(axis=1) for rows in finals.values()]
+    for group, expected in zip(result.groups, means, strict=True):
+        assert group.score is not None
+        assert group.score.value == pytest.approx(float(interquartile_mean(expected)))
+        assert group.median("time/steps_per_second") == 1000.0
+        assert group.curve is not None
+        np.testing.assert_array_equal(group.curve.steps, [0, 100, 200])
+        assert (group.curve.low <= group.curve.middle).all()
+        assert (group.curve.middle <= group.curve.high).all()
+    assert result.improvement is not None
+    assert result.improvement.value == pytest.approx(mannwhitneyu(*means).statistic / 9)
+    assert result.improvement_over == "3 and 3 seeds"
+    assert result.problems == ()
+
+    names = ["comparison.json", "learning_curves.html", "learning_curves.png"]
+    assert [path.name for path in result.files] == names
+    assert sorted(path.name for path in Path("out").iterdir()) == names
+    assert Path("out/learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    page = Path("out/learning_curves.html").read_text(encoding="utf-8")
+    assert "A learning_rate=0.001 (3 seeds)" in page
+    assert len(page) > 1_000_000  # Plotly's own code is in it
+    assert "cdn.plot.ly" not in page.partition("plotly.js v")[0]
+    document = json.loads(Path("out/comparison.json").read_text(encoding="utf-8"))
+    assert document["groups"][0]["score"]["value"] == pytest.approx(result.groups[0].score.value)  # type: ignore[union-attr]
+
+    reader = Reader(store.resolve())
+    kept = reader.client.get_run(result.run_id)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.tags["dqnkit.kind"] == "comparison"
+    note = kept.data.tags["mlflow.note.content"]
+    assert (
+        "| A r0.001-s0 and 2 more seeds | 3 seeds | 0.001 |"
+        in kept.data.tags["mlflow.note.content"]
+    )
+    assert {each.path for each in reader.client.list_artifacts(result.run_id)} == set(names)
+    # A comparison is no run of training.
+    assert len(reader.runs()) == 6
+
+
+def test_single_seeds_are_compared_by_their_episodes() -> None:
+    record(_config(0, 0.1), name="one", finals=[1.0, 2.0, 3.0], curve={0: [1.0]})
+    record(_config(0, 0.2), name="two", finals=[2.0, 9.0], curve={0: [1.0]})
+    result = compare(["one", "two", "one"])
+    assert [group.label for group in result.groups] == ["A one", "B two"]
+    assert result.improvement is not None
+    assert result.improvement.value == pytest.approx(0.5 * 1 / 6 + 1 / 6)
+    assert result.improvement_over == "3 and 2 episodes"
+
+
+def test_a_run_that_has_not_ended_is_shown_with_what_it_has() -> None:
+    record(_config(0, 0.1), name="ended", finals=[1.0, 2.0], curve={0: [1.0], 50: [2.0]})
+    record(_config(0, 0.2), name="failed", curve={0: [1.0], 50: [7.0]}, status=Status.FAILED)
+    result = compare(["ended", "failed"])
+    failed = result.groups[1]
+    assert (failed.status, failed.score, failed.sample_of) == (
+        "FAILED",
+        None,
+        "0 episodes of 1 seed",
+    )
+    assert failed.curve is not None
+    np.testing.assert_array_equal(failed.curve.middle, [1.0, 7.0])
+    assert result.improvement is None
+
+
+def test_different_environments_are_told_and_not_measured_against_each_other() -> None:
+    record(_config(0, 0.1), name="one", finals=[1.0], curve={0: [1.0]})
+    record(
+        _config(0, 0.1, **{"env.id": "Acrobot-v1"}), name="two", finals=[-9.0], curve={0: [-9.0]}
+    )
+    result = compare(["one", "two"])
+    assert result.improvement is None
+    (problem,) = result.problems
+    assert "Acrobot-v1, CartPole-v1" in problem
+
+
+def test_a_study_is_compared_by_its_name() -> None:
+    record(_config(0, 0.1), name="one", finals=[1.0], tags={"dqnkit.study": "s"})
+    record(_config(0, 0.2), name="other", finals=[1.0])
+    assert [group.label for group in compare(study="s").groups] == ["A one"]
+
+
+def test_what_cannot_be_compared_is_explained() -> None:
+    with pytest.raises(ConfigError, match="name runs, or --experiment or --study"):
+        compare()
+    with pytest.raises(ConfigError, match="no runs of study s"):
+        compare(study="s")
+    record(_config(0, 0.1), name="one", finals=[1.0])
+    with pytest.raises(ConfigError, match="no experiment 'nothing'"):
+        compare(experiment="nothing")
+    with pytest.raises(ConfigError, match="no run 'two'"):
+        compare(["one", "two"])
+    Path("in-the-way").touch()
+    with pytest.raises(ConfigError, match="--output in-the-way: cannot be written"):
+        compare(["one"], output=Path("in-the-way"))
+    assert len(Reader(store.resolve()).experiments) == 2  # nothing was recorded
+
+
+def test_a_store_that_takes_nothing_costs_the_record_and_not_the_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record(_config(0, 0.1), name="one", finals=[1.0], curve={0: [1.0]})
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("read-only")
+
+    monkeypatch.setattr("mlflow.MlflowClient.create_run", refuse)
+    result = compare(["one"])
+    assert result.groups[0].score is not None
+    assert Path("comparison/learning_curves.png").is_file()
+    assert "was not recorded" in result.problems[0]
+
+
+def test_lists_are_filtered_and_sorted() -> None:
+    assert list_runs() == []
+    assert not Path("mlruns").exists()
+    record(_config(0, 0.1), name="low", finals=[1.0])
+    record(_config(1, 0.1), name="high", finals=[9.0], tags={"dqnkit.study": "s"})
+    record(_config(2, 0.1), name="none", status=Status.FAILED)
+    assert [run.name for run in list_runs()] == ["none", "high", "low"]
+    assert [run.name for run in list_runs(sort="final/return_iqm")] == ["high", "low"]
+    assert [run.name for run in list_runs(ANY, limit=1)] == ["none"]
+    assert [run.name for run in list_runs(Filter(study="s"))] == ["high"]
+    with pytest.raises(ConfigError, match=r"--sort nothing: no run has.*final/return_iqm"):
+        list_runs(sort="nothing")
+    with pytest.raises(ConfigError, match="--limit 0"):
+        list_runs(limit=0)
