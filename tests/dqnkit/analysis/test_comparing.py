@@ -156,10 +156,7 @@ def test_two_pools_are_compared_drawn_and_recorded() -> None:
     assert kept.info.status == "FINISHED"
     assert kept.data.tags["dqnkit.kind"] == "comparison"
     note = kept.data.tags["mlflow.note.content"]
-    assert (
-        "| A r0.001-s0 and 2 more seeds | 3 seeds | 0.001 |"
-        in kept.data.tags["mlflow.note.content"]
-    )
+    assert "| A r0.001-s0 and 2 more seeds | 3 seeds | 0.001 |" in note
     assert {each.path for each in reader.client.list_artifacts(result.run_id)} == set(names)
     # A comparison is no run of training.
     assert len(reader.runs()) == 6
