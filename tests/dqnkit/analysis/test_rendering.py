@@ -73,7 +73,7 @@ def test_beside_random_actions_whoever_is_done_waits() -> None:
     panel = frames[:, :, 600 : 600 + 260]
     assert apart(panel[end], panel[55]) > 0.001  # still counting
     assert apart(left[0], right[0]) == 0  # the same initial state on both sides
-    assert apart(left[60], right[60]) > 0.01
+    assert apart(left[60], right[60]) > 0.003
     assert apart(right[101], right[60]) > 0.001  # the next episode has begun
 
 
