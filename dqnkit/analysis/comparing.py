@@ -351,8 +351,8 @@ def _markdown(comparison: Comparison) -> str:
         if group.score is not None:
             value, low, high = group.score
             score = f"{value:.4g} ({low:.4g} to {high:.4g})"
-        rest = [group.median("best/return_mean"), group.median("time/steps_per_second")]
-        numbers = ["-" if value is None else f"{value:.5g}" for value in rest]
+        best, rate = group.median("best/return_mean"), group.median("time/steps_per_second")
+        numbers = ["-" if best is None else f"{best:.4g}", "-" if rate is None else f"{rate:,.0f}"]
         params = [group.params[key] for key in keys]
         cells = [group.label, group.sample_of, *params, score, *numbers]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
