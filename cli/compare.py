@@ -59,13 +59,22 @@ def compare(
 
 def _print(comparison: Comparison) -> None:
     from cli.formats import duration, interval, number
-    from cli.output import say, say_table
+    from cli.output import Column, say, say_table
 
     groups = comparison.groups
     keys = list(groups[0].params)
     # Many parameters stand below each other, with a column for each group.
     beside = keys if len(keys) <= _BESIDE else []
-    columns = ["runs ", *(f"{key} " for key in beside), "score (95 % interval)", "of", "best"]
+    columns = [
+        Column("runs", left=True),
+        *(Column(key, left=True) for key in beside),
+        Column("score (95 % interval)"),
+        Column("of"),
+        Column("best", spare=2),
+        Column("steps/s", spare=4),
+        Column("time", spare=3),
+        Column("status", left=True, spare=1),
+    ]
     rows = [
         [
             group.label,
@@ -79,13 +88,12 @@ def _print(comparison: Comparison) -> None:
         ]
         for group in groups
     ]
-    say_table([*columns, "steps/s", "time", "status "], rows)
+    say_table(columns, rows)
     if not beside and keys:
         say("")
-        letters = [f"{group.letter} " for group in groups]
-        say_table(
-            ["parameter ", *letters], [[key, *(g.params[key] for g in groups)] for key in keys]
-        )
+        names = ["parameter", *(group.letter for group in groups)]
+        differences = [[key, *(group.params[key] for group in groups)] for key in keys]
+        say_table([Column(name, left=True) for name in names], differences)
     say("")
     if comparison.improvement is not None:
         value, low, high = comparison.improvement

@@ -47,7 +47,7 @@ def evaluate(
 
 def _print(evaluation: PolicyEvaluation) -> None:
     from cli.formats import interval, number
-    from cli.output import say, say_table
+    from cli.output import Column, say, say_table
 
     say(f"{evaluation.label} · {evaluation.env_id} · seed {evaluation.seed}")
     rows = []
@@ -68,8 +68,18 @@ def _print(evaluation: PolicyEvaluation) -> None:
                 f"{played.seconds:.2f} s",
             ]
         )
-    columns = ["policy ", "episodes", "mean ± std", "min", "median", "max"]
-    say_table([*columns, "IQM (95 % interval)", "steps", "time"], rows)
+    columns = [
+        Column("policy", left=True),
+        Column("episodes"),
+        Column("mean ± std"),
+        Column("min", spare=1),
+        Column("median", spare=2),
+        Column("max", spare=1),
+        Column("IQM (95 % interval)"),
+        Column("steps", spare=3),
+        Column("time", spare=4),
+    ]
+    say_table(columns, rows)
     if evaluation.difference is not None:
         value, low, high = evaluation.difference
         say(f"difference of the IQMs: {interval(value, low, high)}")

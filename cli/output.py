@@ -8,12 +8,16 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_GAP = 2
+"""Spaces between columns."""
 _UNLIMITED = 10_000
 """Columns of an output that is not a terminal: whoever reads a pipe wants whole cells."""
 
@@ -66,23 +70,48 @@ def say_document(document: Any) -> None:
     say(json.dumps(_finite(document), indent=2))
 
 
-def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table; columns whose name ends in a space are aligned to the left."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for name in columns:
-        left = name.endswith(" ")
-        table.add_column(
-            name.strip(), justify="left" if left else "right", overflow="fold", no_wrap=not left
-        )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+@dataclass(frozen=True)
+class Column:
+    """A table's column."""
+
+    name: str
+    left: bool = False
+    """Aligned to the left; numbers are not."""
+    spare: int = 0
+    """Left out where the terminal is too narrow: the highest first, 0 never."""
+
+
+def say_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table, without its spare columns where they do not fit."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _UNLIMITED
+    shown = _fitting(columns, rows, console.width)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for place in shown:
+        column = columns[place]
+        justify: Literal["left", "right"] = "left" if column.left else "right"
+        table.add_column(column.name, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[place]) for place in shown))
     with console.capture() as printed:
         console.print(table)
     for line in printed.get().splitlines():
         say(line.rstrip())
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    widths = [
+        max(cell_len(text) for text in (column.name, *(row[place] for row in rows)))
+        for place, column in enumerate(columns)
+    ]
+    shown = list(range(len(columns)))
+    while sum(widths[place] + _GAP for place in shown) - _GAP > width:
+        spare = max(shown, key=lambda place: columns[place].spare)
+        if not columns[spare].spare:
+            break
+        shown.remove(spare)
+    return shown
 
 
 def _finite(value: Any) -> Any:

@@ -55,10 +55,19 @@ def runs(
 
 def _print(found: list[RecordedRun], sort: str | None) -> None:
     from cli.formats import ago, duration, interval, number
-    from cli.output import say_table
+    from cli.output import Column, say_table
 
-    columns = ["id ", "run ", "experiment ", "status ", "score (95 % interval)", "best"]
-    columns += ["steps/s", "time", "started"]
+    columns = [
+        Column("id", left=True),
+        Column("run", left=True),
+        Column("experiment", left=True, spare=1),
+        Column("status", left=True),
+        Column("score (95 % interval)"),
+        Column("best", spare=3),
+        Column("steps/s", spare=5),
+        Column("time", spare=4),
+        Column("started", spare=2),
+    ]
     extra = [sort] if sort is not None and sort != "final/return_iqm" else []
     rows = []
     for run in found:
@@ -81,4 +90,4 @@ def _print(found: list[RecordedRun], sort: str | None) -> None:
                 *(number(metrics.get(each)) for each in extra),
             ]
         )
-    say_table([*columns, *extra], rows)
+    say_table([*columns, *map(Column, extra)], rows)

@@ -32,9 +32,9 @@ def ui(
     from dqnkit.tracking.ui import served
 
     found = store.resolve(tracking_uri)
-    if found.ui_command is None:  # a server shows itself
-        say(found.ui_address)
-        _open(found.ui_address, wanted=browser)
+    if found.address is not None:
+        say(found.address)
+        _open(found.address, wanted=browser)
         return
     try:
         with ExitStack() as stack:

@@ -17,7 +17,8 @@ from dqnkit.errors import ConfigError, RenderingError
 VideoFormat = Literal["mp4", "gif"]
 
 _GIF_FPS = 25.0
-"""More than a GIF's clock of 10 ms can show evenly, and than its size deserves."""
+_GIF_WIDTH = 960
+"""A gif holds each frame nearly whole: with more of either it is too large to be shown anywhere."""
 
 
 class VideoWriter:
@@ -116,7 +117,8 @@ class VideoWriter:
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
         if self.path.suffix == ".gif":
             # A palette for each frame, so that none has to be kept until the last has come.
-            filters = f"fps={min(self._fps, _GIF_FPS)},split[a][b];[a]palettegen=stats_mode=single"
+            smaller = f"fps={min(self._fps, _GIF_FPS)},scale='min({_GIF_WIDTH},iw)':-2"
+            filters = f"{smaller},split[a][b];[a]palettegen=stats_mode=single"
             encoding = ["-vf", f"{filters}[p];[b][p]paletteuse=new=1:dither=none", "-loop", "0"]
         else:
             encoding = [

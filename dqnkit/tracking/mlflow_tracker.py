@@ -128,15 +128,14 @@ class MlflowTracker:
 
     def hints(self) -> dict[str, str]:
         """See `Tracker`."""
-        page = self._store.ui_address + experiment_page(self._experiment_id)
-        if self._store.ui_command is None:
-            return {"page": page}
+        if self._store.address is not None:
+            return {"page": self._store.address + experiment_page(self._experiment_id)}
         command = self._store.ui_command
         if "UV" in os.environ:
             command = f"uv run {command}"
         elif not shutil.which("dqnkit"):
             command = str(Path(sys.executable).with_name(command))
-        return {"show it": command, "page": page}
+        return {"show it": command}
 
     def _create_run(self, record: RunRecord) -> None:
         from mlflow.entities import Param  # mlflow is loaded by `start`

@@ -52,20 +52,18 @@ class Store:
         return self
 
     @property
-    def ui_command(self) -> str | None:
-        """The command that shows an embedded store; None if a server shows itself."""
+    def address(self) -> str | None:
+        """Where a server shows itself; None for what `dqnkit ui` must serve."""
         if self.uri.startswith(("http://", "https://", "databricks")):
-            return None
+            return without_password(self.uri).rstrip("/")
+        return None
+
+    @property
+    def ui_command(self) -> str:
+        """The command that shows it."""
         if self.database == (EMBEDDED / "mlflow.db").resolve():
             return "dqnkit ui"
         return f"dqnkit ui --tracking-uri {shlex.quote(without_password(self.uri))}"
-
-    @property
-    def ui_address(self) -> str:
-        """Where the UI answers once it runs."""
-        if self.ui_command is None:
-            return without_password(self.uri).rstrip("/")
-        return "http://127.0.0.1:5000"
 
 
 def resolve(tracking_uri: str | None = None) -> Store:

@@ -62,12 +62,14 @@ def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
     assert Path("mlruns/artifacts/an-experiment").resolve().as_uri() == experiment.artifact_location
 
 
-def test_hints_name_the_command_and_the_page(tracker: MlflowTracker) -> None:
+def test_hints_name_the_command_or_a_servers_page(tracker: MlflowTracker) -> None:
     tracker.start(RECORD)
     tracker.finish(Status.FINISHED)
-    command, page = tracker.hints().values()
+    ((name, command),) = tracker.hints().items()
+    assert name == "show it"
     assert command.endswith("dqnkit ui")
-    assert "/#/experiments/" in page
+    (page,) = MlflowTracker(store.resolve("http://localhost:1/")).hints().values()
+    assert page.startswith("http://localhost:1/#/experiments/")
     assert "workflowType=machine_learning" in page
 
 
