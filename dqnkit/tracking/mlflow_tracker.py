@@ -134,7 +134,7 @@ class MlflowTracker:
         if "UV" in os.environ:
             command = f"uv run {command}"
         elif not shutil.which("dqnkit"):
-            command = str(Path(sys.executable).with_name(command))
+            command = f"{Path(sys.executable).parent}/{command}"
         return {"show it": command}
 
     def _create_run(self, record: RunRecord) -> None:

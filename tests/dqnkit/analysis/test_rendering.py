@@ -55,26 +55,26 @@ def test_a_video_is_an_artifact_of_its_run() -> None:
 
 def test_beside_random_actions_whoever_is_done_waits() -> None:
     record(weights=LEAN, with_policy=True)
-    options = VideoOptions(baseline="random", max_steps=60, episodes=2)
+    options = VideoOptions(baseline="random", max_steps=45, episodes=2, fps=10)
     video = render("latest", options, output=Path("a.mp4"))
-    assert video.returns["trained"] == [60.0, 60.0]
-    assert all(8 <= value < 60 for value in video.returns["random"])
-    assert video.frames == 2 * (61 + 40)
+    assert video.returns["trained"] == [45.0, 45.0]
+    assert all(8 <= value < 45 for value in video.returns["random"])
+    assert video.frames == 2 * (46 + 8)
     frames = _frames(Path("a.mp4")).astype(int)
     left, right = frames[:, :, :600], frames[:, :, 600 + 260 + 8 : -260]
-    assert left.shape == right.shape == (202, 400, 600, 3)
+    assert left.shape == right.shape == (108, 400, 600, 3)
 
     def apart(first: np.ndarray, second: np.ndarray) -> float:
         """Share of pixels that differ clearly: the pole is some of them."""
         return float((np.abs(first - second) > 60).any(axis=2).mean())
 
     end = int(video.returns["random"][0])
-    assert apart(right[end], right[55]) == 0  # fallen, and waiting
+    assert apart(right[end], right[43]) == 0  # fallen, and waiting
     panel = frames[:, :, 600 : 600 + 260]
-    assert apart(panel[end], panel[55]) > 0.001  # still counting
+    assert apart(panel[end], panel[43]) > 0.001  # still counting
     assert apart(left[0], right[0]) == 0  # the same initial state on both sides
-    assert apart(left[60], right[60]) > 0.003
-    assert apart(right[101], right[60]) > 0.001  # the next episode has begun
+    assert apart(left[45], right[45]) > 0.003
+    assert apart(right[54], right[45]) > 0.001  # the next episode has begun
 
 
 def test_the_same_seed_shows_the_same_episode() -> None:

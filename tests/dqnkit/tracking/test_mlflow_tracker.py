@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dqnkit import experiments
 from dqnkit.config import NetworkConfig
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.policies import GreedyPolicy
@@ -87,7 +88,8 @@ def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracke
     policy = GreedyPolicy(spec, NetworkConfig(fc_layer_params=(5,)))
     policy.save(Path("saved"))
     tracker.start(RECORD)
-    tracker.policy(PolicyFiles(Path("saved"), spec))
+    Path("config.yaml").write_text(experiments.dump(experiments.load()), encoding="utf-8")
+    tracker.policy(PolicyFiles(Path("saved"), Path("config.yaml"), spec))
     assert tracker.finish(Status.FINISHED) == []
 
     mlflow.set_tracking_uri(store.resolve().uri)
@@ -273,4 +275,4 @@ def test_stores_that_cannot_be_are_refused() -> None:
         store.resolve("ftp://host")
     Path("mlruns").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be written"):
-        store.resolve()
+        store.resolve().make()
