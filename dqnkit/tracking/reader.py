@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.tracking.client import NOTE_TAG, connect, explained, first_line, set_stale_runs_right
@@ -166,8 +167,10 @@ class Reader:
         """Where an artifact stands on this machine; None if a server keeps it elsewhere."""
         with explained(self.store):
             uri: str = self.client.get_run(run.id).info.artifact_uri
-        folder = Path(uri.removeprefix("file://"))
-        return folder / path if (folder / path).exists() else None
+        if urlsplit(uri).scheme not in {"", "file"}:
+            return None
+        local = Path(unquote(urlsplit(uri).path)) / path
+        return local if local.exists() else None
 
     def add(
         self,

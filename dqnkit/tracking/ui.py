@@ -51,6 +51,9 @@ def served(store: Store, port: int | None = None) -> Iterator[tuple[subprocess.P
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     # In the environment, a password is not on the list of processes.
     environment = {**os.environ, **_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": store.uri}
+    if store.artifacts is not None:
+        # What is trained through this server is found without it too.
+        command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
     environment.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryFile() as said:
         server = subprocess.Popen(

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from cli import main
+from dqnkit.tracking import store
+from dqnkit.tracking.ui import served
 from tests.conftest import ROOT
 from tests.runs import LEAN, record
 
@@ -223,3 +225,36 @@ def _processes_of(parent: int) -> list[int]:
     path = Path(f"/proc/{parent}/task/{parent}/children")
     children = [int(pid) for pid in path.read_text(encoding="ascii").split()]
     return children + [pid for child in children for pid in _processes_of(child)]
+
+
+@pytest.mark.slow
+def test_a_store_works_through_its_server_and_without_it(run: Run) -> None:
+    """What one way records, the other reads; stdout stays ours."""
+    _solved("before")
+    with served(store.resolve()) as (_, page):
+        address = page.partition("/#/")[0]
+        train = ["train", "frozen-lake", "--name", "served", "--set", "training.num_iterations=50"]
+        code, out, err = run(*train, "--json", "--tracking-uri", address)
+        assert (code, err) == (0, "")
+        assert json.loads(out)["run_name"] == "served"
+        code, out, err = run(
+            "eval", "before", "--episodes", "3", "--json", "--tracking-uri", address
+        )
+        assert (code, err) == (0, "")
+        assert json.loads(out)["trained"]["mean"] == 500.0
+        code, out, err = run("compare", "served", "--json", "--tracking-uri", address)
+        assert (code, err) == (0, "")
+        assert json.loads(out)["problems"] == []
+    code, out, err = run("eval", "served", "--episodes", "3", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["run_id"] is not None
+    (document,) = (r for r in json.loads(run("runs", "--json")[1]) if r["name"] == "before")
+    assert document["metrics"]["final/episodes"] == 3
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["comparison", "mlruns"]
+
+
+def test_a_path_with_a_space_is_told_as_it_is(run: Run) -> None:
+    record(weights=LEAN, with_policy=True, tracking_uri="my runs")
+    arguments = ("render", "latest", "--max-steps", "2", "--json", "--tracking-uri", "my runs")
+    document = json.loads(run(*arguments)[1])
+    assert Path(document["path"]).is_file()
