@@ -9,30 +9,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cli import main
 from dqnkit.tracking import store
 from dqnkit.tracking.ui import served
+from tests.cli.conftest import Run
 from tests.conftest import ROOT
 from tests.runs import LEAN, record
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main.run(arguments)
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def _solved(name: str = "solved") -> str:

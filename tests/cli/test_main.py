@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from cli import main
 from dqnkit import checkpoint
 from dqnkit.tracking import store
+from tests.cli.conftest import Run
 
 FAST = [
     *("--set", "network.fc_layer_params=[8]", "--set", "training.num_iterations=60"),
@@ -22,20 +22,6 @@ FAST = [
     *("--set", "replay.replay_buffer_max_length=1000", "--set", "evaluation.final_episodes=10"),
 ]
 """Makes any experiment a matter of seconds."""
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main.run(arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def _runs() -> list[Any]:
