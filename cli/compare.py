@@ -19,7 +19,7 @@ _BESIDE = 3
 def compare(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help=f"{options.RUN_HELP}", show_default=False),
+        typer.Argument(metavar="RUN", help=f"{options.RUN_HELP}.", show_default=False),
     ] = None,
     experiment: Annotated[
         str | None,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: options.Run,
+    run: options.Policy,
     episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play.")] = 100,
     seed: Annotated[
         int, typer.Option(metavar="N", help="Seed of the episodes; never met in training.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -119,6 +120,9 @@ def main() -> None:
     """The console script."""
     # As `python -m` does: `--env my_module:MyEnv-v0` names a module of the folder one stands in.
     sys.path.insert(0, "")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name in Greek must not break a terminal in C
+            stream.reconfigure(errors="replace")
     # Ended by SIGTERM, a command still removes what it has half done.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run(sys.argv[1:])

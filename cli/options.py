@@ -8,10 +8,13 @@ import typer
 
 RUN_HELP = (
     "A run's id or the start of one, its name, latest, latest:EXPERIMENT, best, best:EXPERIMENT, "
-    "models:/NAME@ALIAS, or a policy's folder."
+    "models:/NAME@ALIAS or models:/NAME/VERSION"
 )
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False)]
+Policy = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help=f"{RUN_HELP}, or a policy's folder.", show_default=False),
+]
 
 
 Baseline = Annotated[

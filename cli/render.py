@@ -11,7 +11,7 @@ from cli import options
 
 
 def render(
-    run: options.Run,
+    run: options.Policy,
     episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to show.")] = 1,
     video_format: Annotated[
         Literal["mp4", "gif"] | None,

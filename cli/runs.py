@@ -47,6 +47,8 @@ def runs(
     )
     if as_json:
         output.say_document([run.as_dict() for run in found])
+    elif not found and (experiment or status or study):
+        output.say("no runs are so; `dqnkit runs` without filters lists them all")
     elif not found:
         output.say("no runs; `dqnkit train` makes one, --tracking-uri names another store")
     else:
@@ -62,11 +64,12 @@ def _print(found: list[RecordedRun], sort: str | None) -> None:
         Column("run", left=True),
         Column("experiment", left=True, spare=1),
         Column("status", left=True),
-        Column("score (95 % interval)"),
-        Column("best", spare=3),
-        Column("steps/s", spare=5),
-        Column("time", spare=4),
-        Column("started", spare=2),
+        Column("IQM (95 % interval)"),
+        Column("mean", spare=2),
+        Column("best", spare=4),
+        Column("steps/s", spare=6),
+        Column("time", spare=5),
+        Column("started", spare=3),
     ]
     extra = [sort] if sort is not None and sort != "final/return_iqm" else []
     rows = []
@@ -83,6 +86,7 @@ def _print(found: list[RecordedRun], sort: str | None) -> None:
                     metrics.get("final/return_ci_low"),
                     metrics.get("final/return_ci_high"),
                 ),
+                number(metrics.get("final/return_mean")),
                 number(metrics.get("best/return_mean")),
                 number(metrics.get("time/steps_per_second"), whole=True),
                 duration(run.seconds),

@@ -81,7 +81,8 @@ def learning_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None
         colour = _COLOURS[number % len(_COLOURS)]
         axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, lw=0)
         style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
-        axes.plot(curve.steps, curve.middle, style, color=colour, lw=1.8, label=label)
+        marker = "o" if len(curve.steps) == 1 else ""  # one point makes no line
+        axes.plot(curve.steps, curve.middle, style + marker, color=colour, lw=1.8, label=label)
     axes.set_xlabel("environment steps")
     axes.set_ylabel("evaluation return: IQM, 95 % interval")
     axes.set_title(title)
@@ -115,7 +116,7 @@ def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> N
             x=curve.steps,
             y=curve.middle,
             line={"color": colour},
-            mode="lines",
+            mode="lines" if len(curve.steps) > 1 else "markers",
             customdata=np.stack([curve.low, curve.high], axis=1),
             hovertemplate="%{y:.4g} (%{customdata[0]:.4g} to %{customdata[1]:.4g})",
             **shared,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,15 +25,14 @@ from dqnkit.tracking import store
 from dqnkit.tracking.reader import Filter, Reader
 from dqnkit.tracking.records import RecordedRun
 from dqnkit.tracking.references import find_run
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG, RunRecord, Status
 
-EXPERIMENT = "comparisons"
-"""The MLflow experiment that keeps them."""
 _SEED = "training.seed"
 _SAYS_NOTHING = (_SEED, "description", "tracking.enabled", "tracking.tags")
 """Parameters that make no difference to what is learnt, the seed aside."""
 _CURVE_RESAMPLES = 2_000
 _MAX_RUNS = 1_000
+_NAMED = 5
 _IN_LEGEND = 2
 """Parameters that a legend has room for."""
 
@@ -193,7 +192,7 @@ def compare(
     reader = Reader(store.resolve(tracking_uri))
     runs = _chosen(reader, references, experiment, study)
     groups = grouped(runs, {run.id: _evaluations(reader, run) for run in runs})
-    problems = []
+    problems = [*_left_out(runs, groups)]
     environments = sorted({run.env for run in runs})
     if len(environments) > 1:
         problems.append(
@@ -217,6 +216,18 @@ def _with_improvement(comparison: Comparison) -> Comparison:
         improvement=probability_of_improvement(first, second),
         improvement_over=f"{first.size:,} and {second.size:,} {what}",
     )
+
+
+def _left_out(runs: Sequence[RecordedRun], groups: Sequence[Group]) -> Iterator[str]:
+    """Says which runs are in no group, since another has their settings and their seed."""
+    kept = {run.id for group in groups for run in group.runs}
+    names = [run.label for run in runs if run.id not in kept]
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield (
+            f"{', '.join(names[:_NAMED])}{more} left out: a later run has the same settings and "
+            "the same seed, which makes it no further evidence"
+        )
 
 
 def grouped(
@@ -306,7 +317,7 @@ def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
         names = [group.runs[0].name for group in comparison.groups]
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
         record = RunRecord(
-            EXPERIMENT,
+            COMPARISONS,
             " vs ".join(names[:2]) + more,
             params={},
             tags={

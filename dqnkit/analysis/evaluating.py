@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
     from dqnkit.policies import Policy
 
 MAX_EPISODES = 100_000
+_OF_BASELINE = ("final/random/", "final/difference")
 _NOTE = "\n\n**Evaluated again**"
 """What a run's description says of later evaluations comes behind this."""
 
@@ -127,6 +128,12 @@ def evaluate(
     evaluation = PolicyEvaluation(source.label, spec.id, seed, trained, random, gap, source.run)
     if source.run is not None:
         evaluation.problems.extend(_record(reader, source.run, evaluation))
+        before = source.run.metrics.get("final/episodes", 0)
+        if episodes < before:
+            evaluation.problems.append(
+                f"the run's score rests on {episodes:,} episodes now, and on {before:,.0f} before; "
+                f"--episodes {before:.0f} or more makes it sure again"
+            )
     return evaluation
 
 
@@ -158,6 +165,9 @@ def _record(reader: Reader, run: RecordedRun, evaluation: PolicyEvaluation) -> l
         values |= evaluation.random.metrics("final/random")
         names = ("difference", "difference_ci_low", "difference_ci_high")
         values |= {f"final/{n}": v for n, v in zip(names, evaluation.difference, strict=True)}
+    else:  # what an earlier baseline left does not belong to these episodes
+        stale = [name for name in run.metrics if name.startswith(_OF_BASELINE)]
+        values |= dict.fromkeys(stale, math.nan)
     note = run.tags.get(NOTE_TAG, "").partition(_NOTE)[0] + _note(evaluation)
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         files = Path(scratch) / "files"

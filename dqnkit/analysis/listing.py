@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dqnkit.errors import ConfigError
 from dqnkit.tracking import store
 from dqnkit.tracking.reader import ANY, Filter, Reader
@@ -33,13 +35,14 @@ def list_runs(
     reader = Reader(store.resolve(tracking_uri))
     if sort is None:
         return reader.runs(chosen, limit=limit)
-    name = sort.replace("`", "")
-    runs = reader.runs(
-        chosen,
-        where=f"metrics.`{name}` > -1e300",
-        order_by=f"metrics.`{name}` DESC",
-        limit=limit,
-    )
+    runs: list[RecordedRun] = []
+    if re.fullmatch(r"[\w./ -]+", sort):  # as MLflow's metrics are called
+        runs = reader.runs(
+            chosen,
+            where=f"metrics.`{sort}` > -1e300",
+            order_by=f"metrics.`{sort}` DESC",
+            limit=limit,
+        )
     if not runs:
         known = sorted({metric for run in reader.runs(chosen) for metric in run.metrics})
         if known:

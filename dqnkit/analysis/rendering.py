@@ -17,6 +17,7 @@ import numpy as np
 from dqnkit.config import Config
 from dqnkit.envs.rendered import RenderedEnvironment
 from dqnkit.errors import ConfigError
+from dqnkit.rendering.overlay import Panel, fitted, scaled
 from dqnkit.rendering.video import VideoFormat, VideoWriter
 from dqnkit.resolution import resolve
 from dqnkit.seeds import rendering_keys, stream_seeds, training_environment_seeds
@@ -27,7 +28,6 @@ from dqnkit.tracking.records import RecordedRun
 from dqnkit.tracking.references import PolicySource, find_policy
 
 if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
-    from dqnkit.rendering.overlay import Panel
     from dqnkit.rendering.playing import Actor, Moment
 
 _HOLD_SECONDS = 0.8
@@ -133,8 +133,7 @@ def render(
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(reader, reference, Path(scratch))
         config, spec = resolve(source.folder.config)
-        who = "policy-and-random" if options.baseline else "policy"
-        artifact = f"videos/{who}-s{options.seed}-{options.episodes}ep{suffix}"
+        artifact = f"videos/{_name(options)}{suffix}"
         files = Path(scratch) / "files"
         path = output
         if path is None:
@@ -150,6 +149,19 @@ def render(
     kept = output or (None if problems else reader.local_path(source.run, artifact))
     recorded = None if problems else artifact
     return replace(video, path=kept, artifact=recorded, problems=problems)
+
+
+def _name(options: VideoOptions) -> str:
+    """What tells a run's videos apart."""
+    parts = [
+        "policy-and-random" if options.baseline else "policy",
+        f"s{options.seed}",
+        f"{options.episodes}ep",
+        f"{options.max_steps}steps" if options.max_steps else "",
+        f"{options.fps:g}fps" if options.fps else "",
+        "" if options.overlay else "plain",
+    ]
+    return "-".join(part for part in parts if part)
 
 
 def _suffix(output: Path | None, video_format: VideoFormat | None) -> str:
@@ -188,14 +200,16 @@ def _write(
         writer = stack.enter_context(VideoWriter(path, fps))
         agents = _agents(source, spec, options, environments)
         returns: dict[str, list[float]] = {agent.name: [] for agent in agents}
+        size: tuple[int, ...] = ()
         for moments in _moments(config, options, agents):
             for agent, moment in zip(agents, moments, strict=True):
                 if moment.ending and len(returns[agent.name]) < moment.episode:
                     returns[agent.name].append(moment.episode_return)
             picture = _picture(agents, moments, overlay=options.overlay)
+            size = size or picture.shape[:2]  # whatever becomes of the frames, a video has one
             over = all(moment.ending for moment in moments)
             for _ in range(1 + round(_HOLD_SECONDS * fps) if over else 1):
-                writer.write(picture)
+                writer.write(fitted(picture, *size))
     return Video(source.label, spec.id, path, None, writer.frames, fps, returns, source.run)
 
 
@@ -206,7 +220,6 @@ def _agents(
     environments: list[RenderedEnvironment],
 ) -> list[_Agent]:
     from dqnkit.policies import SavedPolicy  # seconds
-    from dqnkit.rendering.overlay import Panel
     from dqnkit.rendering.playing import GreedyActor, RandomActor
 
     policy = SavedPolicy(source.folder.saved_model, spec)
@@ -236,12 +249,11 @@ def _moments(config: Config, options: VideoOptions, agents: list[_Agent]) -> Ite
 
 
 def _picture(agents: list[_Agent], moments: list[Moment], *, overlay: bool) -> np.ndarray:
-    from dqnkit.rendering.overlay import scaled
-
     drawn = [
         agent.panel.draw(moment) if overlay else scaled(moment.frame)
         for agent, moment in zip(agents, moments, strict=True)
     ]
-    gap = np.zeros((drawn[0].shape[0], _GAP, 3), np.uint8)
-    parts = [part for picture in drawn for part in (gap, picture)][1:]
-    return np.concatenate(parts, axis=1)
+    height = max(picture.shape[0] for picture in drawn)
+    gap = np.zeros((height, _GAP, 3), np.uint8)
+    level = [fitted(picture, height, picture.shape[1]) for picture in drawn]
+    return np.concatenate([part for picture in level for part in (gap, picture)][1:], axis=1)

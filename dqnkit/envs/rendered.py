@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -52,17 +54,20 @@ class RenderedEnvironment:
     @property
     def fps(self) -> float:
         """Frames a second at which it looks as fast as it is meant to be."""
-        return float(self._env.metadata.get("render_fps") or _DEFAULT_FPS)
+        fps = self._env.metadata.get("render_fps")
+        if isinstance(fps, int | float) and 0.0 < fps < math.inf:
+            return float(fps)
+        return _DEFAULT_FPS
 
     @property
     def action_names(self) -> list[str]:
         """What each action is called; its number where nothing is known."""
-        try:
-            meanings = self._env.get_wrapper_attr("get_action_meanings")  # as Atari's games have
-        except AttributeError:
-            first = self._spec.first_action
-            return [f"action {first + index}" for index in range(self._spec.num_actions)]
-        return [str(name).lower() for name in meanings()]
+        with contextlib.suppress(Exception):  # what it cannot tell, it need not tell
+            meanings = self._env.get_wrapper_attr("get_action_meanings")()  # of Atari's games
+            if len(meanings) == self._spec.num_actions:
+                return [str(name).lower() for name in meanings]
+        first = self._spec.first_action
+        return [f"action {first + index}" for index in range(self._spec.num_actions)]
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts an episode; its first observation, [*observation.shape]."""
@@ -91,7 +96,7 @@ class RenderedEnvironment:
         """
         with blamed(self._spec.id, "render"):
             drawn: Any = self._env.render()
-        picture: np.ndarray = np.asarray(drawn if drawn is not None else [])
+            picture: np.ndarray = np.asarray(drawn if drawn is not None else [])
         if picture.ndim == 2:
             picture = np.repeat(picture[..., None], 3, axis=2)
         if picture.ndim != 3 or picture.shape[2] not in {3, 4} or picture.size == 0:
@@ -99,7 +104,7 @@ class RenderedEnvironment:
                 f"{self._spec.id!r}: render gave {one_line(repr(drawn))[:80]}, and a frame is an "
                 "array [height, width, 3] of bytes"
             )
-        if picture.dtype.kind == "f":  # in [0, 1], as matplotlib has it
+        if picture.dtype.kind in "fb":  # in [0, 1], as matplotlib has it
             picture = np.clip(picture, 0.0, 1.0) * 255
         return np.ascontiguousarray(picture[..., :3].astype(np.uint8))
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dqnkit.rendering.playing import Moment
+if TYPE_CHECKING:  # imports TensorFlow
+    from dqnkit.rendering.playing import Moment
 
-_MIN_HEIGHT, _MAX_HEIGHT = 360, 720
-"""Frames are enlarged and reduced to heights between these."""
+_MIN_HEIGHT, _MAX_HEIGHT, _MAX_WIDTH = 360, 720, 1280
+"""Frames are enlarged and reduced to sizes between these."""
 _PANEL_WIDTH = 260
 _MARGIN = 14
 _MAX_ROW, _MIN_ROW = 26, 13
@@ -95,7 +97,8 @@ class Panel:
         if count <= fitting:
             return list(range(count)), row
         if moment.q_values is None:
-            return list(range(fitting)), row
+            first = min(max(0, (moment.action or 0) - fitting // 2), count - fitting)
+            return list(range(first, first + fitting)), row
         return sorted(np.argsort(-moment.q_values)[:fitting].tolist()), row
 
 
@@ -105,13 +108,21 @@ def scaled(frame: np.ndarray) -> np.ndarray:
     Small ones grow by a whole factor, so that each pixel stays a square.
     """
     height, width, _ = frame.shape
-    if height < _MIN_HEIGHT:
-        factor = math.ceil(_MIN_HEIGHT / height)
-        frame = frame.repeat(factor, axis=0).repeat(factor, axis=1)
-    elif height > _MAX_HEIGHT:
-        size = (round(width * _MAX_HEIGHT / height), _MAX_HEIGHT)
+    smaller = min(_MAX_HEIGHT / height, _MAX_WIDTH / width)
+    larger = min(math.ceil(_MIN_HEIGHT / height), _MAX_WIDTH // width)
+    if smaller < 1.0:
+        size = (max(2, round(width * smaller)), max(2, round(height * smaller)))
         frame = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+    elif larger > 1:
+        frame = frame.repeat(larger, axis=0).repeat(larger, axis=1)
     return even(frame)
+
+
+def fitted(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture cut to a size, or with black at its right and below."""
+    picture = picture[:height, :width]
+    missing = (height - picture.shape[0], width - picture.shape[1])
+    return np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)))
 
 
 def even(frame: np.ndarray) -> np.ndarray:

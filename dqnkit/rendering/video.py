@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -41,16 +42,18 @@ class VideoWriter:
         self.path = path
         self.frames = 0
         self._fps = fps
-        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
         self._size = (0, 0)
         self._ffmpeg: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._made = [each for each in path.parents if not each.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(21, "it is a folder")
             self._partial.touch()
         except OSError as error:
+            self._unmake_folders()
             raise ConfigError(
                 f"{path}: cannot be written: {error.strerror}; give another file by --output"
             ) from error
@@ -95,6 +98,7 @@ class VideoWriter:
         finally:
             self._partial.unlink(missing_ok=True)
             self._said.close()
+            self._unmake_folders()
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
@@ -115,7 +119,7 @@ class VideoWriter:
     def _command(self, ffmpeg: str) -> list[str]:
         width, height = self._size
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
-        if self.path.suffix == ".gif":
+        if self.path.suffix.lower() == ".gif":
             # A palette for each frame, so that none has to be kept until the last has come.
             smaller = f"fps={min(self._fps, _GIF_FPS)},scale='min({_GIF_WIDTH},iw)':-2"
             filters = f"{smaller},split[a][b];[a]palettegen=stats_mode=single"
@@ -157,6 +161,12 @@ class VideoWriter:
         return RenderingError(
             f"{self.path}: ffmpeg could not write it: {said[-300:] or 'it said nothing'}"
         )
+
+    def _unmake_folders(self) -> None:
+        """Removes the folders that were made for nothing; what holds the video stays."""
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def _stop(self) -> None:
         if self._ffmpeg is not None:

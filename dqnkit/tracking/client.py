@@ -52,9 +52,10 @@ def explained(store: Store, advice: str = "") -> Iterator[None]:
     except DqnkitError:
         raise
     except Exception as error:
+        question = "" if store.database is not None else " Is it running?"
         raise TrackingError(
             f"the tracking store {without_password(store.uri)} cannot be used: "
-            f"{first_line(error)}. Is it running? Name another by --tracking-uri{advice}"
+            f"{first_line(error)}.{question} Name another by --tracking-uri{advice}"
         ) from error
 
 
@@ -111,6 +112,8 @@ def _one_at_a_time(store: Store) -> Iterator[None]:
         return
     import fcntl  # not on every platform
 
-    with (store.database.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # what cannot be written is not made either
+            lock = stack.enter_context((store.database.parent / ".lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.tracking.client import NOTE_TAG, connect, explained, first_line, set_stale_runs_right
 from dqnkit.tracking.records import STUDY_TAG, RecordedRun
 from dqnkit.tracking.store import Store, without_password
-from dqnkit.tracking.tracker import KIND_TAG
+from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG
 
 _PAGE = 1_000
 
@@ -57,8 +59,10 @@ class Reader:
         """MLflow's."""
         with explained(self.store):
             client = connect(self.store)
-            set_stale_runs_right(client, [each.experiment_id for each in _all_experiments(client)])
-            return client
+            experiments = [each.experiment_id for each in _all_experiments(client)]
+        with contextlib.suppress(Exception):  # a store that may only be read is left as it is
+            set_stale_runs_right(client, experiments)
+        return client
 
     @cached_property
     def experiments(self) -> dict[str, str]:
@@ -76,7 +80,8 @@ class Reader:
         """
         ids = [each for each, known in self.experiments.items() if name in {None, known}]
         if name is not None and not ids:
-            known = ", ".join(sorted(set(self.experiments.values()) - {"Default"})) or "none"
+            others = set(self.experiments.values()) - {"Default", COMPARISONS}
+            known = ", ".join(sorted(others)) or "none"
             raise ConfigError(f"there is no experiment {name!r} in {self.place}; it holds: {known}")
         return ids
 
@@ -138,16 +143,26 @@ class Reader:
         return list({point.step: point.value for point in points}.items())
 
     def artifacts(self, run: RecordedRun) -> set[str]:
-        """Paths of what stands at the top of a run's artifacts."""
+        """Paths of what stands at the top of a run's artifacts.
+
+        Raises:
+          TrackingError: They should be on this machine, and are not.
+        """
+        folder = self._folder(run)
+        if folder is not None:
+            return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         with explained(self.store):
             return {each.path for each in self.client.list_artifacts(run.id)}
 
     def fetch(self, run: RecordedRun, path: str, into: Path) -> Path:
-        """An artifact, file or folder, below a folder of this machine.
+        """An artifact, file or folder: where it stands, or copied below a folder.
 
         Raises:
           TrackingError: It cannot be had, though the run should have it.
         """
+        folder = self._folder(run)
+        if folder is not None and (folder / path).exists():
+            return folder / path
         try:
             return Path(self.client.download_artifacts(run.id, path, str(into)))
         except Exception as error:  # of MLflow, requests, the file system and cloud stores
@@ -165,12 +180,34 @@ class Reader:
 
     def local_path(self, run: RecordedRun, path: str) -> Path | None:
         """Where an artifact stands on this machine; None if a server keeps it elsewhere."""
-        with explained(self.store):
-            uri: str = self.client.get_run(run.id).info.artifact_uri
-        if urlsplit(uri).scheme not in {"", "file"}:
+        folder = self._folder(run)
+        return folder / path if folder is not None and (folder / path).exists() else None
+
+    def _folder(self, run: RecordedRun) -> Path | None:
+        """Where a run's artifacts are on this machine; None if a server keeps them.
+
+        MLflow records absolute addresses. An embedded store that was copied or moved has its
+        artifacts with it, and those of the place where it was made are not its own.
+
+        Raises:
+          TrackingError: The store was moved without its artifacts.
+        """
+        own = self.store.artifacts and (
+            self.store.artifacts / run.experiment / run.id / "artifacts"
+        )
+        if own is not None and own.is_dir():
+            return own
+        recorded = urlsplit(run.artifact_uri)
+        if recorded.scheme not in {"", "file"}:
             return None
-        local = Path(unquote(urlsplit(uri).path)) / path
-        return local if local.exists() else None
+        folder = Path(unquote(recorded.path))
+        experiment = folder.parent.parent
+        if self.store.database is not None and not experiment.is_dir():
+            raise TrackingError(
+                f"the artifacts of the run {run.label} should be in {folder}, which does not "
+                f"exist: the store {self.store.database} was moved without them"
+            )
+        return folder
 
     def add(
         self,
@@ -202,12 +239,19 @@ class Reader:
                 values = [Metric(key, value, now, step) for key, value in metrics.items()]
                 self.client.log_batch(run.id, metrics=values)
             if files is not None:
-                self.client.log_artifacts(run.id, str(files))
+                self._keep(run, files)
             if note is not None:
                 self.client.set_tag(run.id, NOTE_TAG, note)
         except Exception as error:  # whatever the store's trouble is, the result is worth showing
             problems.append(f"the run {run.label} could not be added to: {first_line(error)}")
         return problems
+
+    def _keep(self, run: RecordedRun, files: Path) -> None:
+        folder = self._folder(run)
+        if folder is None or self.store.database is None:
+            self.client.log_artifacts(run.id, str(files))
+        else:
+            shutil.copytree(files, folder, dirs_exist_ok=True)
 
     def _recorded(self, run: Any) -> RecordedRun:
         return RecordedRun(
@@ -221,6 +265,7 @@ class Reader:
             params=run.data.params,
             metrics=run.data.metrics,
             tags=run.data.tags,
+            artifact_uri=run.info.artifact_uri,
         )
 
 

@@ -28,6 +28,8 @@ class RecordedRun:
     metrics: Mapping[str, float]
     """The last value of each."""
     tags: Mapping[str, str]
+    artifact_uri: str = ""
+    """Where its artifacts were put when it was made."""
 
     @property
     def label(self) -> str:

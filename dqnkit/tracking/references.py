@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable
@@ -9,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dqnkit.errors import ConfigError
-from dqnkit.tracking.policy_files import PolicyFolder, open_folder
+from dqnkit.tracking.policy_files import MODEL, PolicyFolder, open_folder
 from dqnkit.tracking.reader import Filter, Reader, quoted
 from dqnkit.tracking.records import SCORE, RecordedRun
 
 FORMS = (
     "a run's id or the start of one, a run's name, latest, latest:EXPERIMENT, best, "
-    "best:EXPERIMENT, models:/NAME@ALIAS, or a policy's folder"
+    "best:EXPERIMENT, models:/NAME@ALIAS or models:/NAME/VERSION"
 )
+"""What means a run; a policy may also be given by its folder."""
 _MODEL = re.compile(r"models:/+(?P<name>[^@/]+)(@(?P<alias>[^@/]+)|/(?P<version>\d+))/?")
 _CANDIDATES = 5
 
@@ -81,23 +83,41 @@ def find_policy(reader: Reader, reference: str, scratch: Path) -> PolicySource:
     if "policy" not in reader.artifacts(run):
         raise ConfigError(
             f"{reference!r}: the run {run.label} is {run.status} and has no policy, which is "
-            f"written when training ends{_others(reader, run)}"
+            f"written when training ends{_others(reader, run)}; `dqnkit runs --status finished` "
+            "lists what has one"
         )
     return PolicySource(reference, open_folder(reader.fetch(run, "policy", scratch)), run)
 
 
 def _is_path(reference: str) -> bool:
-    if reference.startswith("models:"):
-        return False
-    return "/" in reference or reference in {".", ".."} or (Path(reference) / "MLmodel").is_file()
+    """What looks like a path, or is one: a run's name may have a slash in it."""
+    if reference in {".", ".."} or reference.startswith(("/", "./", "../", "~")):
+        return True
+    with contextlib.suppress(OSError):  # too long for a path
+        return ("/" in reference and Path(reference).is_dir()) or _is_policy(Path(reference))
+    return False
+
+
+def _is_policy(path: Path) -> bool:
+    return (path / MODEL).is_file()
 
 
 def _policy_folder(path: Path) -> Path:
     """The path itself, or the policy in it where it is a run's artifacts."""
-    if not path.is_dir():
-        raise ConfigError(f"{str(path)!r}: there is no such folder; give {FORMS}")
-    inner = path / "policy"
-    return inner if inner.is_dir() and not (path / "MLmodel").is_file() else path
+    path = path.expanduser()
+    try:
+        found = path.is_dir()
+    except OSError:
+        found = False
+    if not found:
+        raise ConfigError(f"{str(path)!r}: there is no such folder; give a policy's, or {FORMS}")
+    if _is_policy(path):
+        return path
+    if (path / "policy").is_dir():  # a run's artifacts
+        return path / "policy"
+    raise ConfigError(
+        f"{str(path)!r}: is no policy of dqnkit, whose folder holds {MODEL}; give one, or {FORMS}"
+    )
 
 
 def _latest(reader: Reader, experiment: str | None) -> RecordedRun:
@@ -139,9 +159,14 @@ def _by_id_or_name(reader: Reader, reference: str) -> RecordedRun:
         run = reader.run(reference)
         if run is not None:
             return run
-    found = reader.runs(where=f"attributes.run_name = {quoted(reference)}")
-    if not found and re.fullmatch(r"[0-9a-f]{1,31}", reference):
-        found = reader.runs(where=f"attributes.run_id LIKE '{reference}%'")
+    if "'" in reference and '"' in reference:  # for which MLflow's syntax has no way
+        found = [run for run in reader.runs() if run.name == reference]
+    else:
+        found = reader.runs(where=f"attributes.run_name = {quoted(reference)}")
+    if re.fullmatch(r"[0-9a-f]{1,31}", reference):
+        named = {run.id for run in found}
+        begun = reader.runs(where=f"attributes.run_id LIKE '{reference}%'")
+        found += [run for run in begun if run.id not in named]
     if len(found) > 1:
         raise ConfigError(
             f"{reference!r} means {len(found)} runs: {_listed(found)}; give more of the id"

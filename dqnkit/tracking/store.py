@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from dqnkit.errors import ConfigError
 
@@ -85,7 +86,7 @@ def resolve(tracking_uri: str | None = None) -> Store:
         return Store(given, artifacts=None)
     if scheme[1] == "sqlite":
         path, query, options = given.removeprefix("sqlite:///").partition("?")
-        database = Path(path).resolve()
+        database = Path(unquote(path)).resolve()
         return _embedded(database.parent, database, query + options)
     if scheme[1].partition("+")[0] in {"postgresql", "mysql", "mssql"}:
         return Store(given, artifacts=EMBEDDED.resolve() / "artifacts")
@@ -111,4 +112,6 @@ def without_password(text: str) -> str:
 
 
 def _embedded(folder: Path, database: Path, options: str = "") -> Store:
-    return Store(f"sqlite:///{database}{options}", folder / "artifacts", database)
+    # SQLAlchemy takes a percent sign for an escape.
+    path = str(database).replace("%", "%25")
+    return Store(f"sqlite:///{path}{options}", folder / "artifacts", database)

@@ -14,6 +14,10 @@ KIND_TAG = "dqnkit.kind"
 """Tag of what a run is: `training` or `comparison`. Runs without it are not ours."""
 
 
+COMPARISONS = "comparisons"
+"""The experiment that keeps comparisons, which are no training."""
+
+
 class Status(StrEnum):
     """How a run ended, in MLflow's words."""
 

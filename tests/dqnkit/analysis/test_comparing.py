@@ -166,10 +166,21 @@ def test_single_seeds_are_compared_by_their_episodes() -> None:
     record(_config(0, 0.1), name="one", finals=[1.0, 2.0, 3.0], curve={0: [1.0]})
     record(_config(0, 0.2), name="two", finals=[2.0, 9.0], curve={0: [1.0]})
     result = compare(["one", "two", "one"])
+    assert result.problems == ()
     assert [group.label for group in result.groups] == ["A one", "B two"]
     assert result.improvement is not None
     assert result.improvement.value == pytest.approx(0.5 * 1 / 6 + 1 / 6)
     assert result.improvement_over == "3 and 2 episodes"
+
+
+def test_who_is_left_out_is_told() -> None:
+    record(_config(0, 0.1), name="first", finals=[1.0], curve={0: [1.0]})
+    record(_config(0, 0.1), name="again", finals=[2.0], curve={0: [1.0]})
+    result = compare(["first", "again"])
+    assert [group.label for group in result.groups] == ["A again"]
+    (problem,) = result.problems
+    assert problem.startswith("first (")
+    assert "left out: a later run has the same settings and the same seed" in problem
 
 
 def test_a_run_that_has_not_ended_is_shown_with_what_it_has() -> None:
@@ -247,5 +258,7 @@ def test_lists_are_filtered_and_sorted() -> None:
     assert [run.name for run in list_runs(Filter(study="s"))] == ["high"]
     with pytest.raises(ConfigError, match=r"--sort nothing: no run has.*final/return_iqm"):
         list_runs(sort="nothing")
+    with pytest.raises(ConfigError, match='--sort a"b`c: no run'):
+        list_runs(sort='a"b`c')
     with pytest.raises(ConfigError, match="--limit 0"):
         list_runs(limit=0)

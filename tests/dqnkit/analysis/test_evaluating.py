@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dqnkit import experiments
 from dqnkit.analysis.evaluating import evaluate
-from dqnkit.errors import ConfigError, PolicyError, UnsupportedEnvironmentError
+from dqnkit.errors import (
+    ConfigError,
+    PolicyError,
+    TrackingError,
+    UnsupportedEnvironmentError,
+)
 from dqnkit.tracking import store
 from dqnkit.tracking.reader import Reader
 from dqnkit.tracking.records import RecordedRun
@@ -73,13 +80,50 @@ def test_a_solved_policy_is_evaluated_and_recorded() -> None:
 def test_the_last_evaluation_is_the_one_that_counts() -> None:
     record(weights=LEAN, with_policy=True)
     evaluate("latest", 5, baseline="random")
-    evaluate("latest", 7, seed=1)
+    assert evaluate("latest", 7, seed=1).problems == []
     run = _run()
     assert run.metrics["final/episodes"] == 7
+    # What the first one's baseline came to says nothing of these episodes.
+    assert np.isnan(run.metrics["final/random/return_iqm"])
+    assert np.isnan(run.metrics["final/difference"])
     assert run.tags["mlflow.note.content"].count("Evaluated again") == 1
     document = json.loads(_artifact("evaluation.json").read_text(encoding="utf-8"))
     assert "random" not in document
     assert len(document["final"]["returns"]) == 7
+
+
+def test_a_score_that_rests_on_fewer_episodes_than_before_is_told() -> None:
+    record(weights=LEAN, with_policy=True, finals=[9.0] * 30, curve={0: [1.0]})
+    (problem,) = evaluate("latest", 3).problems
+    assert "rests on 3 episodes now, and on 30 before" in problem
+    assert _run().score == 500.0
+
+
+def test_a_store_that_was_copied_has_its_own_artifacts() -> None:
+    record(weights=LEAN, with_policy=True, finals=[9.0], curve={0: [1.0]})
+    shutil.copytree("mlruns", "copy")
+    before = _artifact("evaluation.json").read_bytes()
+    assert evaluate("latest", 3, tracking_uri="copy").problems == []
+    assert _artifact("evaluation.json").read_bytes() == before
+    (copied,) = Path("copy/artifacts").glob("*/*/artifacts/evaluation.json")
+    assert json.loads(copied.read_text(encoding="utf-8"))["final"]["returns"] == [500.0] * 3
+
+
+def test_a_store_that_was_moved_works_where_it_is() -> None:
+    record(weights=LEAN, with_policy=True)
+    Path("mlruns").rename("moved")
+    assert evaluate("latest", 3, tracking_uri="moved").problems == []
+    assert list(Path("moved/artifacts").glob("*/*/artifacts/final/returns.png"))
+    assert not Path("mlruns").exists()
+
+
+def test_a_store_without_its_artifacts_says_where_they_should_be() -> None:
+    record(weights=LEAN, with_policy=True)
+    Path("elsewhere").mkdir()
+    Path("mlruns/mlflow.db").rename("elsewhere/mlflow.db")
+    shutil.rmtree("mlruns")
+    with pytest.raises(TrackingError, match=r"should be in .*mlruns/artifacts.* moved without"):
+        evaluate("latest", 3, tracking_uri="elsewhere")
 
 
 def test_episodes_are_those_of_the_seed_in_the_graph_and_in_python() -> None:
@@ -135,7 +179,7 @@ def test_a_store_that_takes_nothing_costs_the_record_and_not_the_result(
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mlflow.MlflowClient.log_artifacts", full)
+    monkeypatch.setattr("mlflow.MlflowClient.log_batch", full)
     result = evaluate("latest", 3)
     assert result.trained.summary.mean == 500.0
     (problem,) = result.problems

@@ -110,6 +110,7 @@ def test_an_environment_that_cannot_draw_says_what_it_lacks() -> None:
         (np.full((8, 6), 200, np.uint8), (8, 6, 3)),
         (np.full((8, 6, 4), 200, np.uint8), (8, 6, 3)),
         (np.full((8, 6, 3), 200 / 255), (8, 6, 3)),
+        ([[[200] * 3] * 6] * 8, (8, 6, 3)),
     ],
 )
 def test_pictures_of_other_kinds_become_bytes(
@@ -123,14 +124,42 @@ def test_pictures_of_other_kinds_become_bytes(
     np.testing.assert_allclose(frame, 200, atol=1)
 
 
-@pytest.mark.parametrize("drawn", [None, "text", np.zeros((0, 0, 3)), np.zeros((4, 4, 2))])
+def test_pictures_of_bits_are_black_and_white(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    bits = np.eye(8, dtype=np.bool_)
+    monkeypatch.setattr(environment._env.unwrapped, "render", lambda: bits)
+    environment.reset(0)
+    np.testing.assert_array_equal(environment.frame()[..., 1], 255 * np.eye(8))
+
+
+@pytest.mark.parametrize("fps", ["fast", -3, 0, None, float("nan"), float("inf")])
+def test_a_pace_that_is_none_is_left_alone(fps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    assert environment.fps == 5
+    monkeypatch.setitem(environment._env.unwrapped.metadata, "render_fps", fps)
+    assert environment.fps == 15
+
+
+@pytest.mark.parametrize("meanings", [lambda: ["one"], lambda: 1 / 0, "text"])
+def test_names_of_actions_that_do_not_fit_are_left_alone(
+    meanings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    inner = environment._env.unwrapped
+    monkeypatch.setattr(inner, "get_action_meanings", meanings, raising=False)
+    assert environment.action_names == ["action 0", "action 1", "action 2"]
+
+
+@pytest.mark.parametrize(
+    "drawn", [[[1], [1, 2]], None, "text", np.zeros((0, 0, 3)), np.zeros((4, 4, 2))]
+)
 def test_what_is_no_picture_is_the_environments_fault(
     drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = _rendered("tests.environments:Drawn-v0")
     monkeypatch.setattr(environment._env.unwrapped, "render", lambda: drawn)
     environment.reset(0)
-    with pytest.raises(EnvironmentFailedError, match="render gave"):
+    with pytest.raises(EnvironmentFailedError, match="render"):
         environment.frame()
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dqnkit.rendering.overlay import _BAR, _CHOSEN, Panel, scaled
+from dqnkit.rendering.overlay import _BAR, _CHOSEN, Panel, fitted, scaled
 from dqnkit.rendering.playing import Moment
 
 FRAME = np.full((400, 600, 3), (250, 10, 10), np.uint8)
@@ -74,6 +74,22 @@ def test_any_number_of_actions_fits(num_actions: int) -> None:
     assert _width(picture[:, 600:], _CHOSEN) > 0  # the best is always among those shown
 
 
+def test_of_many_actions_the_one_chosen_at_random_is_shown() -> None:
+    panel = _panel(500)
+    for action in (0, 250, 499):
+        picture = panel.draw(_moment(None, action=action))
+        assert _width(picture[:, 600:], _CHOSEN) > 100
+
+
+def test_a_picture_is_cut_or_filled_to_a_size() -> None:
+    picture = np.full((4, 6, 3), 9, np.uint8)
+    larger = fitted(picture, 6, 8)
+    assert larger.shape == (6, 8, 3)
+    np.testing.assert_array_equal(larger[:4, :6], picture)
+    assert larger[4:].max() == larger[:, 6:].max() == 0
+    np.testing.assert_array_equal(fitted(picture, 2, 3), picture[:2, :3])
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
@@ -83,6 +99,10 @@ def test_any_number_of_actions_fits(num_actions: int) -> None:
         ((401, 601), (402, 602)),
         ((2160, 3840), (720, 1280)),
         ((500, 3), (500, 4)),
+        ((4000, 1), (720, 2)),
+        ((1, 4000), (2, 1280)),
+        ((1, 1), (360, 360)),
+        ((20, 600), (40, 1200)),
     ],
 )
 def test_frames_come_into_a_good_size_with_even_sides(

@@ -66,6 +66,12 @@ def test_a_fast_gif_keeps_its_duration_and_leaves_frames_out() -> None:
     assert len(seen) == 15
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.GIF", "gif"), ("a.MP4", "h264")])
+def test_the_format_is_told_by_the_name_in_any_case(name: str, codec: str) -> None:
+    _write(Path(name), _frames(3))
+    assert str(_read(Path(name))[0]["codec"]).startswith(codec)
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "gif"])
 def test_nothing_half_written_is_left(suffix: str) -> None:
     path = Path(f"videos/a.{suffix}")
@@ -73,7 +79,7 @@ def test_nothing_half_written_is_left(suffix: str) -> None:
         for frame in _frames(5):
             writer.write(frame)
         raise KeyboardInterrupt
-    assert list(path.parent.iterdir()) == []
+    assert list(Path.cwd().iterdir()) == []  # nor the folder that was made for it
 
 
 def test_a_file_that_is_there_stays_until_another_is_whole() -> None:

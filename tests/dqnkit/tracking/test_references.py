@@ -10,7 +10,7 @@ import pytest
 
 from dqnkit import experiments
 from dqnkit.errors import ConfigError, DqnkitError, PolicyError, TrackingError
-from dqnkit.tracking import store
+from dqnkit.tracking import processes, store
 from dqnkit.tracking.reader import Filter, Reader
 from dqnkit.tracking.references import find_policy, find_run
 from dqnkit.tracking.tracker import Status
@@ -19,10 +19,34 @@ from tests.runs import record
 ACROBOT = experiments.defaults("acrobot", ["env.id=Acrobot-v1", "network.fc_layer_params=[]"])
 
 
+SLASH = "a/b 100% 'of' \"it\""
+
+
 class Recorded(NamedTuple):
     reader: Reader
     uri: str
     ids: dict[str, str]
+
+
+def test_a_store_that_may_only_be_read_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = record(name="a-run", finals=[1.0])
+    record(name="died", status=None)  # which would be set right
+    Path("mlruns/.lock").unlink()
+    Path("mlruns/.lock").mkdir()  # as a lock that cannot be opened
+    monkeypatch.setattr(processes, "is_dead", lambda _: True)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("mlflow.MlflowClient.set_tag", refuse)
+    assert find_run(Reader(store.resolve()), "a-run").id == run_id
+
+
+@pytest.mark.parametrize("folder", ["50%", "a%20b", "with space é"])
+def test_a_store_may_stand_in_any_folder(folder: str) -> None:
+    record(name="a-run", tracking_uri=folder)
+    assert [run.name for run in Reader(store.resolve(folder)).runs()] == ["a-run"]
+    assert (Path(folder) / "mlflow.db").is_file()
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +60,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         "twin-1": record(name="twin", finals=[9.0], **here),
         "twin-2": record(name="twin", finals=[8.0], **here),
         "trial": record(name="it's", finals=[1.0], tags={"dqnkit.study": "a-study"}, **here),
+        "slash": record(name=SLASH, finals=[1.0], **here),
         "swing": record(ACROBOT, name="swing", finals=[-80.0], **here),
     }
     reader = Reader(store.resolve(uri))
@@ -56,8 +81,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     [
         ("good", "good"),
         ("it's", "trial"),
+        (SLASH, "slash"),
         ("latest", "swing"),
-        ("latest:cartpole", "trial"),
+        ("latest:cartpole", "slash"),
         ("best:cartpole", "better"),
         ("best:acrobot", "swing"),
         ("models:/cartpole@champion", "better"),
@@ -84,6 +110,13 @@ def test_a_beginning_that_several_ids_share_lists_them() -> None:
         find_run(Reader(store.resolve()), first)
 
 
+def test_a_name_that_is_the_beginning_of_an_id_means_both() -> None:
+    run_id = record(name="a-run")
+    record(name=run_id[:8])
+    with pytest.raises(ConfigError, match=f"'{run_id[:8]}' means 2 runs"):
+        find_run(Reader(store.resolve()), run_id[:8])
+
+
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
@@ -100,7 +133,7 @@ def test_a_beginning_that_several_ids_share_lists_them() -> None:
         ("models:/cartpole@loser", ["loser", "registered models: cartpole"]),
         ("models:/nothing@champion", ["nothing", "registered models: cartpole"]),
         ("models:/cartpole", ["models:/NAME@ALIAS"]),
-        ("both'\"quotes", ["quotation marks"]),
+        ("both'\"quotes", ["no run 'both"]),
         ("", ["no run ''"]),
     ],
 )
@@ -142,7 +175,7 @@ def test_a_folder_on_disk_is_a_policy_wherever_it_stands(recorded: Recorded) -> 
     assert not Path("nowhere").exists()
 
 
-@pytest.mark.parametrize("missing", ["MLmodel", "artifacts/config.yaml", "artifacts/saved_model"])
+@pytest.mark.parametrize("missing", ["artifacts/config.yaml", "artifacts/saved_model"])
 def test_a_folder_that_is_not_whole_says_what_is_missing(recorded: Recorded, missing: str) -> None:
     fetched = find_policy(recorded.reader, "better", Path.cwd()).folder.path
     shutil.copytree(fetched, "torn")
@@ -156,8 +189,14 @@ def test_a_folder_that_is_not_whole_says_what_is_missing(recorded: Recorded, mis
 
 def test_paths_that_hold_no_policy_are_explained(recorded: Recorded) -> None:
     Path("empty").mkdir()
-    with pytest.raises(PolicyError, match="is no policy"):
+    with pytest.raises(ConfigError, match="is no policy"):
         find_policy(recorded.reader, "./empty", Path.cwd())
+    with pytest.raises(ConfigError, match="no run 'some/where'"):
+        find_policy(recorded.reader, "some/where", Path.cwd())
+    with pytest.raises(ConfigError, match="no run 'aaa"):
+        find_policy(recorded.reader, "a" * 300, Path.cwd())
+    with pytest.raises(ConfigError, match="no such folder"):
+        find_policy(recorded.reader, "./" + "a" * 300, Path.cwd())
     with pytest.raises(ConfigError, match="no such folder"):
         find_policy(recorded.reader, "./nothing", Path.cwd())
     with pytest.raises(ConfigError, match="no such folder"):
@@ -201,12 +240,12 @@ def test_filters_choose(recorded: Recorded) -> None:
     def names(**chosen: Any) -> list[str]:
         return [run.name for run in recorded.reader.runs(Filter(**chosen))]
 
-    assert names() == ["swing", "it's", "twin", "twin", "failed", "better", "good"]
+    assert names() == ["swing", SLASH, "it's", "twin", "twin", "failed", "better", "good"]
     assert names(experiment="acrobot") == ["swing"]
     assert names(status="FAILED") == ["failed"]
     assert names(study="a-study") == ["it's"]
     assert names(study="a-study", status="FAILED") == []
-    assert [run.name for run in recorded.reader.runs(limit=2)] == ["swing", "it's"]
+    assert [run.name for run in recorded.reader.runs(limit=2)] == ["swing", SLASH]
 
 
 def test_more_runs_than_a_page_are_all_given(
