@@ -71,7 +71,16 @@ def measure(rounds: int, folder: Path) -> str:
         evaluations.append(json.loads(done.stdout))
     ratios = [ours / theirs for ours, theirs in zip(lists, queries, strict=True)]
     whole, playing, steps = (statistics.median(column) for column in zip(*evaluations, strict=True))
-    rendering = seconds_of([*DQNKIT, "render", "latest", "--baseline", "random"], folder)
+    start = time.perf_counter()
+    done = subprocess.run(
+        [*DQNKIT, "render", "latest", "--baseline", "random", "--json"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+    )
+    rendering, frames = time.perf_counter() - start, json.loads(done.stdout)["frames"]
     comparing = seconds_of([*DQNKIT, "compare", "latest"], folder)
     return f"""
 On {report.machine()}; medians of {rounds} rounds.
@@ -86,8 +95,7 @@ to {max(ratios):.2f}) times |
 {whole:.2f} |
 | of these, playing | {playing:.3f} |
 | `compare` of one run, whole process (once) | {comparing:.1f} |
-| `render --baseline random`, 541 frames of twice 860 by 400, whole process (once) | \
-{rendering:.1f} |
+| `render --baseline random`, {frames} frames, whole process (once) | {rendering:.1f} |
 """
 
 

@@ -84,6 +84,6 @@ def _print(evaluation: PolicyEvaluation) -> None:
         value, low, high = evaluation.difference
         say(f"difference of the IQMs: {interval(value, low, high)}")
     if evaluation.run is None:
-        say("not recorded: the reference is a folder, not a run")
+        say("not recorded: no run of the store is known to have trained it")
     elif not evaluation.problems:
         say(f"recorded in the run {evaluation.run.label} under final/")

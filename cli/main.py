@@ -123,8 +123,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in Greek must not break a terminal in C
             stream.reconfigure(errors="replace")
-    # Ended by SIGTERM, a command still removes what it has half done.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ended by a signal, a command still removes what it has half done and ends what it started.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
     code = run(sys.argv[1:])
     if "tensorflow" in sys.modules:
         _leave(code)

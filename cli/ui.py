@@ -39,11 +39,11 @@ def ui(
     try:
         with ExitStack() as stack:
             with waiting("starting MLflow's server", shown=True):
-                server, page = stack.enter_context(served(found, port))
+                wait, page = stack.enter_context(served(found, port))
             say(page)
             say("Ctrl-C ends it")
             _open(page, wanted=browser)
-            server.wait()
+            wait()
     except KeyboardInterrupt:
         say("ended")
 

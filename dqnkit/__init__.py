@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from dqnkit.config import Config
     from dqnkit.errors import DqnkitError
     from dqnkit.experiments import dump, load
+    from dqnkit.tracking.reader import Filter
     from dqnkit.training.run import TrainResult, train
 
 _HOMES = {
     "Config": "dqnkit.config",
+    "Filter": "dqnkit.tracking.reader",
     "VideoOptions": "dqnkit.analysis.rendering",
     "compare": "dqnkit.analysis.comparing",
     "evaluate": "dqnkit.analysis.evaluating",
@@ -43,6 +45,7 @@ _HOMES = {
 __all__ = [
     "Config",
     "DqnkitError",
+    "Filter",
     "TrainResult",
     "VideoOptions",
     "__version__",

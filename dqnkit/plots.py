@@ -48,7 +48,7 @@ def learning_curve(evaluations: Sequence[Evaluation], title: str, path: Path) ->
     axes.plot(steps, [r.mean() for r in returns], color=colour, lw=2, label="mean")
     axes.set_xlabel("environment steps")
     axes.set_ylabel(f"return ({len(returns[0])} greedy episodes)")
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     axes.legend(loc="best", frameon=False)
     figure.savefig(path, dpi=120)
 
@@ -64,12 +64,12 @@ def returns_histogram(samples: Mapping[str, Episodes], title: str, path: Path) -
     for colour, (name, episodes) in zip(_COLOURS, samples.items(), strict=False):
         iqm, (start, end) = episodes.summary.iqm, episodes.interval
         label = f"{name}: IQM {iqm:.4g} ({start:.4g} to {end:.4g}), n={episodes.summary.n}"
-        axes.hist(episodes.returns, bins=bins, color=colour, alpha=0.45, label=label)
+        axes.hist(episodes.returns, bins=bins, color=colour, alpha=0.45, label=_plain(label))
         axes.axvspan(start, end, color=colour, alpha=0.15, lw=0)
         axes.axvline(iqm, color=colour, lw=1.5)
     axes.set_xlabel("return of an episode")
     axes.set_ylabel("episodes")
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=2)
     figure.savefig(path, dpi=120)
 
@@ -77,15 +77,17 @@ def returns_histogram(samples: Mapping[str, Episodes], title: str, path: Path) -
 def learning_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
     """Writes a PNG: interquartile means over environment steps, with their intervals."""
     figure, axes = _figure()
-    for number, (label, curve) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+    for number, (name, curve) in enumerate(curves.items()):
+        colour, label = _COLOURS[number % len(_COLOURS)], _plain(name)
         axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, lw=0)
         style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
         marker = "o" if len(curve.steps) == 1 else ""  # one point makes no line
-        axes.plot(curve.steps, curve.middle, style + marker, color=colour, lw=1.8, label=label)
+        axes.plot(
+            curve.steps, curve.middle, style + marker, color=colour, lw=1.8, label=_plain(label)
+        )
     axes.set_xlabel("environment steps")
     axes.set_ylabel("evaluation return: IQM, 95 % interval")
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
     figure.set_size_inches(8, 4.5 + 0.2 * len(curves))
     figure.savefig(path, dpi=120)
@@ -131,6 +133,11 @@ def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> N
     )
     # MLflow shows the page in a frame that loads nothing from elsewhere.
     figure.write_html(path, include_plotlyjs=True)
+
+
+def _plain(text: str) -> str:
+    """Text that Matplotlib takes for no formula."""
+    return text.replace("$", r"\$")
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dqnkit import plots
-from dqnkit.errors import ConfigError, DqnkitError
+from dqnkit.errors import ConfigError, DqnkitError, TrackingError
 from dqnkit.plots import Curve
 from dqnkit.statistics import (
     Estimate,
@@ -28,11 +31,15 @@ from dqnkit.tracking.references import find_run
 from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG, RunRecord, Status
 
 _SEED = "training.seed"
+_VERSION = "dqnkit.version"
 _SAYS_NOTHING = (_SEED, "description", "tracking.enabled", "tracking.tags")
 """Parameters that make no difference to what is learnt, the seed aside."""
 _CURVE_RESAMPLES = 2_000
+_PICTURES = {"learning_curves.png", "learning_curves.html"}
 _MAX_RUNS = 1_000
 _NAMED = 5
+_TAGGED = 150
+"""Ids that a tag of MLflow's has room for."""
 _IN_LEGEND = 2
 """Parameters that a legend has room for."""
 
@@ -43,7 +50,11 @@ class Evaluations(NamedTuple):
     curve: dict[int, np.ndarray]
     """Returns by environment steps: of each episode, or their mean alone."""
     final: np.ndarray
-    """Returns of the final episodes; empty where there were none."""
+    """Returns of the final episodes; empty where there were none, or they cannot be read."""
+    mean: float | None
+    """Of the final episodes."""
+    problem: str = ""
+    """Why something is missing that the run should have."""
 
 
 @dataclass(frozen=True)
@@ -74,28 +85,25 @@ class Group:
         return f"{self.letter} {', '.join(parts)} ({seeds})"
 
     @property
-    def episodes(self) -> np.ndarray:
-        """Returns of all final episodes of all runs."""
-        return np.concatenate([each.final for each in self.evaluations])
-
-    @property
     def sample(self) -> np.ndarray:
         """What the score is a mean of: of several seeds a mean each, of one its episodes."""
         if len(self.runs) == 1:
             return self.evaluations[0].final
-        return np.array([each.final.mean() for each in self.evaluations if each.final.size])
+        return np.array([each.mean for each in self.evaluations if each.mean is not None])
 
     @property
     def sample_of(self) -> str:
         """What `sample` holds, in words."""
         if len(self.runs) == 1:
-            return f"{self.sample.size} episodes of 1 seed"
+            return f"{self.sample.size:,} episodes of 1 seed"
+        if self.sample.size < len(self.runs):
+            return f"{self.sample.size} of {len(self.runs)} seeds"
         return f"{self.sample.size} seeds"
 
     @cached_property
     def score(self) -> Estimate | None:
-        """Interquartile mean of `sample`; None where nothing is known yet."""
-        if not self.sample.size:
+        """Interquartile mean of `sample`; None where that has fewer than two values."""
+        if self.sample.size < 2:
             return None
         return Estimate(float(interquartile_mean(self.sample)), *bootstrap_interval(self.sample))
 
@@ -148,7 +156,7 @@ class Comparison:
     improvement: Estimate | None
     """Probability that a draw of the first group is above one of the second."""
     improvement_over: str = ""
-    """What is drawn: seeds where both groups have several, episodes otherwise."""
+    """What is drawn: seeds where both groups have several, episodes where both have one."""
     files: tuple[Path, ...] = ()
     run_id: str | None = None
     """The MLflow run that keeps the comparison."""
@@ -181,7 +189,7 @@ def compare(
     Args:
       references: Runs (`dqnkit.tracking.references.FORMS`).
       experiment: All its runs too.
-      study: All its trials too.
+      study: All its trials too; with `experiment`, those in it.
       output: Folder for `learning_curves.png` and `learning_curves.html`.
       tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
 
@@ -193,6 +201,7 @@ def compare(
     runs = _chosen(reader, references, experiment, study)
     groups = grouped(runs, {run.id: _evaluations(reader, run) for run in runs})
     problems = [*_left_out(runs, groups)]
+    problems += [e.problem for group in groups for e in group.evaluations if e.problem]
     environments = sorted({run.env for run in runs})
     if len(environments) > 1:
         problems.append(
@@ -206,11 +215,17 @@ def compare(
 
 def _with_improvement(comparison: Comparison) -> Comparison:
     pair = comparison.groups[:2]
-    seeds = all(len(group.runs) > 1 for group in pair)
-    first, second = (group.sample if seeds else group.episodes for group in pair)
-    if not (first.size and second.size):
+    several = [len(group.runs) > 1 for group in pair]
+    first, second = (group.sample for group in pair)
+    if first.size < 2 or second.size < 2:
         return comparison
-    what = "seeds" if seeds else "episodes"
+    if several[0] != several[1]:  # seeds and episodes vary for different reasons
+        problem = (
+            "no probability of improvement: of A and B one has several seeds and the other one; "
+            "train more seeds of that"
+        )
+        return replace(comparison, problems=(*comparison.problems, problem))
+    what = "seeds" if all(several) else "episodes"
     return replace(
         comparison,
         improvement=probability_of_improvement(first, second),
@@ -236,14 +251,14 @@ def grouped(
     """Pools finished runs that differ in nothing but the seed, and names what differs."""
     pools: dict[Any, list[RecordedRun]] = {}
     for run in runs:
-        same = frozenset((k, v) for k, v in run.params.items() if k not in _SAYS_NOTHING)
+        same = frozenset((k, v) for k, v in _settings(run).items() if k not in _SAYS_NOTHING)
         # The same seed twice is no further evidence, and an unfinished run none of its kind.
         key: Any = same if run.status == Status.FINISHED else run.id
         pools.setdefault(key, []).append(run)
     members = [
         list({run.params.get(_SEED): run for run in pool}.values()) for pool in pools.values()
     ]
-    params = [pool[0].params for pool in members]
+    params = [_settings(pool[0]) for pool in members]
     keys = sorted({key for each in params for key in each} - set(_SAYS_NOTHING))
     differing = [key for key in keys if len({each.get(key) for each in params}) > 1]
     return tuple(
@@ -251,10 +266,16 @@ def grouped(
             tuple(pool),
             tuple(evaluations[run.id] for run in pool),
             _letter(number),
-            {key: pool[0].params.get(key, "") for key in differing},
+            {key: _settings(pool[0]).get(key, "") for key in differing},
         )
         for number, pool in enumerate(members)
     )
+
+
+def _settings(run: RecordedRun) -> dict[str, str]:
+    """The parameters, and the version of dqnkit, which may change what they come to."""
+    version = run.tags.get(_VERSION)
+    return {**run.params, **({_VERSION: version} if version else {})}
 
 
 def _letter(number: int) -> str:
@@ -274,9 +295,10 @@ def _chosen(
     if experiment is not None or study is not None:
         found = reader.runs(Filter(experiment=experiment, study=study), limit=_MAX_RUNS)
         if not found:
+            named = {"experiment": experiment, "study": study}
+            of = " and ".join(f"{what} {name!r}" for what, name in named.items() if name)
             raise ConfigError(
-                f"no runs of {'experiment ' + experiment if experiment else 'study ' + str(study)}"
-                f" in {reader.place}; `dqnkit runs` lists what there is"
+                f"no runs of {of} in {reader.place}; `dqnkit runs` lists what there is"
             )
         runs += reversed(found)
     return list({run.id: run for run in runs}.values())
@@ -284,20 +306,25 @@ def _chosen(
 
 def _evaluations(reader: Reader, run: RecordedRun) -> Evaluations:
     """From `evaluation.json`; of a run that has none, what its metrics say."""
+    mean = run.metrics.get("final/return_mean")
+    document: dict[str, Any] = {}
+    problem = ""
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         try:
-            path = reader.fetch(run, "evaluation.json", Path(scratch))
-            document = json.loads(path.read_text(encoding="utf-8"))
-            return Evaluations(
-                {
-                    int(each["env_steps"]): np.array(each["returns"], np.float64)
-                    for each in document["evaluations"]
-                },
-                np.array(document["final"]["returns"], np.float64),
-            )
-        except (DqnkitError, OSError, ValueError, LookupError, TypeError):
-            means = reader.history(run, "eval/return_mean")
-            return Evaluations({step: np.array([mean]) for step, mean in means}, np.zeros(0))
+            if "evaluation.json" in reader.artifacts(run):
+                path = reader.fetch(run, "evaluation.json", Path(scratch))
+                document = json.loads(path.read_text(encoding="utf-8"))
+        except (TrackingError, OSError, ValueError) as error:
+            problem = f"{run.label}: its evaluations cannot be read: {error}"
+    final = np.array((document.get("final") or {}).get("returns", []), np.float64)
+    curve = {
+        int(each["env_steps"]): np.array(each["returns"], np.float64)
+        for each in document.get("evaluations", [])
+    }
+    if not curve:
+        means = reader.history(run, "eval/return_mean")
+        curve = {step: np.array([value]) for step, value in means}
+    return Evaluations(curve, final, float(final.mean()) if final.size else mean, problem)
 
 
 def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
@@ -306,7 +333,9 @@ def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
     environment = ", ".join(sorted({g.runs[0].env for g in comparison.groups}))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         files = Path(scratch)
-        (files / "comparison.json").write_text(json.dumps(comparison.as_dict()), encoding="utf-8")
+        document = comparison.as_dict()
+        del document["files"], document["run_id"]  # which are not known yet
+        (files / "comparison.json").write_text(json.dumps(document), encoding="utf-8")
         if curves:
             plots.learning_curves(curves, environment, files / "learning_curves.png")
             plots.interactive_curves(curves, environment, files / "learning_curves.html")
@@ -314,6 +343,7 @@ def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
         from dqnkit.tracking.mlflow_tracker import MlflowTracker  # the reader has loaded mlflow
 
         tracker = MlflowTracker(reader.store)
+        ids = [run.id for group in comparison.groups for run in group.runs]
         names = [group.runs[0].name for group in comparison.groups]
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
         record = RunRecord(
@@ -322,7 +352,7 @@ def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
             params={},
             tags={
                 KIND_TAG: "comparison",
-                "dqnkit.runs": ",".join(run.id for g in comparison.groups for run in g.runs)[:5000],
+                "dqnkit.runs": ",".join(ids[:_TAGGED]),
             },
             description=_markdown(comparison),
         )
@@ -338,18 +368,23 @@ def _kept(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
 
 def _copied(files: Path, output: Path) -> tuple[Path, ...]:
     """Each file under its name in `output`, whole or not at all."""
-    written = []
+    names = sorted(path.name for path in files.iterdir())
+    partial = output / f".{os.getpid()}.partial"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for path in sorted(files.iterdir()):
-            partial = output / f".{path.name}.partial"
-            partial.write_bytes(path.read_bytes())
-            written.append(partial.replace(output / path.name))
+        for name in names:
+            shutil.copyfile(files / name, partial)
+            partial.replace(output / name)
+        for name in _PICTURES - set(names):  # of an earlier comparison, which this is not
+            (output / name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
             f"--output {output}: cannot be written: {error.strerror}; give another folder"
         ) from error
-    return tuple(written)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return tuple(output / name for name in names)
 
 
 def _markdown(comparison: Comparison) -> str:

@@ -30,7 +30,10 @@ from dqnkit.tracking.references import find_policy
 if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
     from dqnkit.policies import Policy
 
-MAX_EPISODES = 100_000
+MAX_EPISODES = 10_000
+"""More than any score needs; the bootstrap takes seconds from here on."""
+_HOST_BATCH = 16
+"""Environments in Python at a time; one number for all, so that all meet the same states."""
 _OF_BASELINE = ("final/random/", "final/difference")
 _NOTE = "\n\n**Evaluated again**"
 """What a run's description says of later evaluations comes behind this."""
@@ -102,7 +105,8 @@ def evaluate(
     Args:
       reference: The run, or a policy's folder (`dqnkit.tracking.references.FORMS`).
       episodes: How many.
-      seed: Of the episodes; the same one gives the same initial states for any policy.
+      seed: Of the episodes; the same one gives the same initial states for any policy of the
+        environment that is played in the same loop.
       baseline: `random` plays uniformly random actions too, from the same initial states.
       tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
 
@@ -140,9 +144,8 @@ def evaluate(
 def _play(config: Config, policy: Policy, episodes: int, seed: int) -> TimedEpisodes:
     from dqnkit.evaluation.make import make_evaluator  # imports TensorFlow
 
-    # In the graph all at once; in Python as many environments as the experiment evaluates in.
     in_graph = config.training.loop == "graph"
-    batch = episodes if in_graph else min(episodes, config.evaluation.num_eval_episodes)
+    batch = episodes if in_graph else min(episodes, _HOST_BATCH)
     with ExitStack() as stack:
         evaluator = make_evaluator(config, policy, batch, later_evaluation_keys(seed))
         stack.callback(evaluator.close)
@@ -177,19 +180,30 @@ def _record(reader: Reader, run: RecordedRun, evaluation: PolicyEvaluation) -> l
         if evaluation.random is not None:
             samples["random"] = evaluation.random
         plots.returns_histogram(samples, title, files / "final" / "returns.png")
-        document = json.dumps(_document(reader, run, evaluation, Path(scratch)))
-        (files / "evaluation.json").write_text(document, encoding="utf-8")
-        return reader.add(run, metrics=values, files=files, note=note)
+        problems = []
+        try:
+            document = json.dumps(_document(reader, run, evaluation, Path(scratch)))
+            (files / "evaluation.json").write_text(document, encoding="utf-8")
+        except TrackingError as error:  # what training wrote is not lost for what could not be read
+            problems.append(f"evaluation.json stays as it was: {error}")
+        return [*problems, *reader.add(run, metrics=values, files=files, note=note)]
 
 
 def _document(
     reader: Reader, run: RecordedRun, evaluation: PolicyEvaluation, scratch: Path
 ) -> dict[str, Any]:
-    """`evaluation.json`: what training wrote, with the final episodes replaced."""
+    """`evaluation.json`: what training wrote, with the final episodes replaced.
+
+    Raises:
+      TrackingError: It is there and cannot be read.
+    """
     document: dict[str, Any] = {}
-    with contextlib.suppress(TrackingError, OSError, ValueError):  # torn or missing: written anew
-        document = json.loads(reader.fetch(run, "evaluation.json", scratch).read_text("utf-8"))
-    final = {key: document.get("final", {}).get(key) for key in ("iteration", "env_steps")}
+    if "evaluation.json" in reader.artifacts(run):
+        path = reader.fetch(run, "evaluation.json", scratch)
+        with contextlib.suppress(ValueError):  # torn: there is nothing to keep
+            document = json.loads(path.read_text("utf-8"))
+    before = document.get("final") or {}
+    final = {key: before.get(key) for key in ("iteration", "env_steps")}
     document["final"] = final | _episodes(evaluation.trained) | {"seed": evaluation.seed}
     document.pop("random", None)
     if evaluation.random is not None:

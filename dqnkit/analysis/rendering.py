@@ -146,7 +146,9 @@ def render(
             (files / artifact).parent.mkdir(parents=True)
             shutil.copyfile(output, files / artifact)
         problems = reader.add(source.run, files=files)
-    kept = output or (None if problems else reader.local_path(source.run, artifact))
+        if problems and output is None:  # a video that nobody keeps was drawn for nothing
+            output = Path(shutil.move(path, Path(artifact).name))
+    kept = output or reader.local_path(source.run, artifact)
     recorded = None if problems else artifact
     return replace(video, path=kept, artifact=recorded, problems=problems)
 

@@ -80,7 +80,7 @@ def make_vector(
     with explained(config):
         if config.vectorization == "sync":
             return SyncVectorEnv(makers, autoreset_mode=mode, copy=False)
-        with _blocked(signal.SIGINT, signal.SIGHUP):
+        with _blocked(signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             # A fork of a process that runs TensorFlow's threads may hang.
             return AsyncVectorEnv(makers, context="spawn", autoreset_mode=mode, copy=False)
 
@@ -89,7 +89,8 @@ def make_vector(
 def _blocked(*signals: signal.Signals) -> Iterator[None]:
     """Keeps signals from this thread, and for ever from the processes that it starts.
 
-    A Ctrl-C in the terminal reaches all of them, and it is their parent that ends them.
+    A Ctrl-C in the terminal reaches all of them, as does what ends a whole group of processes, and
+    it is their parent that ends them.
     """
     resource_tracker.ensure_running()  # its start unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)

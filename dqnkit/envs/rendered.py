@@ -116,8 +116,8 @@ class RenderedEnvironment:
 def _check_that_it_draws(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> None:
     """Asks an environment that does not draw: one that cannot may not even take the argument."""
     env = gymnasium_envs.make(config, wrappers)
-    modes = env.metadata.get("render_modes") or []
-    env.close()
+    with contextlib.closing(env):
+        modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise UnsupportedEnvironmentError(
             f"env.id: {config.id!r} cannot be drawn: its metadata['render_modes'] is "

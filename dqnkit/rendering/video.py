@@ -53,6 +53,7 @@ class VideoWriter:
                 raise IsADirectoryError(21, "it is a folder")
             self._partial.touch()
         except OSError as error:
+            self._said.close()
             self._unmake_folders()
             raise ConfigError(
                 f"{path}: cannot be written: {error.strerror}; give another file by --output"
@@ -138,7 +139,7 @@ class VideoWriter:
             encoding += ["-movflags", "+faststart"]
         return [
             *(ffmpeg, "-y", "-nostdin", "-loglevel", "error", *source),
-            *("-r", f"{self._fps}", "-i", "pipe:0", "-an", *encoding, str(self._partial)),
+            *("-r", f"{self._fps}", "-i", "pipe:0", "-an", *encoding, f"file:{self._partial}"),
         ]
 
     def _finish(self) -> None:

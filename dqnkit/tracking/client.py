@@ -91,11 +91,17 @@ def set_stale_runs_right(client: Any, experiment_ids: list[str]) -> None:
     """A run whose process was killed cannot say so itself."""
     if not experiment_ids:
         return
-    for run in client.search_runs(experiment_ids, "attributes.status = 'RUNNING'"):
-        if processes.is_dead(run.data.tags.get(PROCESS_TAG, "")):
-            note = run.data.tags.get(NOTE_TAG, "")
-            client.set_tag(run.info.run_id, NOTE_TAG, f"{note}\n\nIts process was killed.")
-            client.set_terminated(run.info.run_id, str(Status.KILLED))
+    for found in client.search_runs(experiment_ids, "attributes.status = 'RUNNING'"):
+        if not processes.is_dead(found.data.tags.get(PROCESS_TAG, "")):
+            continue
+        run = client.get_run(found.info.run_id)
+        if run.info.status != "RUNNING":  # it has ended by itself since it was found
+            continue
+        note = run.data.tags.get(NOTE_TAG, "")
+        client.set_tag(run.info.run_id, NOTE_TAG, f"{note}\n\nIts process was killed.")
+        last = client.get_metric_history(run.info.run_id, "eval/return_mean")
+        ended = max((point.timestamp for point in last), default=None)
+        client.set_terminated(run.info.run_id, str(Status.KILLED), ended)
 
 
 def first_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ from dqnkit.tracking.client import (
 )
 from dqnkit.tracking.policy_files import PolicyFiles
 from dqnkit.tracking.store import EMBEDDED, Store, experiment_page
-from dqnkit.tracking.tracker import RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
 
 _BATCH = 1_000
 """Metrics that MLflow takes in one call."""
@@ -67,7 +67,8 @@ class MlflowTracker:
 
     def start(self, record: RunRecord) -> None:
         """See `Tracker`."""
-        advice = ", or train without a record by --set tracking.enabled=false"
+        trains = record.tags.get(KIND_TAG) == "training"
+        advice = ", or train without a record by --set tracking.enabled=false" if trains else ""
         with explained(self._store, advice):
             self._client = connect(self._store)
             self._experiment_id = experiment_id(self._client, self._store, record.experiment)

@@ -116,7 +116,11 @@ class Reader:
         return found
 
     def run(self, run_id: str) -> RecordedRun | None:
-        """The run of an id, also one that is deleted or not ours; None if there is none."""
+        """The run of an id, also one that is not of training; None if there is none.
+
+        Raises:
+          ConfigError: It was deleted.
+        """
         from mlflow.exceptions import MlflowException
 
         if self.store.is_empty:
@@ -258,7 +262,6 @@ class Reader:
             id=run.info.run_id,
             name=run.info.run_name,
             experiment=self.experiments.get(run.info.experiment_id, ""),
-            experiment_id=run.info.experiment_id,
             status=run.info.status,
             started=run.info.start_time / 1000,
             ended=None if run.info.end_time is None else run.info.end_time / 1000,

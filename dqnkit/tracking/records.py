@@ -19,7 +19,6 @@ class RecordedRun:
     id: str
     name: str
     experiment: str
-    experiment_id: str
     status: str
     started: float
     """Seconds since the epoch."""

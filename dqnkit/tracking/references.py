@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dqnkit.errors import ConfigError
+from dqnkit.tracking.client import explained
 from dqnkit.tracking.policy_files import MODEL, PolicyFolder, open_folder
 from dqnkit.tracking.reader import Filter, Reader, quoted
 from dqnkit.tracking.records import SCORE, RecordedRun
@@ -21,6 +23,8 @@ FORMS = (
 """What means a run; a policy may also be given by its folder."""
 _MODEL = re.compile(r"models:/+(?P<name>[^@/]+)(@(?P<alias>[^@/]+)|/(?P<version>\d+))/?")
 _CANDIDATES = 5
+_LOOKED_THROUGH = 500
+"""Runs among which the nearest to a wrong name are looked for, the latest."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class PolicySource:
 
     @property
     def label(self) -> str:
-        """The run's name, or the folder's path."""
-        return self.run.name if self.run else str(self.folder.path)
+        """The run's name, or what it was asked for by."""
+        return self.run.name if self.run else self.reference
 
 
 def find_run(reader: Reader, reference: str) -> RecordedRun:
@@ -131,17 +135,20 @@ def _best(reader: Reader, experiment: str | None) -> RecordedRun:
     """The highest score; scores of different environments have nothing in common."""
     scored = f"metrics.`{SCORE}` > -1e300"
     order = f"metrics.`{SCORE}` DESC"
-    runs = reader.runs(Filter(experiment=experiment), where=scored, order_by=order)
+    chosen = Filter(experiment=experiment)
+    runs = reader.runs(chosen, where=scored, order_by=order, limit=1)
     if not runs:
-        if reader.runs(Filter(experiment=experiment), limit=1):
+        if reader.runs(chosen, limit=1):
             raise ConfigError(
                 f"best: no run {_within(experiment)}has a score ({SCORE}) yet; it is known when "
                 "training ends"
             )
         raise _no_runs(reader, experiment)
-    environments = {run.env for run in runs}
-    if len(environments) > 1:
-        names = sorted({run.experiment for run in runs})
+    foreign = f"{scored} AND params.`env.id` != {quoted(runs[0].env)}"
+    if reader.runs(chosen, where=foreign, limit=1):
+        some = reader.runs(chosen, where=scored, limit=_LOOKED_THROUGH)
+        environments = {run.env for run in [*runs, *some]}
+        names = sorted({run.experiment for run in [*runs, *some]})
         advice = (
             "name the run"
             if experiment
@@ -177,7 +184,7 @@ def _by_id_or_name(reader: Reader, reference: str) -> RecordedRun:
 
 
 def _unknown(reader: Reader, reference: str) -> ConfigError:
-    runs = reader.runs()
+    runs = reader.runs(limit=_LOOKED_THROUGH)
     if not runs:
         return _no_runs(reader, None)
     by_text = {text: run for run in reversed(runs) for text in (run.name, run.id)}
@@ -196,7 +203,8 @@ def _no_runs(reader: Reader, experiment: str | None) -> ConfigError:
 
 
 def _others(reader: Reader, run: RecordedRun) -> str:
-    ended = [each for each in reader.runs(Filter(run.experiment)) if each.score is not None]
+    scored = f"metrics.`{SCORE}` > -1e300"
+    ended = reader.runs(Filter(run.experiment), where=scored, limit=_CANDIDATES)
     return f"; runs of {run.experiment} that have one: {_listed(ended)}" if ended else ""
 
 
@@ -207,19 +215,26 @@ def _model_version(reader: Reader, model: re.Match[str]) -> tuple[str, str, Reco
     if reader.store.is_empty:
         raise _no_runs(reader, None)
     name = model["name"]
-    try:
-        version = (
-            reader.client.get_model_version_by_alias(name, model["alias"])
-            if model["alias"]
-            else reader.client.get_model_version(name, model["version"])
-        )
-    except MlflowException as error:
-        known = [each.name for each in reader.client.search_registered_models()]
-        raise ConfigError(
-            f"{model.string!r}: {' '.join(str(error.message).split())}; registered models: "
-            f"{', '.join(known) or 'none'}"
-        ) from error
+    with explained(reader.store):
+        try:
+            version = (
+                reader.client.get_model_version_by_alias(name, model["alias"])
+                if model["alias"]
+                else reader.client.get_model_version(name, model["version"])
+            )
+        except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise
+            raise _unknown_model(reader, model.string, error) from error
     return name, str(version.version), reader.run(version.run_id) if version.run_id else None
+
+
+def _unknown_model(reader: Reader, reference: str, error: Any) -> ConfigError:
+    known = [each.name for each in reader.client.search_registered_models(max_results=50)]
+    return ConfigError(
+        f"{reference!r}: {' '.join(str(error.message).split())}; registered models: "
+        f"{', '.join(known) or 'none'}"
+    )
 
 
 def _within(experiment: str | None) -> str:

@@ -80,7 +80,8 @@ def resolve(tracking_uri: str | None = None) -> Store:
         return Store(given, artifacts=None)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", given)
     if scheme is None or scheme[1] == "file":
-        folder = Path(re.sub(r"^file:(//)?", "", given)).expanduser().resolve()
+        path = unquote(re.sub(r"^file:(//)?", "", given)) if scheme else given
+        folder = Path(path).expanduser().resolve()
         return _embedded(folder, folder / "mlflow.db")
     if scheme[1] in {"http", "https"}:
         return Store(given, artifacts=None)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.tracking.store import Store, experiment_page
@@ -23,6 +24,8 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
 _PORTS_TRIED = 20
 _START_SECONDS = 120.0
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens pages of this machine, whatever proxy leads to others."""
 _ENVIRONMENT = {
     # One process serves one person; the jobs are for language models.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -31,8 +34,8 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def served(store: Store, port: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Serves the UI while the context lasts: its process, and the page to open.
+def served(store: Store, port: int | None = None) -> Iterator[tuple[Callable[[], NoReturn], str]]:
+    """Serves the UI while the context lasts: a function that waits, and the page to open.
 
     Args:
       store: Not one that is a server itself.
@@ -40,7 +43,8 @@ def served(store: Store, port: int | None = None) -> Iterator[tuple[subprocess.P
 
     Raises:
       ConfigError: The port is taken, or the store holds nothing yet.
-      TrackingError: The server does not start; the message has its last words.
+      TrackingError: The server does not start, or ends while it is waited for; the message has
+        its last words.
     """
     if store.is_empty:
         raise ConfigError(
@@ -67,7 +71,7 @@ def served(store: Store, port: int | None = None) -> Iterator[tuple[subprocess.P
         try:
             address = f"http://{HOST}:{port}"
             _wait_for(server, address, said)
-            yield server, address + _page(address)
+            yield lambda: _wait_until_it_ends(server, said), address + _page(address)
         finally:
             _end(server)
 
@@ -93,14 +97,22 @@ def _wait_for(server: subprocess.Popen[bytes], address: str, said: IO[bytes]) ->
     while server.poll() is None and time.monotonic() < deadline:
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{address}/health", timeout=2) as answer,
+            _DIRECTLY.open(f"{address}/health", timeout=2) as answer,
         ):
             if answer.status == 200:
                 return
         time.sleep(0.1)
+    raise TrackingError(f"MLflow's server did not start: {_last_words(said)}")
+
+
+def _wait_until_it_ends(server: subprocess.Popen[bytes], said: IO[bytes]) -> NoReturn:
+    code = server.wait()
+    raise TrackingError(f"MLflow's server ended by itself, with status {code}: {_last_words(said)}")
+
+
+def _last_words(said: IO[bytes]) -> str:
     said.seek(0)
-    lines = said.read().decode(errors="replace").strip().splitlines()
-    raise TrackingError(f"MLflow's server did not start: {' '.join(lines[-3:])}")
+    return " ".join(said.read().decode(errors="replace").strip().splitlines()[-3:])
 
 
 def _page(address: str) -> str:
@@ -124,15 +136,14 @@ def _ask(address: str, what: str, query: dict[str, Any]) -> Any:
         json.dumps(query).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with _DIRECTLY.open(request, timeout=10) as answer:
         return json.load(answer)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
     """Ends the server with all that it has started."""
-    for signal_number in (15, 9):
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal_number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(timeout=5)
-            return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -166,7 +168,7 @@ def test_a_terminated_rendering_leaves_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_ui_answers_on_this_machine_alone_and_leaves_no_process(
     ending: signal.Signals,
 ) -> None:
@@ -214,6 +216,28 @@ def _processes_of(parent: int) -> list[int]:
 
 
 @pytest.mark.slow
+def test_a_server_that_dies_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _solved()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which does not lead to this machine
+
+    def kill_the_server() -> None:
+        while not _listening(5099):
+            time.sleep(0.2)
+        time.sleep(3.0)  # until it has answered
+        for pid in _processes_of(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_the_server)
+    thread.start()
+    code, out, err = run("ui", "--port", "5099")
+    thread.join()
+    assert code == 1
+    assert "Ctrl-C ends it" in out
+    assert "MLflow's server ended by itself" in err
+
+
+@pytest.mark.slow
 def test_a_store_works_through_its_server_and_without_it(run: Run) -> None:
     """What one way records, the other reads; stdout stays ours."""
     _solved("before")
@@ -231,7 +255,7 @@ def test_a_store_works_through_its_server_and_without_it(run: Run) -> None:
         code, out, err = run("compare", "served", "--json", "--tracking-uri", address)
         assert (code, err) == (0, "")
         assert json.loads(out)["problems"] == []
-    code, out, err = run("eval", "served", "--episodes", "3", "--json")
+    code, out, err = run("eval", "served", "--episodes", "1000", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["run_id"] is not None
     (document,) = (r for r in json.loads(run("runs", "--json")[1]) if r["name"] == "before")

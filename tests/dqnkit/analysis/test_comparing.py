@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ def _config(seed: int, learning_rate: float, **more: Any) -> Config:
 
 def _run(number: int, status: str = "FINISHED", **params: Any) -> RecordedRun:
     texts = {key.replace("__", "."): str(value) for key, value in params.items()}
-    return RecordedRun(f"id{number}", f"run-{number}", "x", "1", status, 0.0, 1.0, texts, {}, {})
+    return RecordedRun(f"id{number}", f"run-{number}", "x", status, 0.0, 1.0, texts, {}, {})
 
 
 def _evaluated(*finals: float, steps: tuple[int, ...] = (0, 10)) -> Evaluations:
-    return Evaluations({s: np.array([1.0 + s, 3.0 + s]) for s in steps}, np.array(finals))
+    curve = {step: np.array([1.0 + step, 3.0 + step]) for step in steps}
+    return Evaluations(curve, np.array(finals), float(np.mean(finals)) if finals else None)
 
 
 def _grouped(*runs: RecordedRun) -> list[list[str]]:
@@ -75,6 +77,29 @@ def test_a_parameter_that_only_some_runs_have_is_a_difference() -> None:
         [_run(0, a__b=1), _run(1, a__b=1, a__c=2)], {"id0": _evaluated(), "id1": _evaluated()}
     )
     assert [dict(group.params) for group in groups] == [{"a.c": ""}, {"a.c": "2"}]
+
+
+def test_tags_and_descriptions_make_no_difference_and_versions_do() -> None:
+    def run(number: int, version: str, tags: str) -> RecordedRun:
+        params = {"training__seed": number, "tracking__tags": tags, "description": tags}
+        return replace(_run(number, **params), tags={"dqnkit.version": version})
+
+    runs = [run(0, "1", "{}"), run(1, "1", "{team: blue}"), run(2, "2", "{}")]
+    assert _grouped(*runs) == [["run-0", "run-1"], ["run-2"]]
+    groups = grouped(runs, {each.id: _evaluated(1.0) for each in runs})
+    assert [dict(group.params) for group in groups] == [
+        {"dqnkit.version": "1"},
+        {"dqnkit.version": "2"},
+    ]
+
+
+def test_a_score_says_how_many_seeds_it_rests_on() -> None:
+    runs = (_run(0), _run(1), _run(2))
+    some = Group(runs, (_evaluated(1.0), _evaluated(), _evaluated(3.0)), "A")
+    assert some.sample_of == "2 of 3 seeds"
+    np.testing.assert_array_equal(some.sample, [1.0, 3.0])
+    one = Group(runs, (_evaluated(1.0), _evaluated(), _evaluated()), "A")
+    assert (one.sample_of, one.score) == ("1 of 3 seeds", None)
 
 
 def test_the_score_of_several_seeds_is_of_their_means_and_of_one_seed_of_its_episodes() -> None:
@@ -173,6 +198,49 @@ def test_single_seeds_are_compared_by_their_episodes() -> None:
     assert result.improvement_over == "3 and 2 episodes"
 
 
+def test_seeds_and_episodes_are_not_set_against_each_other() -> None:
+    for seed in (0, 1):
+        row = [float(seed), 2.0]
+        record(_config(seed, 0.1), name=f"r{seed}", finals=row, curve={0: [1.0]})
+    record(_config(0, 0.2), name="alone", finals=[5.0, 6.0], curve={0: [1.0]})
+    result = compare(["r0", "r1", "alone"])
+    assert result.improvement is None
+    (problem,) = result.problems
+    assert "one has several seeds and the other one" in problem
+
+
+def test_evaluations_that_cannot_be_read_are_told_and_their_mean_still_counts() -> None:
+    for seed in (0, 1):
+        row = [1.0, 2.0, 3.0 + seed]
+        record(_config(seed, 0.1), name=f"r{seed}", finals=row, curve={0: [1.0], 9: row})
+    torn = next(iter(Path("mlruns/artifacts").rglob("evaluation.json")))
+    torn.write_text("{", encoding="utf-8")
+    result = compare(experiment="pooled")
+    (problem,) = result.problems
+    assert "its evaluations cannot be read" in problem
+    (group,) = result.groups
+    assert group.sample_of == "2 seeds"
+    np.testing.assert_allclose(sorted(group.sample), [2.0, 7 / 3])
+    assert group.curve is not None
+    np.testing.assert_array_equal(group.curve.steps, [0, 9])
+
+
+def test_pictures_of_an_earlier_comparison_do_not_stay() -> None:
+    record(_config(0, 0.1), name="with", finals=[1.0], curve={0: [1.0]})
+    record(_config(0, 0.2), name="without", status=Status.FAILED)
+    assert len(compare(["with"], output=Path("out")).files) == 3
+    Path("out/mine.txt").touch()
+    assert [path.name for path in compare(["without"], output=Path("out")).files] == [
+        "comparison.json"
+    ]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["comparison.json", "mine.txt"]
+
+
+def test_names_are_no_formulas() -> None:
+    record(_config(0, 0.1), name=r"a$\foo$b", finals=[1.0], curve={0: [1.0]})
+    assert len(compare(["latest"]).files) == 3
+
+
 def test_who_is_left_out_is_told() -> None:
     record(_config(0, 0.1), name="first", finals=[1.0], curve={0: [1.0]})
     record(_config(0, 0.1), name="again", finals=[2.0], curve={0: [1.0]})
@@ -206,7 +274,7 @@ def test_different_environments_are_told_and_not_measured_against_each_other() -
     result = compare(["one", "two"])
     assert result.improvement is None
     (problem,) = result.problems
-    assert "Acrobot-v1, CartPole-v1" in problem
+    assert problem.startswith("returns of different environments (Acrobot-v1, CartPole-v1) have")
 
 
 def test_a_study_is_compared_by_its_name() -> None:
@@ -218,7 +286,7 @@ def test_a_study_is_compared_by_its_name() -> None:
 def test_what_cannot_be_compared_is_explained() -> None:
     with pytest.raises(ConfigError, match="name runs, or --experiment or --study"):
         compare()
-    with pytest.raises(ConfigError, match="no runs of study s"):
+    with pytest.raises(ConfigError, match="no runs of study 's'"):
         compare(study="s")
     record(_config(0, 0.1), name="one", finals=[1.0])
     with pytest.raises(ConfigError, match="no experiment 'nothing'"):
@@ -234,7 +302,7 @@ def test_what_cannot_be_compared_is_explained() -> None:
 def test_a_store_that_takes_nothing_costs_the_record_and_not_the_comparison(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    record(_config(0, 0.1), name="one", finals=[1.0], curve={0: [1.0]})
+    record(_config(0, 0.1), name="one", finals=[1.0, 2.0], curve={0: [1.0]})
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError("read-only")
@@ -243,7 +311,9 @@ def test_a_store_that_takes_nothing_costs_the_record_and_not_the_comparison(
     result = compare(["one"])
     assert result.groups[0].score is not None
     assert Path("comparison/learning_curves.png").is_file()
-    assert "was not recorded" in result.problems[0]
+    (problem,) = result.problems
+    assert "was not recorded" in problem
+    assert "train without" not in problem
 
 
 def test_lists_are_filtered_and_sorted() -> None:

@@ -186,7 +186,7 @@ def test_a_store_that_takes_nothing_costs_the_record_and_not_the_result(
     assert "No space left" in problem
 
 
-@pytest.mark.parametrize("episodes", [0, -1, 100_001])
+@pytest.mark.parametrize("episodes", [0, -1, 10_001])
 def test_a_number_of_episodes_that_cannot_be_is_refused_before_anything(episodes: int) -> None:
     with pytest.raises(ConfigError, match=f"--episodes {episodes}: give a number from 1"):
         evaluate("whatever", episodes)
@@ -215,6 +215,30 @@ def test_a_torn_configuration_is_told() -> None:
     _artifact("policy/artifacts/config.yaml").write_text("env: [", encoding="utf-8")
     with pytest.raises(PolicyError, match="configuration cannot be used"):
         evaluate("latest", 3)
+
+
+def test_an_evaluation_json_that_cannot_be_had_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record(weights=LEAN, with_policy=True, finals=[1.0], curve={0: [1.0]})
+    before = _artifact("evaluation.json").read_bytes()
+    fetch = Reader.fetch
+
+    def away(self: Reader, run: RecordedRun, path: str, into: Path) -> Path:
+        if path == "evaluation.json":
+            raise TrackingError("the server is away")
+        return fetch(self, run, path, into)
+
+    monkeypatch.setattr(Reader, "fetch", away)
+    (problem,) = evaluate("latest", 3).problems
+    assert "evaluation.json stays as it was: the server is away" in problem
+    assert _artifact("evaluation.json").read_bytes() == before
+    assert _run().metrics["final/episodes"] == 3
+
+
+def test_a_name_is_no_formula() -> None:
+    record(name=r"a$\foo$b", weights=LEAN, with_policy=True)
+    assert evaluate("latest", 3).problems == []
 
 
 def test_a_torn_evaluation_json_is_written_anew() -> None:

@@ -20,7 +20,7 @@ DRAWN = ["env.id=tests.environments:Drawn-v0", "network.fc_layer_params=[]"]
 
 
 def _frames(path: Path) -> np.ndarray:
-    reader = imageio_ffmpeg.read_frames(str(path))
+    reader = imageio_ffmpeg.read_frames(str(path.resolve()))
     width, height = next(reader)["size"]
     return np.array([np.frombuffer(f, np.uint8).reshape(height, width, 3) for f in reader])
 
@@ -110,6 +110,35 @@ def test_an_episode_is_broken_off_where_evaluation_does_it() -> None:
     _record("evaluation.max_episode_steps=3")
     assert render("latest").returns == {"trained": [30.0]}
     assert render("latest", VideoOptions(max_steps=2)).returns == {"trained": [20.0]}
+
+
+def test_a_video_that_the_store_does_not_take_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _record()
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dqnkit.tracking.reader.shutil.copytree", full)
+    video = render("latest")
+    assert video.path == Path("policy-s0-1ep.mp4")
+    assert len(_frames(video.path)) == video.frames
+    assert video.artifact is None
+    assert "No space left" in video.problems[0]
+
+
+def test_a_picture_that_changes_its_size_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.environments import DrawnCorridor
+
+    def grow(self: DrawnCorridor) -> np.ndarray:
+        return np.full((40 + self.state, 60 - self.state, 3), 200, np.uint8)
+
+    _record()
+    monkeypatch.setattr(DrawnCorridor, "render", grow)
+    render("latest", VideoOptions(overlay=False, baseline="random"), output=Path("a:1.mp4"))
+    frames = _frames(Path("a:1.mp4"))
+    assert frames.shape == (10, 360, 2 * 540 + 8, 3)
 
 
 def test_an_environment_that_cannot_draw_leaves_nothing() -> None:

@@ -253,6 +253,8 @@ raise SystemExit(len(tracker.finish(Status.FINISHED)))
         (None, "sqlite:///{here}/mlruns/mlflow.db"),
         ("elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
         ("file:elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
+        ("file:///with%20space", "sqlite:////with space/mlflow.db"),
+        ("50%", "sqlite:///{here}/50%25/mlflow.db"),
         ("sqlite:///sub/my.db", "sqlite:///{here}/sub/my.db"),
         ("sqlite:///my.db?timeout=5", "sqlite:///{here}/my.db?timeout=5"),
         ("databricks", "databricks"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -282,6 +283,32 @@ def test_a_run_that_is_no_more_is_a_problem_and_no_failure() -> None:
     reader.client.delete_run(run.id)
     (problem,) = reader.add(run, metrics={"final/return_iqm": 99.0})
     assert "could not be added to" in problem
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_called_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_id = record(name="ending", status=None)
+    ending = Reader(store.resolve()).client
+
+    def ends_now(process: str) -> bool:
+        ending.set_terminated(run_id, "FINISHED")
+        return True
+
+    monkeypatch.setattr(processes, "is_dead", ends_now)
+    (run,) = Reader(store.resolve()).runs()
+    assert run.status == "FINISHED"
+    assert "killed" not in run.tags["mlflow.note.content"]
+
+
+def test_a_run_is_over_when_it_was_last_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    record(name="died", status=None, curve={0: [1.0]})
+    time.sleep(1.0)
+    monkeypatch.setattr(processes, "is_dead", lambda _: True)
+    (run,) = Reader(store.resolve()).runs()
+    assert run.status == "KILLED"
+    assert run.seconds is not None
+    assert run.seconds < 0.9
 
 
 def test_a_run_whose_process_died_is_set_right_by_whoever_reads() -> None:
