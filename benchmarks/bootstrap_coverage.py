@@ -35,11 +35,17 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=4_000)
     parser.add_argument("--dry", action="store_true", help="print only")
     arguments = parser.parse_args()
-    shares = [f"{coverage(size, arguments.trials):.0%} of {size}" for size in SIZES]
-    line = f"{', '.join(shares)} ({arguments.trials:,} trials each)."
-    print(line)
+    shares = [f"{coverage(size, arguments.trials):.0%}" for size in SIZES]
+    table = "\n".join(
+        [
+            f"| values | {' | '.join(map(str, SIZES))} |",
+            "|---" * (len(SIZES) + 1) + "|",
+            f"| held, of {arguments.trials:,} trials | {' | '.join(shares)} |",
+        ]
+    )
+    print(table)
     if not arguments.dry:
-        report.write("coverage", line, DOCUMENT)
+        report.write("coverage", table, DOCUMENT)
 
 
 if __name__ == "__main__":
