@@ -10,7 +10,7 @@ import typer
 from cli import options
 
 if TYPE_CHECKING:
-    from dqnkit.analysis.comparing import Comparison
+    from dqnkit.analysis.comparison import Comparison
 
 _BESIDE = 3
 """Parameters that fit beside the scores."""

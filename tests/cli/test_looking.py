@@ -173,7 +173,10 @@ def test_the_ui_answers_on_this_machine_alone_and_leaves_no_process(
     ending: signal.Signals,
 ) -> None:
     _solved()
-    command = [sys.executable, "-u", "-c", "from cli.main import main; main()", "ui"]
+    # As in a terminal, whatever this process was told to ignore.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from cli.main import main; main()"
+    command = [sys.executable, "-u", "-c", code, "ui"]
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from dqnkit import experiments
-from dqnkit.analysis.comparing import Evaluations, Group, compare, grouped
+from dqnkit.analysis.comparing import compare
+from dqnkit.analysis.groups import Evaluations, Group, grouped
 from dqnkit.analysis.listing import list_runs
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError

@@ -211,7 +211,10 @@ def test_processes_elsewhere_are_left_alone() -> None:
     assert not processes.is_dead("")
 
 
-def test_a_server_that_does_not_answer_is_told_in_one_message() -> None:
+def test_a_server_that_does_not_answer_is_told_in_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tracker = MlflowTracker(store.resolve("http://user:secret@127.0.0.1:9"))
     with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 cannot be used") as caught:
         tracker.start(RECORD)
