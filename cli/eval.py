@@ -46,8 +46,8 @@ def evaluate(
 
 
 def _print(evaluation: PolicyEvaluation) -> None:
-    from cli.formats import interval, number
     from cli.output import Column, say, say_table
+    from dqnkit.formats import interval, number
 
     say(f"{evaluation.label} · {evaluation.env_id} · seed {evaluation.seed}")
     rows = []

@@ -56,8 +56,9 @@ def runs(
 
 
 def _print(found: list[RecordedRun], sort: str | None) -> None:
-    from cli.formats import ago, duration, interval, number
+    from cli.formats import ago, duration
     from cli.output import Column, say_table
+    from dqnkit.formats import interval, number
 
     columns = [
         Column("id", left=True),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dqnkit.evaluation import Episodes, Evaluation
+from dqnkit.formats import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def returns_histogram(samples: Mapping[str, Episodes], title: str, path: Path) -
     bins = np.linspace(low, high, _BINS + 1).tolist()
     for colour, (name, episodes) in zip(_COLOURS, samples.items(), strict=False):
         iqm, (start, end) = episodes.summary.iqm, episodes.interval
-        label = f"{name}: IQM {iqm:.4g} ({start:.4g} to {end:.4g}), n={episodes.summary.n}"
+        label = f"{name}: IQM {interval(iqm, start, end)}, n={episodes.summary.n}"
         axes.hist(episodes.returns, bins=bins, color=colour, alpha=0.45, label=_plain(label))
         axes.axvspan(start, end, color=colour, alpha=0.15, lw=0)
         axes.axvline(iqm, color=colour, lw=1.5)

@@ -22,7 +22,7 @@ LAYERS = [
     {"dqnkit.networks", "dqnkit.envs", "dqnkit.statistics", "dqnkit.seeds"},
     {"dqnkit.random_bits", "dqnkit.transitions", "dqnkit.memory"},
     {"dqnkit.runtime", "dqnkit.experiments"},
-    {"dqnkit.config", "dqnkit.noise", "dqnkit.specs"},
+    {"dqnkit.config", "dqnkit.noise", "dqnkit.specs", "dqnkit.formats"},
     {"dqnkit.errors"},
 ]
 """From the top: a module may import from layers below its own, and from its own package."""

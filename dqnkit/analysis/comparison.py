@@ -14,6 +14,7 @@ from typing import Any
 from dqnkit import plots
 from dqnkit.analysis.groups import Group
 from dqnkit.errors import ConfigError, DqnkitError
+from dqnkit.formats import interval, number
 from dqnkit.statistics import Estimate
 from dqnkit.tracking.reader import Reader
 from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG, RunRecord, Status
@@ -128,14 +129,14 @@ def _markdown(comparison: Comparison) -> str:
     head = ["runs", "sample", *keys, "score: IQM (95 % interval)", "best", "steps/s"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for group in comparison.groups:
-        score = "-"
-        if group.score is not None:
-            value, low, high = group.score
-            score = f"{value:.4g} ({low:.4g} to {high:.4g})"
-        best, rate = group.median("best/return_mean"), group.median("time/steps_per_second")
-        numbers = ["-" if best is None else f"{best:.4g}", "-" if rate is None else f"{rate:,.0f}"]
-        params = [group.params[key] for key in keys]
-        cells = [group.label, group.sample_of, *params, score, *numbers]
+        cells = [
+            group.label,
+            group.sample_of,
+            *(group.params[key] for key in keys),
+            interval(*(group.score or (None, None, None))),
+            number(group.median("best/return_mean")),
+            number(group.median("time/steps_per_second"), whole=True),
+        ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     if comparison.improvement is not None:
         value, low, high = comparison.improvement

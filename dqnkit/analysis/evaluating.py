@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from dqnkit import plots
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.evaluation import Episodes
+from dqnkit.evaluation import MARKDOWN_HEAD, Episodes
 from dqnkit.resolution import resolve
 from dqnkit.seeds import later_evaluation_keys
 from dqnkit.statistics import Estimate, difference
@@ -46,18 +46,19 @@ class TimedEpisodes(Episodes):
     seconds: float
     """Playing alone; environments are made and functions compiled before."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        low, high = self.interval
-        return {
-            **asdict(self.summary),
-            "ci_low": low,
-            "ci_high": high,
+    def statistics(self) -> dict[str, float]:
+        """See `Episodes`."""
+        lengths = {
             "length_mean": float(np.mean(self.lengths)),
             "length_min": min(self.lengths),
             "length_max": max(self.lengths),
-            "seconds": self.seconds,
         }
+        return super().statistics() | lengths | {"seconds": self.seconds}
+
+    def as_dict(self) -> dict[str, Any]:
+        """See `Episodes`."""
+        known = {"iqm_interval": list(self.interval), "seconds": self.seconds}
+        return super().as_dict() | known
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class PolicyEvaluation:
             "run_id": self.run.id if self.run else None,
             "env": self.env_id,
             "seed": self.seed,
-            "trained": self.trained.as_dict(),
-            "random": self.random.as_dict() if self.random else None,
+            "trained": self.trained.statistics(),
+            "random": self.random.statistics() if self.random else None,
             "difference": self.difference._asdict() if self.difference else None,
             "returns": list(self.trained.returns),
             "problems": self.problems,
@@ -204,36 +205,17 @@ def _document(
             document = json.loads(path.read_text("utf-8"))
     before = document.get("final") or {}
     final = {key: before.get(key) for key in ("iteration", "env_steps")}
-    document["final"] = final | _episodes(evaluation.trained) | {"seed": evaluation.seed}
+    document["final"] = final | evaluation.trained.as_dict() | {"seed": evaluation.seed}
     document.pop("random", None)
     if evaluation.random is not None:
-        document["random"] = _episodes(evaluation.random)
+        document["random"] = evaluation.random.as_dict()
     return document
-
-
-def _episodes(played: TimedEpisodes) -> dict[str, Any]:
-    return {
-        "returns": list(played.returns),
-        "lengths": list(played.lengths),
-        "iqm_interval": list(played.interval),
-        "seconds": played.seconds,
-    }
 
 
 def _note(evaluation: PolicyEvaluation) -> str:
     """Markdown for the run's description."""
-    rows = [("trained", evaluation.trained)]
+    rows = [evaluation.trained.markdown_row("trained")]
     if evaluation.random is not None:
-        rows.append(("random", evaluation.random))
-    lines = [
-        f"{_NOTE} by `dqnkit eval`, seed {evaluation.seed}:\n",
-        "| policy | episodes | mean | std | min | max | IQM (95 % interval) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, played in rows:
-        summary, (low, high) = played.summary, played.interval
-        lines.append(
-            f"| {name} | {summary.n} | {summary.mean:.1f} | {summary.std:.1f} | {summary.min:.1f} "
-            f"| {summary.max:.1f} | {summary.iqm:.1f} ({low:.1f} to {high:.1f}) |"
-        )
-    return "\n".join(lines)
+        rows.append(evaluation.random.markdown_row("random"))
+    head = f"{_NOTE} by `dqnkit eval`, seed {evaluation.seed}:\n"
+    return "\n".join([head, MARKDOWN_HEAD, *rows])

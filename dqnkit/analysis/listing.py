@@ -6,7 +6,7 @@ import re
 
 from dqnkit.errors import ConfigError
 from dqnkit.tracking import store
-from dqnkit.tracking.reader import ANY, Filter, Reader
+from dqnkit.tracking.reader import ANY, Filter, Reader, highest, with_metric
 from dqnkit.tracking.records import RecordedRun
 
 
@@ -39,8 +39,8 @@ def list_runs(
     if re.fullmatch(r"[\w./ -]+", sort):  # as MLflow's metrics are called
         runs = reader.runs(
             chosen,
-            where=f"metrics.`{sort}` > -1e300",
-            order_by=f"metrics.`{sort}` DESC",
+            where=with_metric(sort),
+            order_by=highest(sort),
             limit=limit,
         )
     if not runs:

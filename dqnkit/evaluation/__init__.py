@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
+from dqnkit.formats import interval, number
 from dqnkit.statistics import Summary, bootstrap_interval, summarize
+
+MARKDOWN_HEAD = (
+    "| | episodes | mean | std | min | max | IQM (95 % interval) |\n|---|---|---|---|---|---|---|"
+)
+"""Of the table that a run's description has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,23 @@ class Episodes:
         }
         return {f"{prefix}/{name}": value for name, value in values.items()}
 
+    def statistics(self) -> dict[str, float]:
+        """For JSON: what the episodes came to."""
+        low, high = self.interval
+        return {**asdict(self.summary), "ci_low": low, "ci_high": high}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: every episode."""
+        return {"returns": list(self.returns), "lengths": list(self.lengths)}
+
+    def markdown_row(self, name: str, *, with_interval: bool = True) -> str:
+        """A row under `MARKDOWN_HEAD`; without interval where the episodes were chosen by."""
+        summary = self.summary
+        values = (summary.mean, summary.std, summary.min, summary.max)
+        ends = self.interval if with_interval else (None, None)
+        cells = [name, str(summary.n), *map(number, values), interval(summary.iqm, *ends)]
+        return f"| {' | '.join(cells)} |"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Episodes):
@@ -59,13 +82,9 @@ class Evaluation(Episodes):
     """Environment steps that it had seen."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "iteration": self.iteration,
-            "env_steps": self.env_steps,
-            "returns": list(self.returns),
-            "lengths": list(self.lengths),
-        }
+        """See `Episodes`."""
+        counters = {"iteration": self.iteration, "env_steps": self.env_steps}
+        return counters | super().as_dict()
 
 
 class Evaluator(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dqnkit.errors import DqnkitError, TrackingError
@@ -87,11 +87,21 @@ def experiment_id(client: Any, store: Store, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def set_stale_runs_right(client: Any, experiment_ids: list[str]) -> None:
+def experiment_names(client: Any) -> dict[str, str]:
+    """Names by id of all experiments that are not deleted."""
+    names: dict[str, str] = {}
+    token: str | None = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        names |= {each.experiment_id: each.name for each in page}
+        token = page.token
+        if not token:
+            return names
+
+
+def set_stale_runs_right(client: Any, experiment_ids: Iterable[str]) -> None:
     """A run whose process was killed cannot say so itself."""
-    if not experiment_ids:
-        return
-    for found in client.search_runs(experiment_ids, "attributes.status = 'RUNNING'"):
+    for found in client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'"):
         if not processes.is_dead(found.data.tags.get(PROCESS_TAG, "")):
             continue
         run = client.get_run(found.info.run_id)

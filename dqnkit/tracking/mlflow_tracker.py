@@ -22,6 +22,7 @@ from dqnkit.tracking.client import (
     PROCESS_TAG,
     connect,
     experiment_id,
+    experiment_names,
     explained,
     first_line,
     set_stale_runs_right,
@@ -72,8 +73,7 @@ class MlflowTracker:
         with explained(self._store, advice):
             self._client = connect(self._store)
             self._experiment_id = experiment_id(self._client, self._store, record.experiment)
-            experiments = [each.experiment_id for each in self._client.search_experiments()]
-            set_stale_runs_right(self._client, experiments)
+            set_stale_runs_right(self._client, experiment_names(self._client))
             self._create_run(record)
         self._sender.start()
 

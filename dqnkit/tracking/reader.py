@@ -13,7 +13,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.tracking.client import NOTE_TAG, connect, explained, first_line, set_stale_runs_right
+from dqnkit.tracking.client import (
+    NOTE_TAG,
+    connect,
+    experiment_names,
+    explained,
+    first_line,
+    set_stale_runs_right,
+)
 from dqnkit.tracking.records import STUDY_TAG, RecordedRun
 from dqnkit.tracking.store import Store, without_password
 from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG
@@ -58,19 +65,18 @@ class Reader:
     def client(self) -> Any:
         """MLflow's."""
         with explained(self.store):
-            client = connect(self.store)
-            experiments = [each.experiment_id for each in _all_experiments(client)]
-        with contextlib.suppress(Exception):  # a store that may only be read is left as it is
-            set_stale_runs_right(client, experiments)
-        return client
+            return connect(self.store)
 
     @cached_property
     def experiments(self) -> dict[str, str]:
-        """Names by id, of those that are not deleted."""
+        """Names by id, of those that are not deleted; their stale runs are set right first."""
         if self.store.is_empty:
             return {}
         with explained(self.store):
-            return {each.experiment_id: each.name for each in _all_experiments(self.client)}
+            names = experiment_names(self.client)
+        with contextlib.suppress(Exception):  # a store that may only be read is left as it is
+            set_stale_runs_right(self.client, names)
+        return names
 
     def experiment_ids(self, name: str | None) -> list[str]:
         """Of one experiment, or of all.
@@ -121,10 +127,10 @@ class Reader:
         Raises:
           ConfigError: It was deleted.
         """
-        from mlflow.exceptions import MlflowException
-
-        if self.store.is_empty:
+        if not self.experiments:
             return None
+        from mlflow.exceptions import MlflowException  # the client has loaded it
+
         with explained(self.store):
             try:
                 run = self.client.get_run(run_id)
@@ -272,6 +278,16 @@ class Reader:
         )
 
 
+def with_metric(name: str) -> str:
+    """The condition, in MLflow's search syntax, that a run has a metric."""
+    return f"metrics.`{name}` > -1e300"
+
+
+def highest(name: str) -> str:
+    """The order, in MLflow's syntax, that begins with the highest of a metric."""
+    return f"metrics.`{name}` DESC"
+
+
 def quoted(text: str) -> str:
     """A string of MLflow's search syntax, which has no escape for both kinds of quotes at once.
 
@@ -282,14 +298,3 @@ def quoted(text: str) -> str:
         if quote not in text:
             return f"{quote}{text}{quote}"
     raise ConfigError(f"{text}: no name holds both kinds of quotation marks")
-
-
-def _all_experiments(client: Any) -> list[Any]:
-    found: list[Any] = []
-    token: str | None = None
-    while True:
-        page = client.search_experiments(page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found

@@ -13,7 +13,7 @@ from typing import Any
 from dqnkit.errors import ConfigError
 from dqnkit.tracking.client import explained
 from dqnkit.tracking.policy_files import MODEL, PolicyFolder, open_folder
-from dqnkit.tracking.reader import Filter, Reader, quoted
+from dqnkit.tracking.reader import Filter, Reader, highest, quoted, with_metric
 from dqnkit.tracking.records import SCORE, RecordedRun
 
 FORMS = (
@@ -133,10 +133,9 @@ def _latest(reader: Reader, experiment: str | None) -> RecordedRun:
 
 def _best(reader: Reader, experiment: str | None) -> RecordedRun:
     """The highest score; scores of different environments have nothing in common."""
-    scored = f"metrics.`{SCORE}` > -1e300"
-    order = f"metrics.`{SCORE}` DESC"
+    scored = with_metric(SCORE)
     chosen = Filter(experiment=experiment)
-    runs = reader.runs(chosen, where=scored, order_by=order, limit=1)
+    runs = reader.runs(chosen, where=scored, order_by=highest(SCORE), limit=1)
     if not runs:
         if reader.runs(chosen, limit=1):
             raise ConfigError(
@@ -203,8 +202,7 @@ def _no_runs(reader: Reader, experiment: str | None) -> ConfigError:
 
 
 def _others(reader: Reader, run: RecordedRun) -> str:
-    scored = f"metrics.`{SCORE}` > -1e300"
-    ended = reader.runs(Filter(run.experiment), where=scored, limit=_CANDIDATES)
+    ended = reader.runs(Filter(run.experiment), where=with_metric(SCORE), limit=_CANDIDATES)
     return f"; runs of {run.experiment} that have one: {_listed(ended)}" if ended else ""
 
 

@@ -12,8 +12,6 @@ from dqnkit.tracking.policy_files import PolicyFiles
 
 KIND_TAG = "dqnkit.kind"
 """Tag of what a run is: `training` or `comparison`. Runs without it are not ours."""
-
-
 COMPARISONS = "comparisons"
 """The experiment that keeps comparisons, which are no training."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dqnkit import __version__
 from dqnkit.config import Config
-from dqnkit.evaluation import Evaluation
+from dqnkit.evaluation import MARKDOWN_HEAD, Evaluation
 from dqnkit.tracking.store import without_password
 from dqnkit.tracking.tracker import KIND_TAG
 
@@ -52,18 +52,14 @@ def broken_off(config: Config, reason: BaseException) -> str:
 
 def after(config: Config, best: Evaluation, final: Evaluation) -> str:
     """Markdown shown with a run that has ended."""
-    summary, low_high = final.summary, "{:.1f} to {:.1f}".format(*final.interval)
     text = [config.description] if config.description else []
+    rows = [
+        best.markdown_row(f"best, at step {best.env_steps:,}", with_interval=False),
+        final.markdown_row("that policy again, fresh episodes"),
+    ]
     text += [
         f"DQN on **{config.env.id}**, seed {config.training.seed}.",
-        "| evaluation | episodes | mean | std | min | max | IQM (95 % interval) |\n"
-        "|---|---|---|---|---|---|---|\n"
-        f"| best, at step {best.env_steps:,} | {best.summary.n} | {best.summary.mean:.1f} "
-        f"| {best.summary.std:.1f} | {best.summary.min:.1f} | {best.summary.max:.1f} "
-        f"| {best.summary.iqm:.1f} |\n"
-        f"| that policy again, fresh episodes | {summary.n} | {summary.mean:.1f} "
-        f"| {summary.std:.1f} | {summary.min:.1f} | {summary.max:.1f} "
-        f"| {summary.iqm:.1f} ({low_high}) |",
+        "\n".join([MARKDOWN_HEAD, *rows]),
         "Repeat it: save the artifact `config.yaml`, then `dqnkit train config.yaml`.",
     ]
     return "\n\n".join(text)

@@ -63,12 +63,11 @@ class TrainResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the fields, with statistics in place of episodes."""
-        low, high = self.final.interval
         document = {each.name: getattr(self, each.name) for each in fields(self)}
         return document | {
             "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
             "best": {"env_steps": self.best.env_steps, **asdict(self.best.summary)},
-            "final": {**asdict(self.final.summary), "ci_low": low, "ci_high": high},
+            "final": self.final.statistics(),
         }
 
 

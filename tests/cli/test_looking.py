@@ -266,6 +266,19 @@ def test_a_store_works_through_its_server_and_without_it(run: Run) -> None:
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["comparison", "mlruns"]
 
 
+def test_lists_and_comparisons_wait_for_no_tensorflow() -> None:
+    _solved()
+    code = """
+import sys
+from cli.main import run
+assert run(["runs"]) == run(["compare", "latest"]) == 0
+assert "mlflow" in sys.modules
+sys.exit("tensorflow" in sys.modules)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+
+
 def test_a_path_with_a_space_is_told_as_it_is(run: Run) -> None:
     record(weights=LEAN, with_policy=True, tracking_uri="my runs")
     arguments = ("render", "latest", "--max-steps", "2", "--json", "--tracking-uri", "my runs")
