@@ -9,35 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from dqnkit.distributions import SearchSpace
+from dqnkit.fields import Count, NonNegativeCount, Positive, Probability, Section, Whole
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-def _integral_float_to_int(value: Any) -> Any:
-    """`1e5` is a float to YAML and a whole number to whoever wrote it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Count = Annotated[int, BeforeValidator(_integral_float_to_int), Field(ge=1, le=10**12)]
-NonNegativeCount = Annotated[int, BeforeValidator(_integral_float_to_int), Field(ge=0, le=10**12)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, no unknown key, no silent conversion."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 def _wrapper(value: Any) -> Any:
@@ -170,7 +147,7 @@ class TrainingConfig(Section):
     """Transitions an update."""
     log_interval: Count = 200
     """Iterations averaged into one point of the training metrics."""
-    seed: Annotated[int, BeforeValidator(_integral_float_to_int), Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, environments, exploration, sampling and evaluation."""
 
 
@@ -216,6 +193,9 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    search: SearchSpace = Field(default_factory=dict)
+    """What `dqnkit tune` may change, by `section.key`; empty takes learning rate, layer sizes and
+    batch size."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -248,9 +228,9 @@ class Config(Section):
         return self.training.collect_steps_per_iteration * self.env.num_envs
 
     def flat(self) -> dict[str, Any]:
-        """The configuration as `{"section.key": value}`, as MLflow's parameters hold it."""
+        """What decides a run as `{"section.key": value}`, as MLflow's parameters hold it."""
         flat: dict[str, Any] = {}
-        for section, value in self.model_dump(mode="json").items():
+        for section, value in self.model_dump(mode="json", exclude={"search"}).items():
             if isinstance(value, dict):
                 flat.update({f"{section}.{key}": entry for key, entry in value.items()})
             else:

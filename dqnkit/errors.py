@@ -40,6 +40,14 @@ class TrackingError(DqnkitError):
     """The tracking store cannot be reached or written."""
 
 
+class StudyError(DqnkitError):
+    """The storage of studies cannot be reached, or a search cannot go on."""
+
+
+class WorkerError(DqnkitError):
+    """A process that trains died, or could not start."""
+
+
 class TrainingDivergedError(DqnkitError):
     """The loss is no longer a finite number."""
 

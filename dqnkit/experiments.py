@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dqnkit.config import Config
+from dqnkit.distributions import KINDS
 from dqnkit.errors import ConfigError
 
 DEFAULT_EXPERIMENT = "cartpole"
@@ -97,6 +98,11 @@ def for_environment(
     return defaults(env_id.lower(), assignments, options)
 
 
+def changed(config: Config, options: Mapping[str, Option]) -> Config:
+    """A configuration with other values for some keys (see `load`)."""
+    return _validate(config.model_dump(mode="json"), (), options, "the experiment")
+
+
 def dump(config: Config) -> str:
     """The whole configuration as YAML that `load` reads back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -128,7 +134,7 @@ def _locate(experiment: str) -> Path:
     if is_directory:
         raise ConfigError(f"{experiment!r} is a folder; give a YAML file or one of {names()}")
     raise ConfigError(
-        f"there is no experiment {experiment!r}{_nearest(experiment, names())}. "
+        f"there is no experiment {experiment!r}{nearest(experiment, names())}. "
         f"Committed experiments: {', '.join(names())}; or give the path of a YAML file"
     )
 
@@ -202,21 +208,23 @@ def _assign(document: dict[str, Any], path: tuple[str, ...], value: Any, assignm
 
 def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: str) -> str:
     location = tuple(str(part) for part in detail["loc"])
+    # Pydantic names the kind of a distribution as if it were a key.
+    key = ".".join(location[:2] + location[3:] if location[0:1] == ("search",) else location)
+    parts = tuple(key.split("."))
     origin = next(
         (
             text
             for path, text in origins.items()
-            if path == location[: len(path)] or (location and location == path[: len(location)])
+            if path == parts[: len(path)] or (location and parts == path[: len(parts)])
         ),
         source,
     )
-    key = ".".join(location)
     if detail["type"] == "extra_forbidden":
         siblings = list(_model_at(location[:-1]).model_fields)
         everywhere = [path for path in _all_keys() if path.endswith(f".{location[-1]}")]
         hint = f" (did you mean {everywhere[0]!r}?)" if everywhere else ""
-        hint = _nearest(location[-1], siblings) or hint
-        section = f"the section {'.'.join(location[:-1])!r}" if location[1:] else "the top level"
+        hint = nearest(location[-1], siblings) or hint
+        section = f"the section {key.rpartition('.')[0]!r}" if location[1:] else "the top level"
         return f"{origin}: there is no key {key!r}{hint}. Keys of {section}: {', '.join(siblings)}"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
@@ -224,11 +232,15 @@ def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: 
         return f"{', '.join([source, *origins.values()])}: {message}"
     message = message.replace("input should be", "but it should be", 1).replace("tuple", "list")
     message = message.replace("dictionary or instance of WrapperConfig", "path, or path: arguments")
+    if detail["type"].startswith("union_tag"):
+        message = f"but it needs a type of {', '.join(KINDS)}"
     return f"{origin}: {key}: {reprlib.repr(detail['input'])} was given, {message}"
 
 
 def _model_at(location: tuple[str, ...]) -> type[BaseModel]:
     model: type[BaseModel] = Config
+    if location[0:1] == ("search",) and len(location) > 2:
+        return KINDS[location[2]]
     for part in location:
         if part in model.model_fields:  # else it is a place in a list
             model = _model_in(model.model_fields[part].annotation) or model
@@ -242,6 +254,19 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
 
 
+def keys() -> list[str]:
+    """Every key that a configuration has, as `section.key`."""
+    return list(_all_keys())
+
+
+def value_at(config: Config, key: str) -> Any:
+    """What a configuration has under `section.key`, as YAML has it; None where there is nothing."""
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
 def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
@@ -249,7 +274,8 @@ def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str
             yield from _all_keys(field.annotation, f"{prefix}{name}.")
 
 
-def _nearest(given: str, known: Sequence[str]) -> str:
+def nearest(given: str, known: Sequence[str]) -> str:
+    """` (did you mean …?)` where something known is much like what was given."""
     matches = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 

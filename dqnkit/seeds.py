@@ -22,6 +22,7 @@ class Stream(IntEnum):
     LATER_EVALUATION_STEPS = 7
     RENDERING = 8
     RENDERING_STEPS = 9
+    SEARCH = 10
 
 
 def stream_key(seed: int, stream: Stream) -> int:

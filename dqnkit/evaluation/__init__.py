@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -15,6 +16,10 @@ MARKDOWN_HEAD = (
     "| | episodes | mean | std | min | max | IQM (95 % interval) |\n|---|---|---|---|---|---|---|"
 )
 """Of the table that a run's description has."""
+
+LATE_EVALUATIONS = 5
+"""The last evaluations of a training that say how good it was at its end: one alone says little,
+since a DQN's policy changes much from one to the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,15 @@ class Evaluation(Episodes):
         """See `Episodes`."""
         counters = {"iteration": self.iteration, "env_steps": self.env_steps}
         return counters | super().as_dict()
+
+
+def late_episodes(evaluations: Sequence[Evaluation]) -> Episodes:
+    """The episodes of the last evaluations together; that before training does not count."""
+    late = evaluations[1:][-LATE_EVALUATIONS:] or evaluations
+    return Episodes(
+        returns=tuple(value for each in late for value in each.returns),
+        lengths=tuple(value for each in late for value in each.lengths),
+    )
 
 
 class Evaluator(Protocol):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dqnkit.config import Config
 from dqnkit.tracking.store import resolve
 from dqnkit.tracking.tracker import NullTracker, Tracker
+
+if TYPE_CHECKING:
+    from dqnkit.tracking.family import FamilyTracker
 
 
 def open_tracker(config: Config, tracking_uri: str | None = None) -> Tracker:
@@ -14,3 +19,12 @@ def open_tracker(config: Config, tracking_uri: str | None = None) -> Tracker:
     from dqnkit.tracking.mlflow_tracker import MlflowTracker  # not without a record
 
     return MlflowTracker(resolve(tracking_uri).make())
+
+
+def open_family_tracker(config: Config, tracking_uri: str | None = None) -> FamilyTracker:
+    """A tracker for a run that others stand below (see `open_tracker`)."""
+    from dqnkit.tracking.family import MlflowFamilyTracker, NullFamilyTracker
+
+    if not config.tracking.enabled:
+        return NullFamilyTracker()
+    return MlflowFamilyTracker(resolve(tracking_uri).make())

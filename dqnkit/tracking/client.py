@@ -17,6 +17,8 @@ PROCESS_TAG = "dqnkit.process"
 """Tag that names the process which writes a run (see `processes`)."""
 NOTE_TAG = "mlflow.note.content"
 """MLflow's tag for a run's description, in Markdown."""
+PARENT_TAG = "mlflow.parentRunId"
+"""MLflow's tag that puts a run below another."""
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -19,6 +19,7 @@ from typing import Any
 from dqnkit.tracking import processes
 from dqnkit.tracking.client import (
     NOTE_TAG,
+    PARENT_TAG,
     PROCESS_TAG,
     connect,
     experiment_id,
@@ -68,13 +69,14 @@ class MlflowTracker:
 
     def start(self, record: RunRecord) -> None:
         """See `Tracker`."""
-        trains = record.tags.get(KIND_TAG) == "training"
+        trains = record.tags.get(KIND_TAG) not in {None, "comparison"}
         advice = ", or train without a record by --set tracking.enabled=false" if trains else ""
         with explained(self._store, advice):
             self._client = connect(self._store)
             self._experiment_id = experiment_id(self._client, self._store, record.experiment)
             set_stale_runs_right(self._client, experiment_names(self._client))
-            self._create_run(record)
+            if not self._continue_run(record):
+                self._create_run(record)
         self._sender.start()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -138,11 +140,33 @@ class MlflowTracker:
             command = f"{Path(sys.executable).parent}/{command}"
         return {"show it": command}
 
+    def _continue_run(self, record: RunRecord) -> bool:
+        """Takes up the record that this one continues; False if there is none."""
+        from mlflow.exceptions import MlflowException  # mlflow is loaded by `start`
+
+        if record.continues is None:
+            return False
+        try:
+            run = self._client.get_run(record.continues)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return False
+            raise
+        if run.info.lifecycle_stage == "deleted":
+            return False
+        self._run_id, self._experiment_id = run.info.run_id, run.info.experiment_id
+        # First whose run it is, so that nobody takes it for one whose process has died.
+        for key, value in (*record.tags.items(), (PROCESS_TAG, processes.identity())):
+            self._client.set_tag(self._run_id, key, value)
+        self._client.update_run(self._run_id, "RUNNING")
+        return True
+
     def _create_run(self, record: RunRecord) -> None:
         from mlflow.entities import Param  # mlflow is loaded by `start`
 
         tags = {
             **record.tags,
+            **({PARENT_TAG: record.parent} if record.parent else {}),
             PROCESS_TAG: processes.identity(),
             NOTE_TAG: record.description,
             "mlflow.source.name": "dqnkit",

@@ -8,6 +8,9 @@ from typing import Any
 
 SCORE = "final/return_iqm"
 """The metric that says how good a run's best policy is, on episodes that no choice was made by."""
+LATE_IQM = "late/return_iqm"
+"""The metric that says how good a run was at its end: the interquartile mean of the episodes of its
+last evaluations, together."""
 STUDY_TAG = "dqnkit.study"
 """Tag that names the study that a run is a trial of."""
 

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from dqnkit.tracking.policy_files import PolicyFiles
 
 KIND_TAG = "dqnkit.kind"
-"""Tag of what a run is: `training` or `comparison`. Runs without it are not ours."""
+"""Tag of what a run is: `training`, `comparison`, or what others stand below: `study`, `trial` of
+several seeds, `seeds`. Runs without it are not ours."""
 COMPARISONS = "comparisons"
 """The experiment that keeps comparisons, which are no training."""
 
@@ -25,6 +26,19 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
+class Membership:
+    """What a run's record says of the larger thing that it is part of."""
+
+    parent: str | None = None
+    """Id of the run that it stands below."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+ALONE = Membership()
+"""Part of nothing."""
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What is known of a run when it starts."""
 
@@ -34,6 +48,10 @@ class RunRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     """Markdown."""
+    parent: str | None = None
+    """Id of the run that this one stands below."""
+    continues: str | None = None
+    """Id of an earlier record that goes on; a new one is made where the store has it no more."""
 
 
 class Tracker(Protocol):

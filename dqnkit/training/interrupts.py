@@ -1,4 +1,4 @@
-"""Signals as a question that training asks between chunks."""
+"""Whether to end before the last iteration: a question that training asks between chunks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from dqnkit.tracking.tracker import Status
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Whether a signal has asked the run to end."""
+    """Whether a signal, or whoever watches the run, has asked it to end."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        """The signal, if it was one."""
+        self.status: Status | None = None
+        """What the run is to end as; None while it may go on."""
         self._held = False
 
     def __bool__(self) -> bool:
-        return self.signal is not None
+        return self.status is not None
+
+    def end(self, status: Status) -> None:
+        """Asks the run to end at the next chunk: KILLED, or FINISHED where enough was seen."""
+        self.status = status
 
     @contextlib.contextmanager
     def held_off(self) -> Iterator[None]:
@@ -35,15 +44,16 @@ class Interrupts:
         if self.signal is not None and not self._held:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        self.status = Status.KILLED
 
 
 @contextlib.contextmanager
-def noticed() -> Iterator[Interrupts]:
+def noticed(interrupts: Interrupts | None = None) -> Iterator[Interrupts]:
     """Notes the first signal; a second one raises KeyboardInterrupt where the program stands.
 
     Outside the main thread, where Python lets nobody handle signals, none is ever noted.
     """
-    interrupts = Interrupts()
+    interrupts = Interrupts() if interrupts is None else interrupts
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return

@@ -18,13 +18,21 @@ import numpy as np
 from dqnkit import checkpoint, experiments, plots
 from dqnkit.config import Config
 from dqnkit.errors import InterruptedRun, TrainingDivergedError
-from dqnkit.evaluation import Evaluation
+from dqnkit.evaluation import Episodes, Evaluation, late_episodes
 from dqnkit.policies import Weights
 from dqnkit.resolution import resolve
 from dqnkit.specs import EnvSpec
 from dqnkit.tracking import policy_files
 from dqnkit.tracking.policy_files import PolicyFiles
-from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
+from dqnkit.tracking.records import LATE_IQM
+from dqnkit.tracking.tracker import (
+    ALONE,
+    Membership,
+    NullTracker,
+    RunRecord,
+    Status,
+    Tracker,
+)
 from dqnkit.training import descriptions
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.training.parts import Parts, build
@@ -56,6 +64,10 @@ class TrainResult:
     best: Evaluation
     final: Evaluation
     """Of the best policy, on fresh episodes."""
+    late: Episodes
+    """Those of the last evaluations together (`LATE_EVALUATIONS`)."""
+    evaluations: tuple[Evaluation, ...]
+    """All, in their order."""
     hints: dict[str, str] = field(default_factory=dict)
     """Where to look at the record."""
     problems: list[str] = field(default_factory=list)
@@ -63,11 +75,13 @@ class TrainResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the fields, with statistics in place of episodes."""
-        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        names = [each.name for each in fields(self) if each.name != "evaluations"]
+        document = {name: getattr(self, name) for name in names}
         return document | {
             "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
             "best": {"env_steps": self.best.env_steps, **asdict(self.best.summary)},
             "final": self.final.statistics(),
+            "late": self.late.statistics(),
         }
 
 
@@ -76,6 +90,9 @@ def train(
     tracker: Tracker | None = None,
     reporter: Reporter | None = None,
     run_name: str | None = None,
+    *,
+    belongs_to: Membership = ALONE,
+    interrupts: Interrupts | None = None,
 ) -> TrainResult:
     """Trains once, evaluates at intervals, and records it all.
 
@@ -84,6 +101,8 @@ def train(
       tracker: Where the run is recorded; nowhere by default.
       reporter: Hears of progress.
       run_name: In the record; experiment, seed and a short id by default.
+      belongs_to: What the record says of the study or the group of seeds that the run is part of.
+      interrupts: By which others than signals may end the run early.
 
     Raises:
       ConfigError: The configuration cannot be run.
@@ -93,9 +112,9 @@ def train(
     """
     tracker, reporter = tracker or NullTracker(), reporter or SilentReporter()
     config, spec = resolve(config)
-    run = _Run(config, spec, run_name or descriptions.run_name(config), tracker)
+    run = _Run(config, spec, run_name or descriptions.run_name(config), tracker, belongs_to)
     reporter.preparing(config, run.name)
-    with noticed() as interrupted, run.recorded(interrupted) as opened, run.resources:
+    with noticed(interrupts) as interrupted, run.recorded(interrupted) as opened, run.resources:
         run.prepare()
         opened.result()  # the record was opened beside the compilation
         run.keep_config()
@@ -106,7 +125,7 @@ def train(
                 reporter.progressed(event)
             else:
                 reporter.evaluated(event, run.best)
-        run.conclude(Status.KILLED if interrupted else Status.FINISHED)
+        run.conclude(interrupted.status or Status.FINISHED)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
         kept = f"what was trained until then is recorded in the run {run.name!r} as KILLED"
         raise InterruptedRun(
@@ -124,12 +143,16 @@ class _Run:
     best: Evaluation
     result: TrainResult
 
-    def __init__(self, config: Config, spec: EnvSpec, name: str, tracker: Tracker) -> None:
+    def __init__(
+        self, config: Config, spec: EnvSpec, name: str, tracker: Tracker, belongs_to: Membership
+    ) -> None:
         self._config = config
         self._spec = spec
         self._tracker = tracker
+        self._belongs_to = belongs_to
         self._evaluations: list[Evaluation] = []
         self._best_weights: Weights = np.zeros(0, np.float32)
+        self._total = config.training.num_iterations
         self._began = time.perf_counter()
         self._training_seconds = 0.0
         self._training_steps = 0
@@ -144,7 +167,8 @@ class _Run:
             experiment=self._config.name,
             run_name=self.name,
             params=self._config.flat(),
-            tags=descriptions.tags(self._config),
+            tags=descriptions.tags(self._config) | dict(self._belongs_to.tags),
+            parent=self._belongs_to.parent,
             description=descriptions.before(self._config),
         )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -173,7 +197,7 @@ class _Run:
 
     def events(self, interrupted: Interrupts) -> Iterator[Progress | Evaluation]:
         """Trains chunk by chunk and evaluates before, at each interval, and after."""
-        total = self._config.training.num_iterations
+        total = self._total
         interval = self._config.evaluation.eval_interval
         chunk = _FIRST_CHUNK
         yield self._evaluate()
@@ -232,7 +256,8 @@ class _Run:
 
     def conclude(self, status: Status) -> None:
         """Plays the best policy on fresh episodes and keeps all files."""
-        final = self._evaluate_best(status)
+        final = self._evaluate_best(in_full=self.parts.loop.iteration == self._total)
+        late = late_episodes(self._evaluations)
         self.result = TrainResult(
             experiment=self._config.name,
             run_name=self.name,
@@ -247,9 +272,13 @@ class _Run:
             last=self._evaluations[-1],
             best=self.best,
             final=final,
+            late=late,
+            evaluations=tuple(self._evaluations),
             hints=self._tracker.hints(),
         )
         values = final.metrics("final") | {
+            LATE_IQM: late.summary.iqm,
+            "late/episodes": float(late.summary.n),
             "time/total_seconds": self.result.seconds,
             "time/compile_seconds": self.result.compile_seconds,
             "time/training_seconds": self.result.training_seconds,
@@ -284,11 +313,11 @@ class _Run:
             self.best, self._best_weights = evaluation, weights
         return evaluation
 
-    def _evaluate_best(self, status: Status) -> Evaluation:
+    def _evaluate_best(self, *, in_full: bool) -> Evaluation:
         """Episodes that no choice was made by: those at negative counters."""
         self.parts.policy.set_weights(self._best_weights)
         wanted = self._config.evaluation.final_episodes
-        if status is Status.KILLED:  # somebody is waiting
+        if not in_full:  # somebody is waiting
             wanted = min(wanted, self._config.evaluation.num_eval_episodes)
         batches = -(-wanted // self._config.evaluation.num_eval_episodes)
         played = [self.parts.evaluator.play(-1 - batch) for batch in range(batches)]

@@ -1,0 +1,110 @@
+"""The record of a run that others stand below: of a study, of a trial or settings with many seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.tracker import NullTracker, Status, Tracker
+
+
+class FamilyTracker(Tracker, Protocol):
+    """A tracker that also adds to the runs below its own, which other processes write."""
+
+    def mark(
+        self,
+        run_id: str,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float] | None = None,
+        status: Status | None = None,
+    ) -> None:
+        """Adds to a run.
+
+        Args:
+          run_id: Of it.
+          tags: To set.
+          metrics: At its end.
+          status: To end it with, where it has not ended by itself.
+        """
+
+    def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
+        """Makes the policy of a run a version of a registered model, and gives it the alias.
+
+        Returns:
+          The version; None if nothing is kept.
+        """
+
+
+class MlflowFamilyTracker(MlflowTracker):
+    """In an MLflow store (`FamilyTracker`)."""
+
+    def mark(
+        self,
+        run_id: str,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float] | None = None,
+        status: Status | None = None,
+    ) -> None:
+        """See `FamilyTracker`."""
+        self._attempt(
+            f"what became of the run {run_id}",
+            lambda: self._mark(run_id, tags, metrics or {}, status),
+        )
+
+    def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
+        """See `FamilyTracker`."""
+        versions: list[str] = []
+        self._attempt(
+            f"{name}@{alias}", lambda: versions.append(self._register(run_id, name, alias, tags))
+        )
+        return versions[0] if versions else None
+
+    def _mark(
+        self,
+        run_id: str,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        status: Status | None,
+    ) -> None:
+        from mlflow.entities import Metric, RunTag  # mlflow is loaded by `start`
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        if status is not None and self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_terminated(run_id, str(status))
+
+    def _register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/policy"
+        made: Any = self._client.create_model_version(name, source, run_id, tags=dict(tags))
+        self._client.set_registered_model_alias(name, alias, made.version)
+        return str(made.version)
+
+
+class NullFamilyTracker(NullTracker):
+    """Keeps nothing (`FamilyTracker`)."""
+
+    def mark(
+        self,
+        run_id: str,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float] | None = None,
+        status: Status | None = None,
+    ) -> None:
+        """See `FamilyTracker`."""
+
+    def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
+        """See `FamilyTracker`."""
+        del run_id, name, alias, tags

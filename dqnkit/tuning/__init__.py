@@ -1,0 +1,1 @@
+"""The search for a better configuration, by Optuna. The only package that imports it."""

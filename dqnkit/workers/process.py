@@ -1,0 +1,179 @@
+"""The worker's side: loads TensorFlow once and trains what it is given."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError, DqnkitError, TrainingDivergedError
+from dqnkit.evaluation import Evaluation, late_episodes
+from dqnkit.tracking import open_tracker
+from dqnkit.tracking.tracker import Status, Tracker
+from dqnkit.training.interrupts import Interrupts
+from dqnkit.training.reporting import Progress
+from dqnkit.workers.messages import (
+    Advanced,
+    Began,
+    Ended,
+    Evaluated,
+    Failed,
+    Interrupt,
+    Message,
+    Ready,
+    Task,
+    Verdict,
+)
+
+_ORPHAN_SECONDS = 30.0
+"""How long a worker whose parent has died may take to close its run."""
+
+
+def serve(connection: Connection, said: str) -> None:
+    """Trains until the connection closes or the parent dies.
+
+    Args:
+      connection: To the pool.
+      said: A file that takes what environments print, and the last words of this process.
+    """
+    _leave_the_terminal(said)
+    orphaned = _Orphaned()
+    try:
+        from dqnkit.training.run import train as _  # noqa: F401 - seconds, before the first task
+
+        connection.send(Ready())
+        while True:
+            task = connection.recv()
+            if isinstance(task, Task):
+                _train(task, connection, orphaned)
+                # A training's graphs are rings of references, and hold its replay.
+                gc.collect()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+class _Orphaned:
+    """Notices that the parent has died: the training ends then, and the process."""
+
+    def __init__(self) -> None:
+        self.interrupts = Interrupts()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        parent = parent_process()
+        if parent is None:
+            return
+        wait([parent.sentinel])
+        self.interrupts.end(Status.KILLED)
+        time.sleep(_ORPHAN_SECONDS)
+        os._exit(1)
+
+
+def _leave_the_terminal(said: str) -> None:
+    """A Ctrl-C is for the parent, which tells us; and nobody but the parent prints."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    file = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
+    from dqnkit.training.run import train
+
+    interrupts = Interrupts()
+    orphaned.interrupts, before = interrupts, orphaned.interrupts
+    if before:  # the parent died between two runs
+        raise EOFError
+    try:
+        tracker = open_tracker(task.config, task.tracking_uri)
+    except DqnkitError as error:
+        connection.send(Failed(None, str(error), again=False))
+        return
+    reporter = _Reporter(task, connection, interrupts, tracker)
+    try:
+        result = train(
+            task.config,
+            tracker,
+            reporter,
+            task.run_name,
+            belongs_to=task.belongs_to,
+            interrupts=interrupts,
+        )
+    except DqnkitError as error:
+        again = not isinstance(error, ConfigError | TrainingDivergedError)
+        connection.send(Failed(tracker.run_id, str(error), again))
+    except Exception as error:  # whatever an environment or the system raises costs this run only
+        cause = f"{type(error).__name__}: {error}"
+        connection.send(Failed(tracker.run_id, cause, again=True))
+    else:
+        connection.send(
+            Ended(
+                run_id=result.run_id,
+                run_name=result.run_name,
+                status=result.status,
+                env_steps=result.env_steps,
+                seconds=result.seconds,
+                steps_per_second=result.steps_per_second,
+                evaluations=result.evaluations,
+                late=result.late,
+                best=result.best,
+                final=result.final,
+                problems=tuple(result.problems),
+            )
+        )
+
+
+class _Reporter:
+    """Passes on what training tells, and hears whether to end (`Reporter`)."""
+
+    def __init__(
+        self, task: Task, connection: Connection, interrupts: Interrupts, tracker: Tracker
+    ) -> None:
+        self._task = task
+        self._connection = connection
+        self._interrupts = interrupts
+        self._tracker = tracker
+        self._evaluations: list[Evaluation] = []
+
+    def preparing(self, config: Config, run_name: str) -> None:
+        """See `Reporter`."""
+
+    def started(self, compile_seconds: float) -> None:
+        """See `Reporter`."""
+        self._tell(Began(self._tracker.run_id))
+
+    def progressed(self, progress: Progress) -> None:
+        """See `Reporter`."""
+        self._tell(Advanced(progress.iteration, progress.env_steps, progress.steps_per_second))
+
+    def evaluated(self, evaluation: Evaluation, best: Evaluation) -> None:
+        """See `Reporter`."""
+        self._evaluations.append(evaluation)
+        # The first is of a policy that has learned nothing, the last ends the run anyway.
+        ended = evaluation.iteration >= self._task.config.training.num_iterations
+        asks = self._task.asks and len(self._evaluations) > 1 and not ended
+        late = late_episodes(self._evaluations)
+        self._tell(Evaluated(evaluation, late, asks), waits=asks and not self._interrupts)
+
+    def _tell(self, message: Message, *, waits: bool = False) -> None:
+        """Sends, and hears what has come; the run ends where nobody is there any more."""
+        try:
+            self._connection.send(message)
+            while waits or self._connection.poll():
+                self._obey(self._connection.recv())
+                waits = False
+        except (EOFError, OSError):
+            self._interrupts.end(Status.KILLED)
+
+    def _obey(self, order: Verdict | Interrupt) -> None:
+        if isinstance(order, Interrupt):
+            self._interrupts.end(Status.KILLED)
+        elif not order.go_on and not self._interrupts:
+            self._interrupts.end(Status.FINISHED)
