@@ -227,6 +227,10 @@ class Config(Section):
         """Environment steps an iteration, over all environments."""
         return self.training.collect_steps_per_iteration * self.env.num_envs
 
+    def with_seed(self, seed: int) -> Config:
+        """The same with another seed."""
+        return self.model_copy(update={"training": self.training.model_copy(update={"seed": seed})})
+
     def flat(self) -> dict[str, Any]:
         """What decides a run as `{"section.key": value}`, as MLflow's parameters hold it."""
         flat: dict[str, Any] = {}

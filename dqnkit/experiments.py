@@ -81,6 +81,16 @@ def load(
     return _validate(document, assignments, options or {}, str(path))
 
 
+def loads(
+    text: str,
+    source: str,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Option] | None = None,
+) -> Config:
+    """An experiment from its text (see `load`); messages call it `source`."""
+    return _validate(_parse(text, source), assignments, options or {}, source)
+
+
 def defaults(
     name: str, assignments: Sequence[str] = (), options: Mapping[str, Option] | None = None
 ) -> Config:
@@ -141,16 +151,24 @@ def _locate(experiment: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not valid YAML: {_one_line(error)}") from error
+    return _parse(text, str(path))
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        document = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: is not valid YAML: {_one_line(error)}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(
-            f"{path}: holds a {type(document).__name__}; a configuration is a mapping of sections "
+            f"{source}: holds a {type(document).__name__}; a configuration is a mapping of sections "
             f"({', '.join(Config.model_fields)})"
         )
     return document

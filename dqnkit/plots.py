@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -134,6 +135,25 @@ def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> N
     )
     # MLflow shows the page in a frame that loads nothing from elsewhere.
     figure.write_html(path, include_plotlyjs=True)
+
+
+def save_axes(axes: Axes, path: Path) -> None:
+    """Writes the figure of axes that a library drew with pyplot as a PNG, and forgets it."""
+    from matplotlib import pyplot  # seconds, and state that the whole process shares
+
+    axes.figure.savefig(path, dpi=120, bbox_inches="tight")
+    pyplot.close(axes.get_figure(root=True))
+
+
+def write_page(title: str, figures: Mapping[str, Any], path: Path) -> None:
+    """Writes Plotly's figures below each other in one page, which needs no network."""
+    parts = [
+        figure.to_html(full_html=False, include_plotlyjs=number == 0)
+        for number, figure in enumerate(figures.values())
+    ]
+    head = f'<!doctype html><html><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+    text = "\n".join([f"{head}</head><body>", *parts, "</body></html>"])
+    path.write_text(text, encoding="utf-8")
 
 
 def _plain(text: str) -> str:

@@ -89,6 +89,11 @@ def bootstrap_interval(
     return _percentiles(_resampled_means(values, resamples, seed), confidence)
 
 
+def estimate(values: np.ndarray) -> Estimate:
+    """Interquartile mean of values [n] with its interval; both ends are the value where n is 1."""
+    return Estimate(float(interquartile_mean(values)), *bootstrap_interval(values))
+
+
 def difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
     """How much the interquartile mean of one sample is above another's.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dqnkit.plots import Curve
-from dqnkit.statistics import Estimate, bootstrap_interval, interquartile_mean
+from dqnkit.statistics import Estimate, bootstrap_interval, estimate, interquartile_mean
 from dqnkit.tracking.records import RecordedRun
 from dqnkit.tracking.tracker import Status
 
@@ -84,7 +84,7 @@ class Group:
         """Interquartile mean of `sample`; None where that has fewer than two values."""
         if self.sample.size < 2:
             return None
-        return Estimate(float(interquartile_mean(self.sample)), *bootstrap_interval(self.sample))
+        return estimate(self.sample)
 
     @property
     def status(self) -> str:
@@ -99,18 +99,7 @@ class Group:
     @cached_property
     def curve(self) -> Curve | None:
         """The learning curve, at the steps that all runs were evaluated at."""
-        curves = [each.curve for each in self.evaluations]
-        steps = sorted(set.intersection(*(set(each) for each in curves)))
-        if not steps:
-            return None
-        points = []
-        for step in steps:
-            values = np.array([each[step].mean() for each in curves])
-            values = curves[0][step] if len(curves) == 1 else values
-            low, high = bootstrap_interval(values, resamples=_CURVE_RESAMPLES)
-            points.append((float(interquartile_mean(values)), low, high))
-        middle, lower, upper = (np.array(each) for each in zip(*points, strict=True))
-        return Curve(np.array(steps), middle, lower, upper)
+        return pooled_curve([each.curve for each in self.evaluations])
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -125,6 +114,28 @@ class Group:
             "steps_per_second": self.median("time/steps_per_second"),
             "training_seconds": self.median("time/training_seconds"),
         }
+
+
+def pooled_curve(curves: Sequence[Mapping[int, np.ndarray]]) -> Curve | None:
+    """Interquartile means with intervals, over seeds, or over the episodes of the only one.
+
+    Args:
+      curves: Of each seed the returns by environment steps: of all episodes, or their mean alone.
+
+    Returns:
+      At the steps that all have; None where there are none.
+    """
+    steps = sorted(set.intersection(*(set(each) for each in curves)))
+    if not steps:
+        return None
+    points = []
+    for step in steps:
+        values = np.array([each[step].mean() for each in curves])
+        values = curves[0][step] if len(curves) == 1 else values
+        low, high = bootstrap_interval(values, resamples=_CURVE_RESAMPLES)
+        points.append((float(interquartile_mean(values)), low, high))
+    middle, lower, upper = (np.array(each) for each in zip(*points, strict=True))
+    return Curve(np.array(steps), middle, lower, upper)
 
 
 def grouped(

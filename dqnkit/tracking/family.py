@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from dqnkit.tracking.client import set_stale_runs_right
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import NullTracker, Status, Tracker
 
@@ -60,6 +62,13 @@ class MlflowFamilyTracker(MlflowTracker):
             f"{name}@{alias}", lambda: versions.append(self._register(run_id, name, alias, tags))
         )
         return versions[0] if versions else None
+
+    def finish(self, status: Status) -> list[str]:
+        """See `Tracker`. A worker that was killed may have left a run that nobody knows of."""
+        if self.run_id is not None:
+            with contextlib.suppress(Exception):  # the next command that looks does it again
+                set_stale_runs_right(self._client, [self._experiment_id])
+        return super().finish(status)
 
     def _mark(
         self,

@@ -61,15 +61,23 @@ class _Orphaned:
     """Notices that the parent has died: the training ends then, and the process."""
 
     def __init__(self) -> None:
-        self.interrupts = Interrupts()
+        self._interrupts = Interrupts()
+        self._alone = False
         threading.Thread(target=self._watch, daemon=True).start()
+
+    def watch_over(self, interrupts: Interrupts) -> None:
+        """Lets these end the training that begins now."""
+        self._interrupts = interrupts
+        if self._alone:
+            interrupts.end(Status.KILLED)
 
     def _watch(self) -> None:
         parent = parent_process()
         if parent is None:
             return
         wait([parent.sentinel])
-        self.interrupts.end(Status.KILLED)
+        self._alone = True
+        self._interrupts.end(Status.KILLED)
         time.sleep(_ORPHAN_SECONDS)
         os._exit(1)
 
@@ -88,9 +96,7 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
     from dqnkit.training.run import train
 
     interrupts = Interrupts()
-    orphaned.interrupts, before = interrupts, orphaned.interrupts
-    if before:  # the parent died between two runs
-        raise EOFError
+    orphaned.watch_over(interrupts)
     try:
         tracker = open_tracker(task.config, task.tracking_uri)
     except DqnkitError as error:

@@ -1,0 +1,322 @@
+"""The trials of a search as work for a pool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from optuna.trial import TrialState
+
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError, StudyError
+from dqnkit.statistics import interquartile_mean
+from dqnkit.tracking.family import FamilyTracker
+from dqnkit.tracking.records import STUDY_TAG
+from dqnkit.tracking.tracker import Membership, Status
+from dqnkit.tuning.reporting import Standing, TrialScore, TuneReporter
+from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, Claim, SharedStudy
+from dqnkit.workers.messages import Began, Died, Ended, Evaluated, Failed, Task, Verdict
+from dqnkit.workers.pool import News
+from dqnkit.workers.seeds import SeedGroup, SeedResult
+
+STATE_TAG = "trial.state"
+"""Tag of a trial's run: complete, pruned, failed or interrupted."""
+TRIAL_TAG = "dqnkit.trial"
+"""Tag that numbers it."""
+TRIAL_KIND = "trial"
+"""Of a run that stands for a trial of several seeds."""
+_FAILURES_IN_A_ROW = 5
+"""After which something is wrong that no other parameters will mend."""
+_REAP_SECONDS = 10.0
+
+
+@dataclass
+class _Running:
+    """A trial in training, seed by seed."""
+
+    claim: Claim
+    config: Config
+    name: str
+    seeds: list[int]
+    """Left to train."""
+    group: SeedGroup | None
+    """The record of a trial of several seeds."""
+    run_id: str | None = None
+    """Of the trial's record."""
+    values: list[float] = field(default_factory=list)
+    """Of each seed that is done."""
+    means: list[float] = field(default_factory=list)
+    reports: int = 0
+    """Evaluations of the present seed."""
+    pruned: bool = False
+
+
+class TrialJobs:
+    """Trains trials until as many have ended as the study wants (`Jobs`)."""
+
+    def __init__(
+        self,
+        study: SharedStudy,
+        tracker: FamilyTracker,
+        new_group: Callable[[Config, str, list[int], Membership], SeedGroup],
+        tracking_uri: str | None,
+        reporter: TuneReporter,
+        *,
+        by_seed: bool = False,
+        asks: bool = True,
+        deadline: float = float("inf"),
+    ) -> None:
+        """Takes up the study's trials.
+
+        Args:
+          study: Where trials come from.
+          tracker: The study's record.
+          new_group: Makes the record of a trial of several seeds.
+          tracking_uri: Where the runs of trials are recorded.
+          reporter: Hears of progress.
+          by_seed: Report, and prune, after each seed rather than after each evaluation.
+          asks: Whether trials may be pruned.
+          deadline: By `time.monotonic`: when no further trial is begun.
+        """
+        self._study = study
+        self._tracker = tracker
+        self._new_group = new_group
+        self._tracking_uri = tracking_uri
+        self._reporter = reporter
+        self._by_seed = by_seed
+        self._asks = asks
+        self._deadline = deadline
+        self._running: dict[str, _Running] = {}
+        self._between_seeds: list[_Running] = []
+        self._failures_in_a_row = 0
+        self._reaped = time.monotonic()
+        self.problems: list[str] = []
+
+    # -- Jobs
+
+    @property
+    def is_done(self) -> bool:
+        """See `Jobs`."""
+        if self._running or self._between_seeds:
+            return False
+        return self._study.is_done or time.monotonic() >= self._deadline
+
+    def next_task(self) -> Task | None:
+        """See `Jobs`."""
+        if self._between_seeds:
+            return self._task(self._between_seeds.pop())
+        if self._failures_in_a_row >= _FAILURES_IN_A_ROW or time.monotonic() >= self._deadline:
+            return None
+        claim = self._study.ask()
+        if claim is None:
+            self._look_for_the_dead()
+            return None
+        return self._begin(claim)
+
+    def heard(self, news: News) -> None:
+        """See `Jobs`."""
+        task, message = news.task, news.message
+        if task is None or task.run_name not in self._running:
+            return
+        running = self._running[task.run_name]
+        match message:
+            case Began():
+                self._began(running, message)
+            case Evaluated():
+                go_on = self._evaluated(running, message)
+                if message.asks:
+                    news.worker.send(Verdict(go_on))
+            case Ended():
+                del self._running[task.run_name]
+                self._ended(running, message, task.config.training.seed)
+            case Failed():
+                del self._running[task.run_name]
+                self._failed(running, message.cause, again=message.again)
+            case Died():
+                del self._running[task.run_name]
+                self._failed(running, message.cause, again=True)
+                if message.run_id is not None:
+                    self._tracker.mark(message.run_id, {}, status=Status.FAILED)
+
+    def abandon(self) -> None:
+        """Marks what still runs as interrupted: its workers are gone."""
+        for running in [*self._running.values(), *self._between_seeds]:
+            self._interrupted(running)
+        self._running, self._between_seeds = {}, []
+
+    # -- A trial's life
+
+    def _begin(self, claim: Claim) -> Task | None:
+        study, purpose = self._study, self._study.purpose
+        try:
+            config = purpose.space.configure(purpose.config, claim.values)
+        except ConfigError as error:  # values that are possible one by one, not all together
+            self._count_failure(claim, str(error), again=False)
+            return None
+        first = purpose.config.training.seed
+        seeds = list(range(first, first + purpose.seeds_per_trial))
+        name = f"{study.name}-t{claim.number:03d}"
+        running = _Running(claim, config, name, seeds, None)
+        if len(seeds) > 1:
+            running.group = self._new_group(
+                config, name, seeds, Membership(self._tracker.run_id, self._tags(claim))
+            )
+            running.group.start()
+            running.run_id = running.group.tracker.run_id
+        return self._task(running)
+
+    def _task(self, running: _Running) -> Task:
+        several, seed = running.group is not None, running.seeds.pop(0)
+        name = f"{running.name}-s{seed}" if several else running.name
+        running.reports = 0
+        self._running[name] = running
+        self._reporter.chose(name, running.claim.number, running.claim.trial.params)
+        tags = self._tags(running.claim)
+        return Task(
+            config=running.config.with_seed(seed),
+            run_name=name,
+            belongs_to=(
+                running.group.member(tags)
+                if running.group is not None
+                else Membership(self._tracker.run_id, tags)
+            ),
+            tracking_uri=self._tracking_uri,
+            asks=self._asks and not self._by_seed,
+        )
+
+    def _tags(self, claim: Claim) -> dict[str, str]:
+        return {STUDY_TAG: self._study.name, TRIAL_TAG: str(claim.number)}
+
+    def _began(self, running: _Running, message: Began) -> None:
+        if running.group is None:
+            running.run_id = message.run_id
+        if running.run_id is not None:
+            running.claim.trial.set_user_attr(RUN, running.run_id)
+
+    def _evaluated(self, running: _Running, message: Evaluated) -> bool:
+        """Reports an evaluation; whether the run goes on."""
+        if message.evaluation.iteration == 0 or self._by_seed:
+            return True
+        running.reports += 1
+        trial = running.claim.trial
+        step = len(running.values) * self.reports_per_seed + running.reports
+        trial.report(_over_seeds([*running.values, message.late.summary.iqm]), step)
+        if message.asks and trial.should_prune():
+            running.pruned = True
+        return not running.pruned
+
+    @property
+    def reports_per_seed(self) -> int:
+        """Evaluations of a training, that before it aside."""
+        config = self._study.purpose.config
+        return -(-config.training.num_iterations // config.evaluation.eval_interval)
+
+    def _ended(self, running: _Running, message: Ended, seed: int) -> None:
+        self.problems += message.problems
+        if message.status is Status.KILLED:
+            self._interrupted(running)
+            return
+        if running.pruned:
+            self._close(running, TrialState.PRUNED)
+            return
+        running.values.append(message.late.summary.iqm)
+        running.means.append(message.late.summary.mean)
+        if running.group is not None:
+            running.group.add(SeedResult.of(seed, message))
+        if self._by_seed:
+            running.claim.trial.report(running.values[-1], len(running.values) - 1)
+            running.pruned = bool(running.seeds) and running.claim.trial.should_prune()
+        if running.seeds and not running.pruned:
+            self._between_seeds.append(running)
+        else:
+            self._close(running, TrialState.PRUNED if running.pruned else TrialState.COMPLETE)
+
+    def _close(self, running: _Running, state: TrialState) -> None:
+        """Tells the study and the record what a trial that counts came to."""
+        trial, study = running.claim.trial, self._study.study
+        if state is TrialState.COMPLETE:
+            trial.set_user_attr(MEAN, float(np.mean(running.means)))
+            study.tell(trial, _over_seeds(running.values))
+        else:
+            study.tell(trial, state=state)
+        self._failures_in_a_row = 0
+        self._close_record(running, state.name.lower(), Status.FINISHED)
+        self._tell_standing()
+
+    def _failed(self, running: _Running, cause: str, *, again: bool) -> None:
+        self._count_failure(running.claim, cause, again=again)
+        self._close_record(running, "failed", Status.FAILED, cause)
+        self._tell_standing()
+
+    def _interrupted(self, running: _Running) -> None:
+        self._study.fail(running.claim.number, INTERRUPTED, again=True, counts=False)
+        self._close_record(running, INTERRUPTED, Status.KILLED)
+
+    def _close_record(
+        self, running: _Running, state: str, status: Status, cause: str | None = None
+    ) -> None:
+        tags = {STATE_TAG: state, **({f"trial.{CAUSE}": cause[:500]} if cause else {})}
+        if running.group is not None:
+            self.problems += running.group.finish(status, tags)
+        elif running.run_id is not None:
+            ended = status if status is not Status.FINISHED else None
+            self._tracker.mark(running.run_id, tags, status=ended)
+
+    def _count_failure(self, claim: Claim, cause: str, *, again: bool) -> None:
+        retried = self._study.fail(claim.number, cause, again=again)
+        then = "it is tried again" if retried else "another takes its place"
+        self._reporter.told(f"trial {claim.number} failed, {then}: {cause}")
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= _FAILURES_IN_A_ROW and not self._running:
+            raise StudyError(
+                f"{self._failures_in_a_row} trials in a row failed; the last, trial "
+                f"{claim.number}, by this: {cause}"
+            )
+
+    def _look_for_the_dead(self) -> None:
+        if time.monotonic() - self._reaped < _REAP_SECONDS:
+            return
+        self._reaped = time.monotonic()
+        for trial in self._study.reap():
+            self._reporter.told(f"trial {trial.number} is tried again: its process was killed")
+
+    def _tell_standing(self) -> None:
+        self._reporter.stands(standing(self._study))
+
+
+def standing(study: SharedStudy) -> Standing:
+    """How the search stands."""
+    trials = study.trials()
+    states = [trial.state for trial in trials]
+    ranked = best_trials(study, 1)
+    return Standing(
+        total=study.total,
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=sum(
+            trial.state is TrialState.FAIL and trial.user_attrs.get(CAUSE) != INTERRUPTED
+            for trial in trials
+        ),
+        best=ranked[0] if ranked else None,
+    )
+
+
+def best_trials(study: SharedStudy, count: int) -> list[TrialScore]:
+    """The complete trials with the highest values, each set of parameters once.
+
+    Of equal values the higher mean of the same episodes goes first, which sees the worst of them;
+    then the earlier trial.
+    """
+    complete = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
+    complete.sort(key=lambda each: (-(each.value or 0), -each.user_attrs.get(MEAN, 0), each.number))
+    best: list[TrialScore] = []
+    for trial in complete:
+        if len(best) < count and all(trial.params != other.params for other in best):
+            best.append(TrialScore(trial.number, float(trial.value or 0), dict(trial.params)))
+    return best
+
+
+def _over_seeds(values: list[float]) -> float:
+    return float(interquartile_mean(np.array(values)))

@@ -1,0 +1,162 @@
+"""Training one configuration with several seeds."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
+from dqnkit.resolution import resolve
+from dqnkit.tracking import open_family_tracker
+from dqnkit.tracking.tracker import Status
+from dqnkit.training.interrupts import noticed
+from dqnkit.workers.driver import WorkReporter, drive
+from dqnkit.workers.messages import Message, Task
+from dqnkit.workers.pool import Pool, default_size
+from dqnkit.workers.seed_jobs import SeedJobs
+from dqnkit.workers.seeds import SeedGroup, SeedResult, SeedScores, scores
+
+MAX_SEEDS = 1_000
+
+
+@dataclass(frozen=True)
+class SeedsResult:
+    """What several seeds of one configuration came to."""
+
+    experiment: str
+    run_name: str
+    run_id: str | None
+    seeds: tuple[SeedResult, ...]
+    scores: SeedScores
+    seconds: float
+    hints: dict[str, str]
+    problems: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **asdict(self),
+            "seeds": [each.as_dict() for each in self.seeds],
+            "scores": self.scores.as_dict(),
+        }
+
+
+class SeedsReporter(WorkReporter, Protocol):
+    """Hears of several seeds as they train."""
+
+    def began(self, config: Config, run_name: str, seeds: Sequence[int]) -> None:
+        """Workers are being started."""
+
+    def result(self, result: SeedResult) -> None:
+        """A seed is done."""
+
+
+class SilentSeedsReporter:
+    """Says nothing (`SeedsReporter`)."""
+
+    def began(self, config: Config, run_name: str, seeds: Sequence[int]) -> None:
+        """See `SeedsReporter`."""
+
+    def given(self, worker: int, task: Task) -> None:
+        """See `WorkReporter`."""
+
+    def heard(self, worker: int, message: Message) -> None:
+        """See `WorkReporter`."""
+
+    def result(self, result: SeedResult) -> None:
+        """See `SeedsReporter`."""
+
+
+def train_seeds(
+    config: Config,
+    count: int,
+    *,
+    workers: int | None = None,
+    run_name: str | None = None,
+    tracking_uri: str | None = None,
+    reporter: SeedsReporter | None = None,
+) -> SeedsResult:
+    """Trains a configuration with several seeds, in processes, and aggregates what they come to.
+
+    Args:
+      config: Its own seed is the first; those that follow it come next.
+      count: How many seeds.
+      workers: Processes; as many as there are cores by default.
+      run_name: Of the run that stands above those of the seeds.
+      tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
+      reporter: Hears of progress.
+
+    Raises:
+      ConfigError: The configuration cannot be run, or a number is out of range.
+      TrackingError: The store cannot be reached.
+      WorkerError: Seeds failed; what the others came to is recorded.
+      InterruptedRun: A signal came; what there was is recorded, as KILLED.
+    """
+    check_number("--seeds", count, MAX_SEEDS)
+    size = min(worker_count(workers), count)
+    reporter = reporter or SilentSeedsReporter()
+    config, _ = resolve(config)
+    first = config.training.seed
+    began = time.perf_counter()
+    group = SeedGroup(
+        tracker=open_family_tracker(config, tracking_uri),
+        config=config,
+        name=run_name or f"{config.name}-{count}-seeds-{secrets.token_hex(2)}",
+        seeds=tuple(range(first, first + count)),
+    )
+    jobs = SeedJobs([group], tracking_uri, lambda _, result: reporter.result(result))
+    reporter.began(config, group.name, group.seeds)
+    with noticed() as interrupts:
+        try:
+            with Pool(size) as pool:
+                drive(pool, jobs, reporter, interrupts)
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            jobs.close(Status.KILLED if killed else Status.FAILED)
+            raise
+        jobs.close(Status.KILLED)
+    if not jobs.is_done and interrupts.signal is not None:
+        raise InterruptedRun(
+            f"interrupted by {interrupts.signal.name} after {len(group.results)} of {count} seeds; "
+            f"what was trained until then is recorded below the run {group.name!r}"
+        )
+    if jobs.failures:
+        raise WorkerError(
+            f"{len(jobs.failures)} of {count} seeds failed: {'; '.join(jobs.failures)}"
+        )
+    return SeedsResult(
+        experiment=config.name,
+        run_name=group.name,
+        run_id=group.tracker.run_id,
+        seeds=tuple(group.results),
+        scores=scores(group.results),
+        seconds=time.perf_counter() - began,
+        hints=group.tracker.hints(),
+        problems=jobs.problems,
+    )
+
+
+def worker_count(given: int | None) -> int:
+    """The number of workers that an option asks for.
+
+    Raises:
+      ConfigError: It is out of range.
+    """
+    if given is None:
+        return default_size()
+    check_number("--workers", given, 1_024)
+    return given
+
+
+def check_number(option: str, given: int, most: int, least: int = 1) -> None:
+    """Refuses what is out of range.
+
+    Raises:
+      ConfigError: It is.
+    """
+    if not least <= given <= most:
+        raise ConfigError(f"{option} {given}: give a number from {least} to {most:,}")
