@@ -25,6 +25,7 @@ from cli.experiments import experiments, schema
 from cli.render import render
 from cli.runs import runs
 from cli.train import train
+from cli.tune import tune
 from cli.ui import ui
 from dqnkit import __version__
 from dqnkit.errors import DqnkitError
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command()(tune)
 app.command("eval")(evaluate)
 app.command()(render)
 app.command()(compare)

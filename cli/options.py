@@ -31,6 +31,31 @@ Assignments = Annotated[
         show_default=False,
     ),
 ]
+Env = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Gymnasium id of the environment. Alone, it picks the experiment for it.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Processes that train side by side. Default: as many as there are cores.",
+        show_default=False,
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Database of studies, e.g. postgresql+psycopg://… or sqlite:///…. Default: the "
+        "embedded storage under mlruns/studies.",
+        show_default=False,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import options
+
+if TYPE_CHECKING:
+    from dqnkit.config import Config
+    from dqnkit.workers.training import SeedsOptions
 
 
 def train(
@@ -19,42 +23,91 @@ def train(
             show_default=False,
         ),
     ] = None,
-    env: Annotated[
-        str | None,
+    env: options.Env = None,
+    assignments: options.Assignments = None,
+    seed: Annotated[
+        int | None,
         typer.Option(
-            metavar="ID",
-            help="Gymnasium id of the environment. Alone, it picks the experiment for it.",
+            metavar="N",
+            help="Seed of the run; the same one gives the same curve.",
             show_default=False,
         ),
     ] = None,
-    assignments: options.Assignments = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the run; the same one gives the same curve.")
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Train with K seeds, from the run's own upwards, side by side, and aggregate.",
+            show_default=False,
+        ),
     ] = None,
+    workers: options.Workers = None,
+    from_study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Train the winner of a study (`dqnkit tune`).", show_default=False
+        ),
+    ] = None,
+    storage: options.Storage = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the run in MLflow.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the run in MLflow.", show_default=False),
     ] = None,
     tracking_uri: options.TrackingUri = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a DQN, evaluate it as it learns, and record it all in MLflow."""
-    from cli import display, output  # `--help` waits for nothing that training needs
+    from cli.loading import experiment_config  # `--help` waits for nothing that training needs
+    from dqnkit.errors import ConfigError
+
+    if workers is not None and seeds is None:
+        raise ConfigError(f"--workers {workers}: one run has one process; give --seeds K as well")
+    if from_study is None:
+        if storage is not None:
+            raise ConfigError("--storage: names where --from-study looks; give that as well")
+        config = experiment_config(experiment, env, seed, assignments)
+    else:
+        config = _winner(from_study, storage, experiment, env, seed, assignments)
+    if seeds is None:
+        _train_one(config, name, tracking_uri, as_json=as_json, quiet=quiet)
+    else:
+        from dqnkit.workers.training import SeedsOptions
+
+        several = SeedsOptions(count=seeds, workers=workers, run_name=name)
+        _train_seeds(config, several, tracking_uri, as_json=as_json, quiet=quiet)
+
+
+def _winner(
+    study: str,
+    storage: str | None,
+    experiment: str | None,
+    env: str | None,
+    seed: int | None,
+    assignments: list[str] | None,
+) -> Config:
+    from cli.loading import options as option_values
     from dqnkit import experiments
+    from dqnkit.errors import ConfigError
+    from dqnkit.tuning import storage as storages
+    from dqnkit.tuning.study import winner
+
+    if experiment is not None or env is not None:
+        given = experiment or f"--env {env}"
+        raise ConfigError(f"--from-study {study} names what is trained, and so does {given}")
+    text = winner(storages.resolve(storage), study)
+    return experiments.loads(
+        text, f"the winner of {study}", assignments or [], option_values(None, seed)
+    )
+
+
+def _train_one(
+    config: Config, name: str | None, tracking_uri: str | None, *, as_json: bool, quiet: bool
+) -> None:
+    from cli import display, output
     from dqnkit.resolution import resolve
     from dqnkit.tracking import open_tracker
 
-    given = {}
-    if env is not None:
-        given["env.id"] = experiments.Option(f"--env {env}", env)
-    if seed is not None:
-        given["training.seed"] = experiments.Option(f"--seed {seed}", seed)
-    if experiment is None and env is not None:
-        config = experiments.for_environment(env, assignments or [], given)
-    else:
-        config = experiments.load(
-            experiment or experiments.DEFAULT_EXPERIMENT, assignments or [], given
-        )
     with output.stdout_for_the_document(as_json=as_json):
         config, _ = resolve(config)  # a mistake is told before TensorFlow is loaded
         tracker = open_tracker(config, tracking_uri)
@@ -63,3 +116,22 @@ def train(
 
             result = run_training(config, tracker, reporter, run_name=name)
     display.training_result(result, as_json=as_json, quiet=quiet)
+
+
+def _train_seeds(
+    config: Config,
+    options: SeedsOptions,
+    tracking_uri: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from cli import output, seeds_display
+    from dqnkit.workers.training import train_seeds
+
+    with (
+        output.stdout_for_the_document(as_json=as_json),
+        seeds_display.for_seeds(as_json=as_json, quiet=quiet) as reporter,
+    ):
+        result = train_seeds(config, options, tracking_uri=tracking_uri, reporter=reporter)
+    seeds_display.seeds_result(result, as_json=as_json, quiet=quiet)

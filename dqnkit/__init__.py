@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dqnkit.experiments import dump, load
     from dqnkit.tracking.reader import Filter
     from dqnkit.training.run import TrainResult, train
+    from dqnkit.tuning.results import TuneResult
+    from dqnkit.tuning.tune import TuneOptions, tune
+    from dqnkit.workers.training import SeedsOptions, SeedsResult, train_seeds
 
 _HOMES = {
     "Config": "dqnkit.config",
@@ -40,13 +43,23 @@ _HOMES = {
     "load": "dqnkit.experiments",
     "train": "dqnkit.training.run",
     "TrainResult": "dqnkit.training.run",
+    "SeedsOptions": "dqnkit.workers.training",
+    "SeedsResult": "dqnkit.workers.training",
+    "TuneOptions": "dqnkit.tuning.tune",
+    "TuneResult": "dqnkit.tuning.results",
+    "train_seeds": "dqnkit.workers.training",
+    "tune": "dqnkit.tuning.tune",
 }
 
 __all__ = [
     "Config",
     "DqnkitError",
     "Filter",
+    "SeedsOptions",
+    "SeedsResult",
     "TrainResult",
+    "TuneOptions",
+    "TuneResult",
     "VideoOptions",
     "__version__",
     "compare",
@@ -56,6 +69,8 @@ __all__ = [
     "load",
     "render",
     "train",
+    "train_seeds",
+    "tune",
 ]
 
 

@@ -1,6 +1,6 @@
 """What a search may choose from: the values of `search:` in an experiment.
 
-The names are Optuna's: `float`, `int` and `categorical` with `low`, `high`, `log`, `step`, `choices`.
+The names are Optuna's: `float`, `int`, `categorical`; `low`, `high`, `log`, `step`, `choices`.
 """
 
 from __future__ import annotations

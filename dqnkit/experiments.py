@@ -108,9 +108,11 @@ def for_environment(
     return defaults(env_id.lower(), assignments, options)
 
 
-def changed(config: Config, options: Mapping[str, Option]) -> Config:
+def changed(
+    config: Config, options: Mapping[str, Option], assignments: Sequence[str] = ()
+) -> Config:
     """A configuration with other values for some keys (see `load`)."""
-    return _validate(config.model_dump(mode="json"), (), options, "the experiment")
+    return _validate(config.model_dump(mode="json"), assignments, options, "the experiment")
 
 
 def dump(config: Config) -> str:
@@ -168,8 +170,8 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(
-            f"{source}: holds a {type(document).__name__}; a configuration is a mapping of sections "
-            f"({', '.join(Config.model_fields)})"
+            f"{source}: holds a {type(document).__name__}; a configuration is a mapping of "
+            f"sections ({', '.join(Config.model_fields)})"
         )
     return document
 

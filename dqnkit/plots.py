@@ -139,10 +139,12 @@ def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> N
 
 def save_axes(axes: Axes, path: Path) -> None:
     """Writes the figure of axes that a library drew with pyplot as a PNG, and forgets it."""
-    from matplotlib import pyplot  # seconds, and state that the whole process shares
+    import matplotlib.pyplot as plt  # seconds, and state that the whole process shares
 
-    axes.figure.savefig(path, dpi=120, bbox_inches="tight")
-    pyplot.close(axes.get_figure(root=True))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
 
 
 def write_page(title: str, figures: Mapping[str, Any], path: Path) -> None:

@@ -13,6 +13,8 @@ from tests.conftest import ROOT
 
 LAYERS = [
     {"cli"},
+    {"dqnkit.tuning"},
+    {"dqnkit.workers"},
     {"dqnkit.training.run", "dqnkit.analysis"},
     {"dqnkit.training.parts", "dqnkit.training.descriptions", "dqnkit.training.reporting"},
     {"dqnkit.training.graph_loop", "dqnkit.training.host_loop"},
@@ -23,6 +25,8 @@ LAYERS = [
     {"dqnkit.random_bits", "dqnkit.transitions", "dqnkit.memory"},
     {"dqnkit.runtime", "dqnkit.experiments"},
     {"dqnkit.config", "dqnkit.noise", "dqnkit.specs", "dqnkit.formats"},
+    {"dqnkit.distributions"},
+    {"dqnkit.fields"},
     {"dqnkit.errors"},
 ]
 """From the top: a module may import from layers below its own, and from its own package."""
@@ -116,6 +120,11 @@ def test_each_large_dependency_has_one_home(dependency: str) -> None:
         "import dqnkit; dqnkit.load('cartpole')",
         "from cli.main import run; run(['--help'])",
         "from cli.main import run; run(['train', '--help'])",
+        "from cli.main import run; run(['tune', '--help'])",
+        "from cli.main import run; run(['tune', '--trials', '0'])",
+        "from cli.main import run; run(['tune', 'no-such-experiment'])",
+        "from cli.main import run; run(['tune', '--set', 'search.agent.gama={type: float}'])",
+        "from cli.main import run; run(['train', '--from-study', 'none'])",
         "from cli.main import run; run(['experiments'])",
         "from cli.main import run; run(['train', 'no-such-experiment'])",
         "from cli.main import run; run(['runs'])",

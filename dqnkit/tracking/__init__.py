@@ -6,25 +6,29 @@ from typing import TYPE_CHECKING
 
 from dqnkit.config import Config
 from dqnkit.tracking.store import resolve
-from dqnkit.tracking.tracker import NullTracker, Tracker
+from dqnkit.tracking.tracker import ALONE, Membership, NullTracker, Tracker
 
 if TYPE_CHECKING:
     from dqnkit.tracking.family import FamilyTracker
 
 
-def open_tracker(config: Config, tracking_uri: str | None = None) -> Tracker:
+def open_tracker(
+    config: Config, tracking_uri: str | None = None, belongs_to: Membership = ALONE
+) -> Tracker:
     """A tracker for one run, as configuration and URI have it (see `store.resolve`)."""
     if not config.tracking.enabled:
         return NullTracker()
     from dqnkit.tracking.mlflow_tracker import MlflowTracker  # not without a record
 
-    return MlflowTracker(resolve(tracking_uri).make())
+    return MlflowTracker(resolve(tracking_uri).make(), belongs_to)
 
 
-def open_family_tracker(config: Config, tracking_uri: str | None = None) -> FamilyTracker:
+def open_family_tracker(
+    config: Config, tracking_uri: str | None = None, belongs_to: Membership = ALONE
+) -> FamilyTracker:
     """A tracker for a run that others stand below (see `open_tracker`)."""
     from dqnkit.tracking.family import MlflowFamilyTracker, NullFamilyTracker
 
     if not config.tracking.enabled:
         return NullFamilyTracker()
-    return MlflowFamilyTracker(resolve(tracking_uri).make())
+    return MlflowFamilyTracker(resolve(tracking_uri).make(), belongs_to)

@@ -1,4 +1,4 @@
-"""The record of a run that others stand below: of a study, of a trial or settings with many seeds."""
+"""The record of a run that others stand below: a study, or settings with several seeds."""
 
 from __future__ import annotations
 
@@ -117,3 +117,4 @@ class NullFamilyTracker(NullTracker):
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
         """See `FamilyTracker`."""
         del run_id, name, alias, tags
+        return None

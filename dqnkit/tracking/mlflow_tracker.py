@@ -30,7 +30,7 @@ from dqnkit.tracking.client import (
 )
 from dqnkit.tracking.policy_files import PolicyFiles
 from dqnkit.tracking.store import EMBEDDED, Store, experiment_page
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+from dqnkit.tracking.tracker import ALONE, KIND_TAG, Membership, RunRecord, Status
 
 _BATCH = 1_000
 """Metrics that MLflow takes in one call."""
@@ -50,8 +50,9 @@ class MlflowTracker:
 
     keeps_files = True
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, belongs_to: Membership = ALONE) -> None:
         self._store = store
+        self._belongs_to = belongs_to
         self._client: Any = None
         self._experiment_id = ""
         self._run_id: str | None = None
@@ -166,7 +167,8 @@ class MlflowTracker:
 
         tags = {
             **record.tags,
-            **({PARENT_TAG: record.parent} if record.parent else {}),
+            **self._belongs_to.tags,
+            **({PARENT_TAG: self._belongs_to.parent} if self._belongs_to.parent else {}),
             PROCESS_TAG: processes.identity(),
             NOTE_TAG: record.description,
             "mlflow.source.name": "dqnkit",

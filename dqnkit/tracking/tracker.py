@@ -32,6 +32,7 @@ class Membership:
     parent: str | None = None
     """Id of the run that it stands below."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    """That the run has besides its own."""
 
 
 ALONE = Membership()
@@ -48,8 +49,6 @@ class RunRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     """Markdown."""
-    parent: str | None = None
-    """Id of the run that this one stands below."""
     continues: str | None = None
     """Id of an earlier record that goes on; a new one is made where the store has it no more."""
 

@@ -25,14 +25,7 @@ from dqnkit.specs import EnvSpec
 from dqnkit.tracking import policy_files
 from dqnkit.tracking.policy_files import PolicyFiles
 from dqnkit.tracking.records import LATE_IQM
-from dqnkit.tracking.tracker import (
-    ALONE,
-    Membership,
-    NullTracker,
-    RunRecord,
-    Status,
-    Tracker,
-)
+from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
 from dqnkit.training import descriptions
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.training.parts import Parts, build
@@ -90,8 +83,6 @@ def train(
     tracker: Tracker | None = None,
     reporter: Reporter | None = None,
     run_name: str | None = None,
-    *,
-    belongs_to: Membership = ALONE,
     interrupts: Interrupts | None = None,
 ) -> TrainResult:
     """Trains once, evaluates at intervals, and records it all.
@@ -101,7 +92,6 @@ def train(
       tracker: Where the run is recorded; nowhere by default.
       reporter: Hears of progress.
       run_name: In the record; experiment, seed and a short id by default.
-      belongs_to: What the record says of the study or the group of seeds that the run is part of.
       interrupts: By which others than signals may end the run early.
 
     Raises:
@@ -112,7 +102,7 @@ def train(
     """
     tracker, reporter = tracker or NullTracker(), reporter or SilentReporter()
     config, spec = resolve(config)
-    run = _Run(config, spec, run_name or descriptions.run_name(config), tracker, belongs_to)
+    run = _Run(config, spec, run_name or descriptions.run_name(config), tracker)
     reporter.preparing(config, run.name)
     with noticed(interrupts) as interrupted, run.recorded(interrupted) as opened, run.resources:
         run.prepare()
@@ -143,13 +133,10 @@ class _Run:
     best: Evaluation
     result: TrainResult
 
-    def __init__(
-        self, config: Config, spec: EnvSpec, name: str, tracker: Tracker, belongs_to: Membership
-    ) -> None:
+    def __init__(self, config: Config, spec: EnvSpec, name: str, tracker: Tracker) -> None:
         self._config = config
         self._spec = spec
         self._tracker = tracker
-        self._belongs_to = belongs_to
         self._evaluations: list[Evaluation] = []
         self._best_weights: Weights = np.zeros(0, np.float32)
         self._total = config.training.num_iterations
@@ -167,8 +154,7 @@ class _Run:
             experiment=self._config.name,
             run_name=self.name,
             params=self._config.flat(),
-            tags=descriptions.tags(self._config) | dict(self._belongs_to.tags),
-            parent=self._belongs_to.parent,
+            tags=descriptions.tags(self._config),
             description=descriptions.before(self._config),
         )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ from dqnkit.statistics import Estimate
 from dqnkit.tracking.tracker import Membership
 from dqnkit.tuning.reporting import TrialScore
 from dqnkit.tuning.study import CONFIRMATION, SharedStudy
+from dqnkit.tuning.trials import StudyRecord
 from dqnkit.workers.seed_jobs import SeedJobs
-from dqnkit.workers.seeds import SeedGroup, SeedResult, SeedScores, scores
+from dqnkit.workers.seeds import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
 
 SEEDS = 5
 """Fresh seeds of each candidate."""
+CONFIRMATION_KIND = "confirmation"
+"""Of a run that stands for a candidate with its fresh seeds."""
 CONFIRMS_TAG = "dqnkit.confirms"
 """Tag that names the study whose trial a run confirms; such a run is no trial."""
 
@@ -65,21 +68,21 @@ class Confirmation:
         self,
         study: SharedStudy,
         candidates: Sequence[TrialScore],
-        new_group: Callable[[Config, str, Sequence[int], Membership], SeedGroup],
-        parent: str | None,
-        tracking_uri: str | None,
+        record: StudyRecord,
     ) -> None:
         purpose = study.purpose
         self._study = study
         self._candidates = candidates
         self.seeds = fresh_seeds(purpose.config, purpose.seeds_per_trial)
         self._known: dict[str, dict[str, Any]] = dict(study.recall(CONFIRMATION) or {})
+        belongs_to = Membership(record.tracker.run_id, {CONFIRMS_TAG: study.name})
+        place = GroupRecord(record.tracking_uri, belongs_to, CONFIRMATION_KIND)
         self._groups = {
-            candidate.number: new_group(
+            candidate.number: SeedGroup(
                 study.configuration(candidate.number),
                 f"{study.name}-confirms-t{candidate.number:03d}",
                 self.seeds,
-                Membership(parent, {CONFIRMS_TAG: study.name}),
+                place,
             )
             for candidate in candidates
         }
@@ -87,7 +90,7 @@ class Confirmation:
             for seed, document in self._known.get(str(number), {}).items():
                 if int(seed) in self.seeds:
                     group.add(SeedResult.from_dict(document))
-        self.jobs = SeedJobs(list(self._groups.values()), tracking_uri, self._remember)
+        self.jobs = SeedJobs(list(self._groups.values()), record.tracking_uri, self._remember)
 
     def ranked(self) -> list[Confirmed]:
         """The candidates that have a result, the best first.

@@ -46,8 +46,8 @@ class TuneReporter(WorkReporter, Protocol):
     def chose(self, run_name: str, number: int, params: Params) -> None:
         """The run of this name belongs to a trial with these parameters."""
 
-    def stands(self, standing: Standing) -> None:
-        """A trial has ended."""
+    def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
+        """A trial is complete, pruned or failed; a pruned one has the value that it had then."""
 
     def told(self, text: str) -> None:
         """Something that a person should know, such as a trial that failed."""
@@ -71,7 +71,7 @@ class SilentTuneReporter:
     def chose(self, run_name: str, number: int, params: Params) -> None:
         """See `TuneReporter`."""
 
-    def stands(self, standing: Standing) -> None:
+    def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
         """See `TuneReporter`."""
 
     def told(self, text: str) -> None:

@@ -23,21 +23,22 @@ PrunerName = Literal["hyperband", "median", "wilcoxon", "none"]
 
 _STARTUP_TRIALS = 10
 """Trials that a model waits for; before it, and for a pruner to have something to compare with."""
+_WILCOXON_SEEDS = 5
+"""Four pairs are the fewest that can differ at its level of 0.1, and a fifth is left to save."""
 _GRID_POINTS = 10_000
 """At most."""
 
 
-def make_sampler(name: SamplerName, space: Space, seed: int, trials: int) -> BaseSampler:
+def make_sampler(name: SamplerName, seed: int, trials: int) -> BaseSampler:
     """A sampler.
 
     Args:
       name: Which.
-      space: What it will choose from.
       seed: Of the search.
       trials: That the study has already: a search that goes on must not draw the same again.
 
     Raises:
-      ConfigError: It cannot sample this space, or needs a package that is not installed.
+      ConfigError: It needs a package that is not installed.
     """
     words = np.random.SeedSequence([stream_key(seed, Stream.SEARCH), trials]).generate_state(1)
     number = int(words[0])
@@ -92,10 +93,11 @@ def make_pruner(name: PrunerName, reports: int, seeds_per_trial: int) -> BasePru
                     n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=reports // 5
                 )
             case "wilcoxon":
-                if seeds_per_trial < 3:
+                if seeds_per_trial < _WILCOXON_SEEDS:
                     raise ConfigError(
                         f"--pruner wilcoxon compares trials seed by seed, and "
-                        f"--seeds-per-trial {seeds_per_trial} gives it too few: give 3 or more"
+                        f"--seeds-per-trial {seeds_per_trial} gives it too few to prune any: give "
+                        f"{_WILCOXON_SEEDS} or more"
                     )
                 return optuna.pruners.WilcoxonPruner()
             case "none":

@@ -69,6 +69,18 @@ class Purpose:
     seeds_per_trial: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a study goes on."""
+
+    total: int
+    """Trials that are to end."""
+    sampler: BaseSampler
+    pruner: BasePruner
+    points: Sequence[Params] = ()
+    """Of a grid; where there are none, the sampler chooses."""
+
+
 class SharedStudy:
     """A study that this process works on, perhaps with others.
 
@@ -77,21 +89,11 @@ class SharedStudy:
     its own is one too many: if N with lower numbers are claimed.
     """
 
-    def __init__(
-        self, study: optuna.Study, purpose: Purpose, total: int, points: Sequence[Params] = ()
-    ) -> None:
-        """Wraps a study.
-
-        Args:
-          study: Maximizes.
-          purpose: Of it.
-          total: Trials that are to end.
-          points: Of a grid; where there are none, the sampler chooses.
-        """
+    def __init__(self, study: optuna.Study, purpose: Purpose, plan: Plan) -> None:
         self.study = study
         self.purpose = purpose
-        self.total = total
-        self._points = points
+        self.total = plan.total
+        self._points = plan.points
 
     @property
     def name(self) -> str:
@@ -168,9 +170,7 @@ class SharedStudy:
     def configuration(self, number: int) -> Config:
         """The experiment with the values of a trial."""
         fixed = optuna.trial.FixedTrial(self.trials()[number].params)
-        return self.purpose.space.configure(
-            self.purpose.config, self.purpose.space.suggest(fixed)
-        )
+        return self.purpose.space.configure(self.purpose.config, self.purpose.space.suggest(fixed))
 
     def remember(self, key: str, value: Any) -> None:
         """Keeps something with the study."""
@@ -194,15 +194,7 @@ class SharedStudy:
             self.study.enqueue_trial(free)
 
 
-def open_study(
-    storage: StudyStorage,
-    name: str,
-    purpose: Purpose,
-    total: int,
-    sampler: BaseSampler,
-    pruner: BasePruner,
-    points: Sequence[Params] = (),
-) -> SharedStudy:
+def open_study(storage: StudyStorage, name: str, purpose: Purpose, plan: Plan) -> SharedStudy:
     """Makes a study, or goes on with the one of this name.
 
     Raises:
@@ -214,8 +206,8 @@ def open_study(
             storage=storage.open(name),
             study_name=name,
             direction="maximize",
-            sampler=sampler,
-            pruner=pruner,
+            sampler=plan.sampler,
+            pruner=plan.pruner,
             load_if_exists=True,
         )
         if _SPACE in study.user_attrs:
@@ -231,7 +223,7 @@ def open_study(
             for key, value in _written(purpose).items():
                 study.set_user_attr(key, value)
         study.set_user_attr(_OWNER, processes.identity())
-    return SharedStudy(study, purpose, total, points)
+    return SharedStudy(study, purpose, plan)
 
 
 def find_purpose(storage: StudyStorage, name: str) -> Purpose | None:

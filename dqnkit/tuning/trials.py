@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import numpy as np
 from optuna.trial import TrialState
@@ -19,7 +20,7 @@ from dqnkit.tuning.reporting import Standing, TrialScore, TuneReporter
 from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, Claim, SharedStudy
 from dqnkit.workers.messages import Began, Died, Ended, Evaluated, Failed, Task, Verdict
 from dqnkit.workers.pool import News
-from dqnkit.workers.seeds import SeedGroup, SeedResult
+from dqnkit.workers.seeds import GroupRecord, SeedGroup, SeedResult
 
 STATE_TAG = "trial.state"
 """Tag of a trial's run: complete, pruned, failed or interrupted."""
@@ -30,6 +31,23 @@ TRIAL_KIND = "trial"
 _FAILURES_IN_A_ROW = 5
 """After which something is wrong that no other parameters will mend."""
 _REAP_SECONDS = 10.0
+
+
+class Pruning(Enum):
+    """When trials report, and may be ended early."""
+
+    BY_EVALUATION = auto()
+    BY_SEED = auto()
+    NEVER = auto()
+    """They report after each evaluation all the same."""
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """Where a study and its trials are recorded."""
+
+    tracker: FamilyTracker
+    tracking_uri: str | None
 
 
 @dataclass
@@ -59,34 +77,24 @@ class TrialJobs:
     def __init__(
         self,
         study: SharedStudy,
-        tracker: FamilyTracker,
-        new_group: Callable[[Config, str, list[int], Membership], SeedGroup],
-        tracking_uri: str | None,
+        record: StudyRecord,
         reporter: TuneReporter,
-        *,
-        by_seed: bool = False,
-        asks: bool = True,
-        deadline: float = float("inf"),
+        pruning: Pruning,
+        deadline: float = math.inf,
     ) -> None:
         """Takes up the study's trials.
 
         Args:
           study: Where trials come from.
-          tracker: The study's record.
-          new_group: Makes the record of a trial of several seeds.
-          tracking_uri: Where the runs of trials are recorded.
+          record: Of the study.
           reporter: Hears of progress.
-          by_seed: Report, and prune, after each seed rather than after each evaluation.
-          asks: Whether trials may be pruned.
+          pruning: When trials report.
           deadline: By `time.monotonic`: when no further trial is begun.
         """
         self._study = study
-        self._tracker = tracker
-        self._new_group = new_group
-        self._tracking_uri = tracking_uri
+        self._record = record
         self._reporter = reporter
-        self._by_seed = by_seed
-        self._asks = asks
+        self._pruning = pruning
         self._deadline = deadline
         self._running: dict[str, _Running] = {}
         self._between_seeds: list[_Running] = []
@@ -138,7 +146,7 @@ class TrialJobs:
                 del self._running[task.run_name]
                 self._failed(running, message.cause, again=True)
                 if message.run_id is not None:
-                    self._tracker.mark(message.run_id, {}, status=Status.FAILED)
+                    self._record.tracker.mark(message.run_id, {}, status=Status.FAILED)
 
     def abandon(self) -> None:
         """Marks what still runs as interrupted: its workers are gone."""
@@ -160,9 +168,8 @@ class TrialJobs:
         name = f"{study.name}-t{claim.number:03d}"
         running = _Running(claim, config, name, seeds, None)
         if len(seeds) > 1:
-            running.group = self._new_group(
-                config, name, seeds, Membership(self._tracker.run_id, self._tags(claim))
-            )
+            record = GroupRecord(self._record.tracking_uri, self._member(claim), TRIAL_KIND)
+            running.group = SeedGroup(config, name, seeds, record)
             running.group.start()
             running.run_id = running.group.tracker.run_id
         return self._task(running)
@@ -173,21 +180,18 @@ class TrialJobs:
         running.reports = 0
         self._running[name] = running
         self._reporter.chose(name, running.claim.number, running.claim.trial.params)
-        tags = self._tags(running.claim)
+        alone = self._member(running.claim)
         return Task(
             config=running.config.with_seed(seed),
             run_name=name,
-            belongs_to=(
-                running.group.member(tags)
-                if running.group is not None
-                else Membership(self._tracker.run_id, tags)
-            ),
-            tracking_uri=self._tracking_uri,
-            asks=self._asks and not self._by_seed,
+            belongs_to=alone if running.group is None else running.group.member,
+            tracking_uri=self._record.tracking_uri,
+            asks=self._pruning is Pruning.BY_EVALUATION,
         )
 
-    def _tags(self, claim: Claim) -> dict[str, str]:
-        return {STUDY_TAG: self._study.name, TRIAL_TAG: str(claim.number)}
+    def _member(self, claim: Claim) -> Membership:
+        tags = {STUDY_TAG: self._study.name, TRIAL_TAG: str(claim.number)}
+        return Membership(self._record.tracker.run_id, tags)
 
     def _began(self, running: _Running, message: Began) -> None:
         if running.group is None:
@@ -197,7 +201,7 @@ class TrialJobs:
 
     def _evaluated(self, running: _Running, message: Evaluated) -> bool:
         """Reports an evaluation; whether the run goes on."""
-        if message.evaluation.iteration == 0 or self._by_seed:
+        if message.evaluation.iteration == 0 or self._pruning is Pruning.BY_SEED:
             return True
         running.reports += 1
         trial = running.claim.trial
@@ -225,7 +229,7 @@ class TrialJobs:
         running.means.append(message.late.summary.mean)
         if running.group is not None:
             running.group.add(SeedResult.of(seed, message))
-        if self._by_seed:
+        if self._pruning is Pruning.BY_SEED:
             running.claim.trial.report(running.values[-1], len(running.values) - 1)
             running.pruned = bool(running.seeds) and running.claim.trial.should_prune()
         if running.seeds and not running.pruned:
@@ -242,13 +246,15 @@ class TrialJobs:
         else:
             study.tell(trial, state=state)
         self._failures_in_a_row = 0
-        self._close_record(running, state.name.lower(), Status.FINISHED)
-        self._tell_standing()
+        name = state.name.lower()
+        self._close_record(running, name, Status.FINISHED)
+        value = self._study.trials()[trial.number].value
+        self._reporter.ended(trial.number, name, value, standing(self._study))
 
     def _failed(self, running: _Running, cause: str, *, again: bool) -> None:
         self._count_failure(running.claim, cause, again=again)
         self._close_record(running, "failed", Status.FAILED, cause)
-        self._tell_standing()
+        self._reporter.ended(running.claim.number, "failed", None, standing(self._study))
 
     def _interrupted(self, running: _Running) -> None:
         self._study.fail(running.claim.number, INTERRUPTED, again=True, counts=False)
@@ -262,7 +268,7 @@ class TrialJobs:
             self.problems += running.group.finish(status, tags)
         elif running.run_id is not None:
             ended = status if status is not Status.FINISHED else None
-            self._tracker.mark(running.run_id, tags, status=ended)
+            self._record.tracker.mark(running.run_id, tags, status=ended)
 
     def _count_failure(self, claim: Claim, cause: str, *, again: bool) -> None:
         retried = self._study.fail(claim.number, cause, again=again)
@@ -281,9 +287,6 @@ class TrialJobs:
         self._reaped = time.monotonic()
         for trial in self._study.reap():
             self._reporter.told(f"trial {trial.number} is tried again: its process was killed")
-
-    def _tell_standing(self) -> None:
-        self._reporter.stands(standing(self._study))
 
 
 def standing(study: SharedStudy) -> Standing:

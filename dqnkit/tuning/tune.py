@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,8 @@ from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, StudyError
 from dqnkit.resolution import resolve
 from dqnkit.tracking import open_family_tracker
-from dqnkit.tracking.family import FamilyTracker
 from dqnkit.tracking.records import STUDY_TAG
-from dqnkit.tracking.tracker import KIND_TAG, Membership, RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
 from dqnkit.training import descriptions
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.tuning import pictures, results, space
@@ -35,28 +35,23 @@ from dqnkit.tuning.storage import resolve as resolve_storage
 from dqnkit.tuning.study import (
     BEST,
     RUN_ID,
+    Plan,
     Purpose,
     SharedStudy,
     find_purpose,
     find_unfinished,
     open_study,
 )
-from dqnkit.tuning.trials import (
-    STATE_TAG,
-    TRIAL_KIND,
-    TrialJobs,
-    best_trials,
-    standing,
-)
+from dqnkit.tuning.trials import Pruning, StudyRecord, TrialJobs, best_trials, standing
 from dqnkit.workers.driver import drive
 from dqnkit.workers.pool import Pool
-from dqnkit.workers.seeds import SeedGroup
 from dqnkit.workers.training import check_number, worker_count
 
 CHAMPION = "champion"
 """Alias of the registered model that a search's winner gets."""
 STUDY_KIND = "study"
 """Of the run that stands for a search."""
+_PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
 _MAX_TRIALS = 1_000_000
 _MAX_SEEDS = 100
 _MAX_CONFIRM = 100
@@ -144,7 +139,6 @@ class _Search:
     ) -> None:
         """Checks all that can be checked, and opens the study."""
         self._options = options
-        self._tracking_uri = tracking_uri
         self._reporter = reporter
         self._began = time.monotonic()
         self._config, _ = resolve(config)
@@ -152,6 +146,7 @@ class _Search:
         purpose = Purpose(self._config, space.of(self._config), options.seeds_per_trial)
         self._storage = resolve_storage(options.storage)
         self._tracker = open_family_tracker(self._config, tracking_uri)
+        self._record = StudyRecord(self._tracker, tracking_uri)
         self._study = self._open(purpose)
         self._problems = purpose.space.params(self._config)[1]
         self._confirmed: list[Confirmed] = []
@@ -159,9 +154,7 @@ class _Search:
     def run(self, interrupts: Interrupts) -> TuneResult:
         """Searches, confirms and registers."""
         size = min(worker_count(self._options.workers), self._study.total)
-        self._reporter.began(
-            self._study.name, self._config.name, size, standing(self._study)
-        )
+        self._reporter.began(self._study.name, self._config.name, size, standing(self._study))
         for problem in self._problems:
             self._reporter.told(problem)
         with Pool(size) as pool, self._recorded(interrupts):
@@ -189,11 +182,11 @@ class _Search:
             options.pruner, _reports(self._config, options), options.seeds_per_trial
         )
         seed = self._config.training.seed
-        sampler = make_sampler(options.sampler, purpose.space, seed, 0)
-        study = open_study(self._storage, name, purpose, total, sampler, pruner, points)
+        sampler = make_sampler(options.sampler, seed, 0)
+        study = open_study(self._storage, name, purpose, Plan(total, sampler, pruner, points))
         begun = len(study.trials())
         if begun > 1:  # what is drawn must not be what was drawn before
-            study.study.sampler = make_sampler(options.sampler, purpose.space, seed, begun)
+            study.study.sampler = make_sampler(options.sampler, seed, begun)
         return study
 
     def _name(self, storage: StudyStorage, purpose: Purpose) -> str:
@@ -204,16 +197,9 @@ class _Search:
 
     def _search(self, pool: Pool, interrupts: Interrupts) -> None:
         timeout = self._options.timeout
-        jobs = TrialJobs(
-            self._study,
-            self._tracker,
-            self._trial_group,
-            self._tracking_uri,
-            self._reporter,
-            by_seed=self._options.pruner == "wilcoxon",
-            asks=self._options.pruner != "none",
-            deadline=float("inf") if timeout is None else self._began + timeout,
-        )
+        pruning = _PRUNING.get(self._options.pruner, Pruning.BY_EVALUATION)
+        deadline = math.inf if timeout is None else self._began + timeout
+        jobs = TrialJobs(self._study, self._record, self._reporter, pruning, deadline)
         try:
             drive(pool, jobs, self._reporter, interrupts)
         finally:
@@ -226,13 +212,7 @@ class _Search:
         candidates = best_trials(self._study, self._options.confirm)
         if not candidates:
             return
-        confirmation = Confirmation(
-            self._study,
-            candidates,
-            self._confirming_group,
-            self._tracker.run_id,
-            self._tracking_uri,
-        )
+        confirmation = Confirmation(self._study, candidates, self._record)
         self._reporter.confirming(candidates, confirmation.seeds)
         status = Status.FAILED
         try:
@@ -366,25 +346,6 @@ class _Search:
                 results.write_confirmed(self._confirmed, folder / "confirmation.csv")
             pictures.draw(self._study.study, folder)
             self._tracker.artifacts(folder)
-
-    def _trial_group(
-        self, config: Config, name: str, seeds: Sequence[int], belongs_to: Membership
-    ) -> SeedGroup:
-        return self._group(config, name, seeds, belongs_to, TRIAL_KIND)
-
-    def _confirming_group(
-        self, config: Config, name: str, seeds: Sequence[int], belongs_to: Membership
-    ) -> SeedGroup:
-        return self._group(config, name, seeds, belongs_to, "confirmation")
-
-    def _group(
-        self, config: Config, name: str, seeds: Sequence[int], belongs_to: Membership, kind: str
-    ) -> SeedGroup:
-        tracker: FamilyTracker = open_family_tracker(config, self._tracking_uri)
-        tags = {**belongs_to.tags, KIND_TAG: kind}
-        if kind == "confirmation":
-            tags[STATE_TAG] = kind
-        return SeedGroup(tracker, config, name, seeds, Membership(belongs_to.parent, tags))
 
     def _interruption(self, interrupts: Interrupts) -> InterruptedRun:
         now = standing(self._study)

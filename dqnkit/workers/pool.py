@@ -9,13 +9,23 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from dqnkit.errors import WorkerError
-from dqnkit.workers.messages import Began, Died, Ended, Failed, Interrupt, Message, Ready, Task, Verdict
+from dqnkit.workers.messages import (
+    Began,
+    Died,
+    Ended,
+    Failed,
+    Interrupt,
+    Message,
+    Ready,
+    Task,
+    Verdict,
+)
 from dqnkit.workers.process import serve
 
 _CLOSE_SECONDS = 10.0

@@ -10,13 +10,12 @@ import time
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
-from dqnkit.config import Config
 from dqnkit.errors import ConfigError, DqnkitError, TrainingDivergedError
 from dqnkit.evaluation import Evaluation, late_episodes
 from dqnkit.tracking import open_tracker
 from dqnkit.tracking.tracker import Status, Tracker
 from dqnkit.training.interrupts import Interrupts
-from dqnkit.training.reporting import Progress
+from dqnkit.training.reporting import Progress, SilentReporter
 from dqnkit.workers.messages import (
     Advanced,
     Began,
@@ -98,20 +97,13 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
     interrupts = Interrupts()
     orphaned.watch_over(interrupts)
     try:
-        tracker = open_tracker(task.config, task.tracking_uri)
+        tracker = open_tracker(task.config, task.tracking_uri, task.belongs_to)
     except DqnkitError as error:
         connection.send(Failed(None, str(error), again=False))
         return
     reporter = _Reporter(task, connection, interrupts, tracker)
     try:
-        result = train(
-            task.config,
-            tracker,
-            reporter,
-            task.run_name,
-            belongs_to=task.belongs_to,
-            interrupts=interrupts,
-        )
+        result = train(task.config, tracker, reporter, task.run_name, interrupts)
     except DqnkitError as error:
         again = not isinstance(error, ConfigError | TrainingDivergedError)
         connection.send(Failed(tracker.run_id, str(error), again))
@@ -136,7 +128,7 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
         )
 
 
-class _Reporter:
+class _Reporter(SilentReporter):
     """Passes on what training tells, and hears whether to end (`Reporter`)."""
 
     def __init__(
@@ -148,11 +140,9 @@ class _Reporter:
         self._tracker = tracker
         self._evaluations: list[Evaluation] = []
 
-    def preparing(self, config: Config, run_name: str) -> None:
-        """See `Reporter`."""
-
     def started(self, compile_seconds: float) -> None:
         """See `Reporter`."""
+        del compile_seconds
         self._tell(Began(self._tracker.run_id))
 
     def progressed(self, progress: Progress) -> None:
@@ -161,6 +151,7 @@ class _Reporter:
 
     def evaluated(self, evaluation: Evaluation, best: Evaluation) -> None:
         """See `Reporter`."""
+        del best
         self._evaluations.append(evaluation)
         # The first is of a policy that has learned nothing, the last ends the run anyway.
         ended = evaluation.iteration >= self._task.config.training.num_iterations

@@ -70,7 +70,7 @@ class SeedJobs:
         return Task(
             config=run.group.config.with_seed(run.seed),
             run_name=run.run_name,
-            belongs_to=run.group.member(),
+            belongs_to=run.group.member,
             tracking_uri=self._tracking_uri,
         )
 

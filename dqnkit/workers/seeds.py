@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,9 +16,9 @@ from dqnkit.analysis.groups import pooled_curve
 from dqnkit.config import Config
 from dqnkit.formats import interval, number
 from dqnkit.statistics import Estimate, estimate
-from dqnkit.tracking.family import FamilyTracker
+from dqnkit.tracking import open_family_tracker
 from dqnkit.tracking.records import LATE_IQM
-from dqnkit.tracking.tracker import KIND_TAG, Membership, RunRecord, Status
+from dqnkit.tracking.tracker import ALONE, KIND_TAG, Membership, RunRecord, Status
 from dqnkit.training import descriptions
 from dqnkit.workers.messages import Ended
 
@@ -68,6 +68,17 @@ class SeedResult:
 
 
 @dataclass(frozen=True)
+class GroupRecord:
+    """Where the record of a group of seeds stands."""
+
+    tracking_uri: str | None = None
+    belongs_to: Membership = ALONE
+    """Its tags are those of the seeds' runs too."""
+    kind: str = SEEDS_KIND
+    """What the group stands for."""
+
+
+@dataclass(frozen=True)
 class SeedScores:
     """Aggregates over seeds, a value each."""
 
@@ -91,17 +102,30 @@ def scores(results: Sequence[SeedResult]) -> SeedScores:
     )
 
 
-@dataclass
 class SeedGroup:
     """The record of one configuration with several seeds, while they train."""
 
-    tracker: FamilyTracker
-    config: Config
-    """Resolved; its own seed does not count."""
-    name: str
-    seeds: Sequence[int]
-    belongs_to: Membership = field(default_factory=Membership)
-    results: list[SeedResult] = field(default_factory=list)
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        seeds: Sequence[int],
+        record: GroupRecord,
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+          config: Resolved; its own seed does not count.
+          name: Of the group's run.
+          seeds: Of the runs below it.
+          record: Where, and as what, it is recorded.
+        """
+        self.config = config
+        self.name = name
+        self.seeds = seeds
+        self.results: list[SeedResult] = []
+        self.tracker = open_family_tracker(config, record.tracking_uri, record.belongs_to)
+        self._record = record
 
     def start(self) -> None:
         """Opens the record.
@@ -117,18 +141,17 @@ class SeedGroup:
                 params=params,
                 tags={
                     **descriptions.tags(self.config),
-                    KIND_TAG: SEEDS_KIND,
+                    KIND_TAG: self._record.kind,
                     "dqnkit.seed": _listed(self.seeds),
-                    **self.belongs_to.tags,
                 },
-                parent=self.belongs_to.parent,
                 description=self._opening(),
             )
         )
 
-    def member(self, tags: Mapping[str, str] | None = None) -> Membership:
+    @property
+    def member(self) -> Membership:
         """What the runs of the seeds belong to."""
-        return Membership(self.tracker.run_id, tags or {})
+        return Membership(self.tracker.run_id, self._record.belongs_to.tags)
 
     def add(self, result: SeedResult) -> None:
         """A seed is done."""

@@ -11,16 +11,35 @@ from typing import Any, Protocol
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
 from dqnkit.resolution import resolve
-from dqnkit.tracking import open_family_tracker
 from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import noticed
 from dqnkit.workers.driver import WorkReporter, drive
 from dqnkit.workers.messages import Message, Task
 from dqnkit.workers.pool import Pool, default_size
 from dqnkit.workers.seed_jobs import SeedJobs
-from dqnkit.workers.seeds import SeedGroup, SeedResult, SeedScores, scores
+from dqnkit.workers.seeds import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
 
-MAX_SEEDS = 1_000
+_MAX_SEEDS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsOptions:
+    """How several seeds are trained.
+
+    Raises:
+      ConfigError: A number is out of its range.
+    """
+
+    count: int
+    """Seeds: the configuration's own, and those that follow it."""
+    workers: int | None = None
+    """Processes; None takes as many as there are cores."""
+    run_name: str | None = None
+    """Of the run that stands above those of the seeds."""
+
+    def __post_init__(self) -> None:
+        check_number("--seeds", self.count, _MAX_SEEDS)
+        worker_count(self.workers)
 
 
 @dataclass(frozen=True)
@@ -73,10 +92,8 @@ class SilentSeedsReporter:
 
 def train_seeds(
     config: Config,
-    count: int,
+    options: SeedsOptions,
     *,
-    workers: int | None = None,
-    run_name: str | None = None,
     tracking_uri: str | None = None,
     reporter: SeedsReporter | None = None,
 ) -> SeedsResult:
@@ -84,29 +101,27 @@ def train_seeds(
 
     Args:
       config: Its own seed is the first; those that follow it come next.
-      count: How many seeds.
-      workers: Processes; as many as there are cores by default.
-      run_name: Of the run that stands above those of the seeds.
+      options: How many seeds, and how.
       tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
       reporter: Hears of progress.
 
     Raises:
-      ConfigError: The configuration cannot be run, or a number is out of range.
+      ConfigError: The configuration cannot be run.
       TrackingError: The store cannot be reached.
       WorkerError: Seeds failed; what the others came to is recorded.
       InterruptedRun: A signal came; what there was is recorded, as KILLED.
     """
-    check_number("--seeds", count, MAX_SEEDS)
-    size = min(worker_count(workers), count)
+    count = options.count
+    size = min(worker_count(options.workers), count)
     reporter = reporter or SilentSeedsReporter()
     config, _ = resolve(config)
     first = config.training.seed
     began = time.perf_counter()
     group = SeedGroup(
-        tracker=open_family_tracker(config, tracking_uri),
-        config=config,
-        name=run_name or f"{config.name}-{count}-seeds-{secrets.token_hex(2)}",
-        seeds=tuple(range(first, first + count)),
+        config,
+        options.run_name or f"{config.name}-{count}-seeds-{secrets.token_hex(2)}",
+        tuple(range(first, first + count)),
+        GroupRecord(tracking_uri),
     )
     jobs = SeedJobs([group], tracking_uri, lambda _, result: reporter.result(result))
     reporter.began(config, group.name, group.seeds)
