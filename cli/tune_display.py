@@ -15,13 +15,13 @@ from rich.text import Text
 
 from cli.formats import duration
 from cli.output import Column, say, say_document, say_table, warn
-from cli.workers_display import WorkerTable, clock, short_params
+from cli.workers_display import WorkerTable, clock, short_values
 from dqnkit.formats import interval, number
 from dqnkit.tuning.reporting import SilentTuneReporter, Standing, TrialScore, TuneReporter
 
 if TYPE_CHECKING:
     from dqnkit.tuning.results import TuneResult
-    from dqnkit.tuning.space import Params
+    from dqnkit.tuning.space import Values
     from dqnkit.workers.messages import Message, Task
 
 _WARNINGS_SHOWN = 5
@@ -68,7 +68,7 @@ class LiveTuneReporter:
         self._title = Text("dqnkit tune")
         self._workers: WorkerTable | None = None
         self._standing: Standing | None = None
-        self._params: dict[str, tuple[str, str]] = {}
+        self._labels: dict[str, tuple[str, str]] = {}
         self._told: list[str] = []
         self._began = time.monotonic()
         self._ended_before = 0
@@ -84,9 +84,9 @@ class LiveTuneReporter:
 
     def given(self, worker: int, task: Task) -> None:
         """See `WorkReporter`."""
-        label, params = self._params.get(task.run_name, (_confirming_label(task), ""))
+        label, values = self._labels.get(task.run_name, (_confirming_label(task), ""))
         if self._workers is not None:
-            self._workers.given(worker, task, label, params)
+            self._workers.given(worker, task, label, values)
 
     def heard(self, worker: int, message: Message) -> None:
         """See `WorkReporter`."""
@@ -95,9 +95,9 @@ class LiveTuneReporter:
         if self._to_confirm and type(message).__name__ == "Ended":
             self._confirmed += 1
 
-    def chose(self, run_name: str, number: int, params: Params) -> None:
+    def chose(self, run_name: str, number: int, values: Values) -> None:
         """See `TuneReporter`."""
-        self._params[run_name] = (f"trial {number}", short_params(params))
+        self._labels[run_name] = (f"trial {number}", short_values(values))
 
     def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
         """See `TuneReporter`."""
@@ -134,7 +134,7 @@ class LiveTuneReporter:
             best.append("-")
         else:
             best.append(number(standing.best.value), "bold green")
-            best.append(f"  trial {standing.best.number}  {short_params(standing.best.params)}")
+            best.append(f"  trial {standing.best.number}  {short_values(standing.best.values)}")
         lines: list[RenderableType] = [self._title, bar, best]
         if self._phase:
             lines.append(Text(self._phase, "bold"))
@@ -165,7 +165,7 @@ def _print(result: TuneResult) -> None:
         best = standing.best
         say(
             f"best of the search: {number(best.value)} by trial {best.number} "
-            f"({short_params(best.params)})"
+            f"({short_values(best.values)})"
         )
     if result.confirmed:
         say("")
@@ -182,7 +182,7 @@ def _print_confirmed(result: TuneResult) -> None:
         Column("confirmed IQM (95 % interval)"),
         Column("seeds"),
         Column("its best policies", spare=2),
-        Column("parameters", left=True, spare=1),
+        Column("values", left=True, spare=1),
     ]
     rows = [
         [
@@ -191,7 +191,7 @@ def _print_confirmed(result: TuneResult) -> None:
             interval(*each.score),
             str(each.scores.n),
             interval(*each.scores.final),
-            short_params(each.trial.params),
+            short_values(each.trial.values),
         ]
         for each in result.confirmed
     ]

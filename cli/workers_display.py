@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dqnkit.workers.messages import Message, Task
 
 _BAR_WIDTH = 12
+_WIDTHS = {"worker": 6, "run": 9, "progress": _BAR_WIDTH, "steps/s": 7, "score": 6}
 
 
 @dataclass
@@ -23,7 +24,7 @@ class _Row:
     """What a worker does now."""
 
     label: str = ""
-    params: str = ""
+    values: str = ""
     doing: str = "loading TensorFlow"
     total: int = 0
     iteration: int = 0
@@ -32,15 +33,15 @@ class _Row:
 
 
 class WorkerTable:
-    """A row a worker: run, parameters, progress, speed and score until now."""
+    """A row a worker: run, progress, speed, score until now, and values."""
 
     def __init__(self, size: int) -> None:
         self._rows: dict[int, _Row] = {number: _Row() for number in range(size)}
 
-    def given(self, worker: int, task: Task, label: str, params: str = "") -> None:
+    def given(self, worker: int, task: Task, label: str, values: str = "") -> None:
         """A worker begins a run."""
         total = task.config.training.num_iterations
-        self._rows[worker] = _Row(label, params, "compiling", total)
+        self._rows[worker] = _Row(label, values, "compiling", total)
 
     def heard(self, worker: int, message: Message) -> None:
         """A worker said something."""
@@ -63,23 +64,27 @@ class WorkerTable:
     def __rich__(self) -> Table:
         """Called by rich at each redraw."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("worker", "run", "parameters", "progress", "steps/s", "score"):
+        for name in ("worker", "run", "progress", "steps/s", "score", "values"):
             right = name in {"steps/s", "score"}
-            table.add_column(name, justify="right" if right else "left", no_wrap=True)
+            # Where the terminal is narrow, only the last column gives way.
+            width = None if name == "values" else _WIDTHS.get(name)
+            table.add_column(
+                name, justify="right" if right else "left", no_wrap=True, min_width=width
+            )
         for worker, row in sorted(self._rows.items()):
             bar: Any = Text(row.doing, "dim")
             if not row.doing:
                 bar = ProgressBar(total=row.total, completed=row.iteration, width=_BAR_WIDTH)
             speed = f"{row.steps_per_second:,.0f}" if row.steps_per_second else ""
             score = "" if row.score is None else number(row.score)
-            table.add_row(str(worker), row.label, row.params, bar, speed, score)
+            table.add_row(str(worker), row.label, bar, speed, score, row.values)
         return table
 
 
-def short_params(params: Mapping[str, Any]) -> str:
-    """Parameters by the last part of their keys, numbers rounded."""
+def short_values(values: Mapping[str, Any]) -> str:
+    """Values by the last part of their keys, numbers rounded."""
     parts = []
-    for key, value in params.items():
+    for key, value in values.items():
         text = f"{value:.2e}" if isinstance(value, float) else str(value)
         parts.append(f"{key.rpartition('.')[2]}={text}")
     return " ".join(parts)

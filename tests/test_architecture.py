@@ -24,7 +24,7 @@ LAYERS = [
     {"dqnkit.networks", "dqnkit.envs", "dqnkit.statistics", "dqnkit.seeds"},
     {"dqnkit.random_bits", "dqnkit.transitions", "dqnkit.memory"},
     {"dqnkit.runtime", "dqnkit.experiments"},
-    {"dqnkit.config", "dqnkit.noise", "dqnkit.specs", "dqnkit.formats"},
+    {"dqnkit.config", "dqnkit.noise", "dqnkit.specs", "dqnkit.formats", "dqnkit.commands"},
     {"dqnkit.distributions"},
     {"dqnkit.fields"},
     {"dqnkit.errors"},

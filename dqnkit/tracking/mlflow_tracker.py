@@ -6,9 +6,7 @@ import contextlib
 import getpass
 import json
 import math
-import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -16,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dqnkit.commands import as_typed
 from dqnkit.tracking import processes
 from dqnkit.tracking.client import (
     NOTE_TAG,
@@ -134,12 +133,7 @@ class MlflowTracker:
         """See `Tracker`."""
         if self._store.address is not None:
             return {"page": self._store.address + experiment_page(self._experiment_id)}
-        command = self._store.ui_command
-        if "UV" in os.environ:
-            command = f"uv run {command}"
-        elif not shutil.which("dqnkit"):
-            command = f"{Path(sys.executable).parent}/{command}"
-        return {"show it": command}
+        return {"show it": as_typed(self._store.ui_command)}
 
     def _continue_run(self, record: RunRecord) -> bool:
         """Takes up the record that this one continues; False if there is none."""

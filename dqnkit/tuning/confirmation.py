@@ -51,7 +51,7 @@ class Confirmed:
             "best_policies": self.scores.final._asdict(),
             "n": self.scores.n,
             "seeds": {str(each.seed): each.late_iqm for each in self.results},
-            "params": self.trial.params,
+            "values": self.trial.values,
         }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dqnkit.tuning.space import Params
+from dqnkit.tuning.space import Values
 from dqnkit.workers.driver import WorkReporter
 from dqnkit.workers.messages import Message, Task
 
@@ -34,7 +34,8 @@ class TrialScore:
 
     number: int
     value: float
-    params: Params
+    values: Values
+    """What it changed in the experiment, by key."""
 
 
 class TuneReporter(WorkReporter, Protocol):
@@ -43,8 +44,8 @@ class TuneReporter(WorkReporter, Protocol):
     def began(self, study: str, experiment: str, workers: int, standing: Standing) -> None:
         """Workers are being started."""
 
-    def chose(self, run_name: str, number: int, params: Params) -> None:
-        """The run of this name belongs to a trial with these parameters."""
+    def chose(self, run_name: str, number: int, values: Values) -> None:
+        """The run of this name belongs to a trial with these values."""
 
     def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
         """A trial is complete, pruned or failed; a pruned one has the value that it had then."""
@@ -68,7 +69,7 @@ class SilentTuneReporter:
     def heard(self, worker: int, message: Message) -> None:
         """See `WorkReporter`."""
 
-    def chose(self, run_name: str, number: int, params: Params) -> None:
+    def chose(self, run_name: str, number: int, values: Values) -> None:
         """See `TuneReporter`."""
 
     def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:

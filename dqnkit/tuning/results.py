@@ -177,8 +177,8 @@ def summary(purpose: Purpose, standing: Standing, confirmed: Sequence[Confirmed]
 
 def trial_words(trial: TrialScore) -> str:
     """A trial in a few words."""
-    params = ", ".join(f"{key}={_rounded(value)}" for key, value in trial.params.items())
-    return f"trial {trial.number} with {number(trial.value)} ({params})"
+    values = ", ".join(f"{key}={_rounded(value)}" for key, value in trial.values.items())
+    return f"trial {trial.number} with {number(trial.value)} ({values})"
 
 
 def _rounded(value: Any) -> str:

@@ -167,10 +167,13 @@ class SharedStudy:
             self.fail(trial.number, INTERRUPTED, again=True, counts=False)
         return found
 
+    def values(self, number: int) -> Values:
+        """What a trial changes in the experiment."""
+        return self.purpose.space.suggest(optuna.trial.FixedTrial(self.trials()[number].params))
+
     def configuration(self, number: int) -> Config:
         """The experiment with the values of a trial."""
-        fixed = optuna.trial.FixedTrial(self.trials()[number].params)
-        return self.purpose.space.configure(self.purpose.config, self.purpose.space.suggest(fixed))
+        return self.purpose.space.configure(self.purpose.config, self.values(number))
 
     def remember(self, key: str, value: Any) -> None:
         """Keeps something with the study."""

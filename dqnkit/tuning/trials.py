@@ -119,7 +119,8 @@ class TrialJobs:
             return None
         claim = self._study.ask()
         if claim is None:
-            self._look_for_the_dead()
+            if time.monotonic() - self._reaped > _REAP_SECONDS:  # others may work on it too
+                self.reap()
             return None
         return self._begin(claim)
 
@@ -147,6 +148,15 @@ class TrialJobs:
                 self._failed(running, message.cause, again=True)
                 if message.run_id is not None:
                     self._record.tracker.mark(message.run_id, {}, status=Status.FAILED)
+
+    def reap(self) -> None:
+        """Lets trials be tried again whose process has died, and says so in their records."""
+        self._reaped = time.monotonic()
+        for trial in self._study.reap():
+            self._reporter.told(f"trial {trial.number} is tried again: its process was killed")
+            if RUN in trial.user_attrs:
+                tags = {STATE_TAG: INTERRUPTED}
+                self._record.tracker.mark(trial.user_attrs[RUN], tags, status=Status.KILLED)
 
     def abandon(self) -> None:
         """Marks what still runs as interrupted: its workers are gone."""
@@ -179,7 +189,7 @@ class TrialJobs:
         name = f"{running.name}-s{seed}" if several else running.name
         running.reports = 0
         self._running[name] = running
-        self._reporter.chose(name, running.claim.number, running.claim.trial.params)
+        self._reporter.chose(name, running.claim.number, running.claim.values)
         alone = self._member(running.claim)
         return Task(
             config=running.config.with_seed(seed),
@@ -281,13 +291,6 @@ class TrialJobs:
                 f"{claim.number}, by this: {cause}"
             )
 
-    def _look_for_the_dead(self) -> None:
-        if time.monotonic() - self._reaped < _REAP_SECONDS:
-            return
-        self._reaped = time.monotonic()
-        for trial in self._study.reap():
-            self._reporter.told(f"trial {trial.number} is tried again: its process was killed")
-
 
 def standing(study: SharedStudy) -> Standing:
     """How the search stands."""
@@ -307,17 +310,20 @@ def standing(study: SharedStudy) -> Standing:
 
 
 def best_trials(study: SharedStudy, count: int) -> list[TrialScore]:
-    """The complete trials with the highest values, each set of parameters once.
+    """The complete trials with the highest scores, each configuration once.
 
-    Of equal values the higher mean of the same episodes goes first, which sees the worst of them;
+    Of equal scores the higher mean of the same episodes goes first, which sees the worst of them;
     then the earlier trial.
     """
     complete = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
     complete.sort(key=lambda each: (-(each.value or 0), -each.user_attrs.get(MEAN, 0), each.number))
     best: list[TrialScore] = []
     for trial in complete:
-        if len(best) < count and all(trial.params != other.params for other in best):
-            best.append(TrialScore(trial.number, float(trial.value or 0), dict(trial.params)))
+        if len(best) == count:
+            break
+        values = study.values(trial.number)
+        if all(values != other.values for other in best):
+            best.append(TrialScore(trial.number, float(trial.value or 0), values))
     return best
 
 

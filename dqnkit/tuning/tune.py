@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dqnkit.commands import as_typed
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, StudyError
 from dqnkit.resolution import resolve
@@ -158,8 +160,6 @@ class _Search:
         for problem in self._problems:
             self._reporter.told(problem)
         with Pool(size) as pool, self._recorded(interrupts):
-            for trial in self._study.reap():
-                self._reporter.told(f"trial {trial.number} is tried again: its process was killed")
             self._search(pool, interrupts)
             searched = time.monotonic()
             if not interrupts:
@@ -200,6 +200,7 @@ class _Search:
         pruning = _PRUNING.get(self._options.pruner, Pruning.BY_EVALUATION)
         deadline = math.inf if timeout is None else self._began + timeout
         jobs = TrialJobs(self._study, self._record, self._reporter, pruning, deadline)
+        jobs.reap()
         try:
             drive(pool, jobs, self._reporter, interrupts)
         finally:
@@ -255,7 +256,7 @@ class _Search:
             search_seconds=searched - self._began,
             hints={
                 **self._tracker.hints(),
-                "repeat": f"dqnkit train --from-study {self._study.name}",
+                "repeat": as_typed(f"dqnkit train --from-study {self._study.name}{self._where}"),
                 "dashboard": self._storage.dashboard(self._study.name),
             },
             problems=self._problems,
@@ -347,16 +348,21 @@ class _Search:
             pictures.draw(self._study.study, folder)
             self._tracker.artifacts(folder)
 
+    @property
+    def _where(self) -> str:
+        """The option that finds the study again; a password must be given anew."""
+        return f" --storage {shlex.quote(self._storage.place)}" if self._storage.url else ""
+
     def _interruption(self, interrupts: Interrupts) -> InterruptedRun:
         now = standing(self._study)
         by = interrupts.signal.name if interrupts.signal is not None else "its caller"
         done = f"{now.ended} of {now.total} trials"
         if now.ended >= now.total:
             done = "the search; its confirmation is not complete"
-        return InterruptedRun(
-            f"interrupted by {by} after {done}. Go on with: dqnkit tune --study {self._study.name}"
-            f" --trials {self._options.trials}"
+        again = (
+            f"dqnkit tune --study {self._study.name} --trials {self._options.trials}{self._where}"
         )
+        return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {as_typed(again)}")
 
 
 def _check_evaluations(config: Config) -> None:

@@ -8,8 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from multiprocessing.connection import wait
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -34,10 +34,13 @@ _STILLBORN = 3
 """Processes in a row that die before they are ready; then there is no use in another."""
 
 
+Target = Callable[[Connection, str], None]
+
+
 class Worker:
     """A process that trains, and what it trains now."""
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int, folder: Path, target: Target) -> None:
         self.number = number
         self.task: Task | None = None
         self.run_id: str | None = None
@@ -47,7 +50,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(theirs, str(self._said)), name=f"dqnkit-worker-{number}"
+            target=target, args=(theirs, str(self._said)), name=f"dqnkit-worker-{number}"
         )
         self.process.start()
         theirs.close()
@@ -109,7 +112,14 @@ class Pool:
       WorkerError: Processes die one after another before they are ready.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, target: Target = serve) -> None:
+        """Starts processes.
+
+        Args:
+          size: How many.
+          target: What they run; see `dqnkit.workers.process.serve`.
+        """
+        self._target = target
         self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-workers-"))
         self._stillborn = 0
         self._started = 0
@@ -178,7 +188,7 @@ class Pool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        self.workers.append(Worker(self._started, self._folder))
+        self.workers.append(Worker(self._started, self._folder, self._target))
         self._started += 1
 
     def _replace(self, worker: Worker, message: Died) -> None:
