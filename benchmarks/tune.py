@@ -30,6 +30,7 @@ from dqnkit.tracking import open_tracker
 from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
 from dqnkit.training import descriptions
 from dqnkit.tuning import tune as tuning
+from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.reporting import SilentTuneReporter, Standing
 from dqnkit.tuning.samplers import SamplerName
 from dqnkit.workers.messages import Advanced, Began, Ended, Evaluated, Ready
@@ -162,14 +163,14 @@ def measure_fifty() -> None:
     report.write("tune-fifty", "\n".join([head, *rows]))
 
 
-def trivial_worker(connection: Connection, _: str) -> None:
+def trivial_worker(connection: Connection, *_: object) -> None:
     """A worker whose trainings cost nothing: what is left is the study and the record.
 
     Each trial is better than all before it, so that none is pruned.
     """
-    connection.send(Ready())
     number = 0
     while True:
+        connection.send(Ready())
         try:
             task = connection.recv()
         except EOFError:
@@ -242,7 +243,7 @@ def overheads(sampler: SamplerName, trials: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         tuning.Pool = _TrivialPool  # type: ignore[misc]  # the one thing that is not as ever
-        options = tuning.TuneOptions(trials=trials, workers=1, confirm=0, sampler=sampler)
+        options = TuneOptions(trials=trials, workers=1, confirm=0, sampler=sampler)
         tuning.tune(config, options, reporter=clock)
         os.chdir(HERE)
     return [end - start for start, end in itertools.pairwise(clock.ends)]

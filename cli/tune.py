@@ -75,7 +75,8 @@ def tune(
     from cli.loading import experiment_config
     from cli.loading import options as option_values
     from dqnkit import experiments
-    from dqnkit.tuning.tune import TuneOptions, stored_experiment
+    from dqnkit.tuning.options import TuneOptions
+    from dqnkit.tuning.tune import stored_experiment
     from dqnkit.tuning.tune import tune as run_search
 
     chosen = TuneOptions(

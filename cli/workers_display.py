@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from dqnkit.workers.messages import Message, Task
 
 _BAR_WIDTH = 12
-_WIDTHS = {"worker": 6, "run": 9, "progress": _BAR_WIDTH, "steps/s": 7, "score": 6}
 
 
 @dataclass
@@ -25,7 +24,7 @@ class _Row:
 
     label: str = ""
     values: str = ""
-    doing: str = "loading TensorFlow"
+    doing: str = "loading"
     total: int = 0
     iteration: int = 0
     steps_per_second: float = 0.0
@@ -47,7 +46,7 @@ class WorkerTable:
         """A worker said something."""
         row = self._rows.setdefault(worker, _Row())
         match type(message).__name__:  # the messages' module need not be loaded for `--help`
-            case "Died":
+            case "Died" | "Retired":
                 del self._rows[worker]  # another takes its place once it is ready
             case "Ready" | "Ended" | "Failed":
                 self._rows[worker] = _Row(doing="idle")
@@ -64,20 +63,22 @@ class WorkerTable:
     def __rich__(self) -> Table:
         """Called by rich at each redraw."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("worker", "run", "progress", "steps/s", "score", "values"):
-            right = name in {"steps/s", "score"}
-            # Where the terminal is narrow, only the last column gives way.
-            width = None if name == "values" else _WIDTHS.get(name)
-            table.add_column(
-                name, justify="right" if right else "left", no_wrap=True, min_width=width
-            )
-        for worker, row in sorted(self._rows.items()):
+        rows = [(str(worker), row) for worker, row in sorted(self._rows.items())]
+        # Where the terminal is narrow, only the last column gives way.
+        labels = max((len(row.label) for _, row in rows), default=0)
+        table.add_column("worker", no_wrap=True, min_width=6)
+        table.add_column("run", no_wrap=True, min_width=labels)
+        table.add_column("progress", no_wrap=True, min_width=_BAR_WIDTH)
+        table.add_column("steps/s", no_wrap=True, min_width=7, justify="right")
+        table.add_column("score", no_wrap=True, min_width=6, justify="right")
+        table.add_column("values", no_wrap=True)
+        for worker, row in rows:
             bar: Any = Text(row.doing, "dim")
             if not row.doing:
                 bar = ProgressBar(total=row.total, completed=row.iteration, width=_BAR_WIDTH)
             speed = f"{row.steps_per_second:,.0f}" if row.steps_per_second else ""
             score = "" if row.score is None else number(row.score)
-            table.add_row(str(worker), row.label, bar, speed, score, row.values)
+            table.add_row(worker, row.label, bar, speed, score, row.values)
         return table
 
 

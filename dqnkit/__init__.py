@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from dqnkit.experiments import dump, load
     from dqnkit.tracking.reader import Filter
     from dqnkit.training.run import TrainResult, train
+    from dqnkit.tuning.options import TuneOptions
     from dqnkit.tuning.results import TuneResult
-    from dqnkit.tuning.tune import TuneOptions, tune
+    from dqnkit.tuning.tune import tune
     from dqnkit.workers.training import SeedsOptions, SeedsResult, train_seeds
 
 _HOMES = {
@@ -45,7 +46,7 @@ _HOMES = {
     "TrainResult": "dqnkit.training.run",
     "SeedsOptions": "dqnkit.workers.training",
     "SeedsResult": "dqnkit.workers.training",
-    "TuneOptions": "dqnkit.tuning.tune",
+    "TuneOptions": "dqnkit.tuning.options",
     "TuneResult": "dqnkit.tuning.results",
     "train_seeds": "dqnkit.workers.training",
     "tune": "dqnkit.tuning.tune",

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from dqnkit.errors import ConfigError
+
+
+def of_machine() -> int:
+    """Bytes that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def of_process() -> int:
+    """Bytes of this process that are in memory; 0 where the system does not say (not Linux)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def refuse_replay_beyond_memory(max_length: int, needed: int) -> None:
@@ -17,7 +32,7 @@ def refuse_replay_beyond_memory(max_length: int, needed: int) -> None:
     Raises:
       ConfigError: The machine has less memory than that.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = of_machine()
     if needed > memory:
         raise ConfigError(
             f"replay.replay_buffer_max_length={max_length:,} needs {needed / 2**30:,.0f} GiB, "

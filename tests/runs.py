@@ -40,6 +40,13 @@ def save_policy(config: Config, weights: Weights | None, folder: Path) -> Policy
     return PolicyFiles(folder / policy_files.SAVED_MODEL.name, path, spec)
 
 
+def make_store() -> None:
+    """Makes the embedded store of the working directory, quickly."""
+    place = store.resolve().make()
+    if place.is_empty:
+        shutil.copyfile(_empty_database(), place.database or "")
+
+
 @cache
 def _empty_database() -> Path:
     """A store that MLflow has made, which takes it most of a second each time."""

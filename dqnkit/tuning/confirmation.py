@@ -11,7 +11,7 @@ from dqnkit.statistics import Estimate
 from dqnkit.tracking.tracker import Membership
 from dqnkit.tuning.reporting import TrialScore
 from dqnkit.tuning.study import CONFIRMATION, SharedStudy
-from dqnkit.tuning.trials import StudyRecord
+from dqnkit.tuning.trials import Records
 from dqnkit.workers.seed_jobs import SeedJobs
 from dqnkit.workers.seeds import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
 
@@ -68,7 +68,7 @@ class Confirmation:
         self,
         study: SharedStudy,
         candidates: Sequence[TrialScore],
-        record: StudyRecord,
+        record: Records,
     ) -> None:
         purpose = study.purpose
         self._study = study

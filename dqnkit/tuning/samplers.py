@@ -136,4 +136,7 @@ def _all_values(key: str, distribution: Distribution) -> list[Any]:
             f"{distribution.low:g} to {distribution.high:g} was given"
         )
     count = math.floor((distribution.high - distribution.low) / step + 1e-9) + 1
-    return [distribution.low + step * number for number in range(min(count, _GRID_POINTS + 1))]
+    values = (distribution.low + step * number for number in range(min(count, _GRID_POINTS + 1)))
+    if isinstance(distribution, IntRange):
+        return list(values)
+    return [float(f"{value:.12g}") for value in values]  # 0.95, not 0.9500000000000001

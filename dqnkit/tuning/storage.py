@@ -47,7 +47,7 @@ class StudyStorage:
           ConfigError: The name or the URL is none.
           StudyError: The storage does not answer, or cannot be written.
         """
-        if len(name) > 100 or not re.match(NAME_PATTERN, name):
+        if len(name) > 100 or not re.fullmatch(NAME_PATTERN, name):
             raise ConfigError(
                 f"--study {name!r}: a name has letters, digits, dots, hyphens and underscores, "
                 "begins with a letter or digit, and has 100 characters at most"

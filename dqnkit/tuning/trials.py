@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Protocol
 
 import numpy as np
 from optuna.trial import TrialState
@@ -42,12 +43,16 @@ class Pruning(Enum):
     """They report after each evaluation all the same."""
 
 
-@dataclass(frozen=True)
-class StudyRecord:
+class Records(Protocol):
     """Where a study and its trials are recorded."""
 
-    tracker: FamilyTracker
-    tracking_uri: str | None
+    @property
+    def tracker(self) -> FamilyTracker:
+        """Of the study's own run."""
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """Of the store."""
 
 
 @dataclass
@@ -77,7 +82,7 @@ class TrialJobs:
     def __init__(
         self,
         study: SharedStudy,
-        record: StudyRecord,
+        record: Records,
         reporter: TuneReporter,
         pruning: Pruning,
         deadline: float = math.inf,
@@ -262,8 +267,8 @@ class TrialJobs:
         self._reporter.ended(trial.number, name, value, standing(self._study))
 
     def _failed(self, running: _Running, cause: str, *, again: bool) -> None:
-        self._count_failure(running.claim, cause, again=again)
         self._close_record(running, "failed", Status.FAILED, cause)
+        self._count_failure(running.claim, cause, again=again)
         self._reporter.ended(running.claim.number, "failed", None, standing(self._study))
 
     def _interrupted(self, running: _Running) -> None:
@@ -283,7 +288,9 @@ class TrialJobs:
     def _count_failure(self, claim: Claim, cause: str, *, again: bool) -> None:
         retried = self._study.fail(claim.number, cause, again=again)
         then = "it is tried again" if retried else "another takes its place"
-        self._reporter.told(f"trial {claim.number} failed, {then}: {cause}")
+        problem = f"trial {claim.number} failed, {then}: {cause}"
+        self._reporter.told(problem)
+        self.problems.append(problem)
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= _FAILURES_IN_A_ROW and not self._running:
             raise StudyError(

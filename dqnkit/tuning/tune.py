@@ -5,29 +5,22 @@ from __future__ import annotations
 import math
 import secrets
 import shlex
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 from dqnkit.commands import as_typed
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, StudyError
 from dqnkit.resolution import resolve
-from dqnkit.tracking import open_family_tracker
-from dqnkit.tracking.records import STUDY_TAG
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
-from dqnkit.training import descriptions
+from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import Interrupts, noticed
-from dqnkit.tuning import pictures, results, space
+from dqnkit.tuning import results, space
 from dqnkit.tuning.confirmation import Confirmation, Confirmed
+from dqnkit.tuning.options import TuneOptions
+from dqnkit.tuning.record import StudyRecord
 from dqnkit.tuning.reporting import SilentTuneReporter, TuneReporter
 from dqnkit.tuning.results import TuneResult
 from dqnkit.tuning.samplers import (
-    PrunerName,
-    SamplerName,
     grid_points,
     make_pruner,
     make_sampler,
@@ -36,7 +29,6 @@ from dqnkit.tuning.storage import StudyStorage
 from dqnkit.tuning.storage import resolve as resolve_storage
 from dqnkit.tuning.study import (
     BEST,
-    RUN_ID,
     Plan,
     Purpose,
     SharedStudy,
@@ -44,54 +36,12 @@ from dqnkit.tuning.study import (
     find_unfinished,
     open_study,
 )
-from dqnkit.tuning.trials import Pruning, StudyRecord, TrialJobs, best_trials, standing
+from dqnkit.tuning.trials import Pruning, TrialJobs, best_trials, standing
 from dqnkit.workers.driver import drive
 from dqnkit.workers.pool import Pool
-from dqnkit.workers.training import check_number, worker_count
+from dqnkit.workers.training import worker_count
 
-CHAMPION = "champion"
-"""Alias of the registered model that a search's winner gets."""
-STUDY_KIND = "study"
-"""Of the run that stands for a search."""
 _PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
-_MAX_TRIALS = 1_000_000
-_MAX_SEEDS = 100
-_MAX_CONFIRM = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneOptions:
-    """How a search goes on.
-
-    Raises:
-      ConfigError: A number is out of its range.
-    """
-
-    trials: int = 50
-    """Trials that are to end, complete or pruned, those of earlier starts included."""
-    workers: int | None = None
-    """Processes; None takes as many as there are cores."""
-    study: str | None = None
-    """Name of the study; None goes on with the last of this experiment that was interrupted, or
-    begins one."""
-    storage: str | None = None
-    """URL of a database; None keeps the study under `mlruns/studies`."""
-    sampler: SamplerName = "tpe"
-    pruner: PrunerName = "hyperband"
-    timeout: float | None = None
-    """Seconds after which no further trial is begun."""
-    seeds_per_trial: int = 1
-    """Trainings a trial; its value is the interquartile mean over them."""
-    confirm: int = 3
-    """Best trials that are trained again on fresh seeds; 0 leaves that out."""
-
-    def __post_init__(self) -> None:
-        check_number("--trials", self.trials, _MAX_TRIALS)
-        check_number("--seeds-per-trial", self.seeds_per_trial, _MAX_SEEDS)
-        check_number("--confirm", self.confirm, _MAX_CONFIRM, least=0)
-        worker_count(self.workers)
-        if self.timeout is not None and not 0 < self.timeout <= 1e9:
-            raise ConfigError(f"--timeout {self.timeout}: give seconds, more than 0")
 
 
 DEFAULT_OPTIONS = TuneOptions()
@@ -147,9 +97,8 @@ class _Search:
         _check_evaluations(self._config)
         purpose = Purpose(self._config, space.of(self._config), options.seeds_per_trial)
         self._storage = resolve_storage(options.storage)
-        self._tracker = open_family_tracker(self._config, tracking_uri)
-        self._record = StudyRecord(self._tracker, tracking_uri)
         self._study = self._open(purpose)
+        self._record = StudyRecord(self._study, tracking_uri)
         self._problems = purpose.space.params(self._config)[1]
         self._confirmed: list[Confirmed] = []
 
@@ -159,7 +108,7 @@ class _Search:
         self._reporter.began(self._study.name, self._config.name, size, standing(self._study))
         for problem in self._problems:
             self._reporter.told(problem)
-        with Pool(size) as pool, self._recorded(interrupts):
+        with Pool(size) as pool, self._record.open(self._options, interrupts):
             self._search(pool, interrupts)
             searched = time.monotonic()
             if not interrupts:
@@ -225,6 +174,7 @@ class _Search:
             confirmation.jobs.close(status)
             self._problems += confirmation.jobs.problems + confirmation.jobs.failures
         self._confirmed = confirmation.ranked()
+        self._record.confirmed(self._confirmed)
 
     def _conclude(self, searched: float) -> TuneResult:
         best = best_trials(self._study, 1)
@@ -236,17 +186,17 @@ class _Search:
         winner = self._study.configuration(best[0].number)
         model = None
         if self._confirmed:
-            champion = self._confirmed[0].champion
-            winner = self._confirmed[0].config.with_seed(champion.seed)
-            model = self._register(champion.run_id)
+            first = self._confirmed[0]
+            winner = first.config.with_seed(first.champion.seed)
+            model = self._record.register(first)
         text = results.explained_winner(winner, self._study, self._confirmed)
-        self._keep(text)
+        self._record.keep(text)
         self._study.remember(BEST, text)
         return TuneResult(
             study=self._study.name,
             experiment=self._config.name,
             env_id=self._config.env.id,
-            run_id=self._tracker.run_id,
+            run_id=self._record.tracker.run_id,
             standing=standing(self._study),
             confirmed=tuple(self._confirmed),
             winner=winner,
@@ -255,98 +205,12 @@ class _Search:
             seconds=time.monotonic() - self._began,
             search_seconds=searched - self._began,
             hints={
-                **self._tracker.hints(),
+                **self._record.tracker.hints(),
                 "repeat": as_typed(f"dqnkit train --from-study {self._study.name}{self._where}"),
                 "dashboard": self._storage.dashboard(self._study.name),
             },
-            problems=self._problems,
+            problems=self._problems + self._record.problems,
         )
-
-    def _register(self, run_id: str | None) -> str | None:
-        if run_id is None:
-            return None
-        best = self._confirmed[0]
-        tags = {
-            "study": self._study.name,
-            "trial": str(best.trial.number),
-            "confirmed_iqm": f"{best.score.value:.6g}",
-            "confirmed_interval": f"{best.score.low:.6g} to {best.score.high:.6g}",
-            "fresh_seeds": str(best.scores.n),
-        }
-        version = self._tracker.register(run_id, self._config.name, CHAMPION, tags)
-        return version and f"models:/{self._config.name}@{CHAMPION}"
-
-    # -- The record
-
-    @contextmanager
-    def _recorded(self, interrupts: Interrupts) -> Iterator[None]:
-        """The study's own run, which ends with the true status."""
-        purpose = self._study.purpose
-        searched = {f"search.{key}": value for key, value in purpose.space.as_dict().items()}
-        self._tracker.start(
-            RunRecord(
-                experiment=self._config.name,
-                run_name=self._study.name,
-                params={
-                    **self._config.flat(),
-                    **searched,
-                    "tune.sampler": self._options.sampler,
-                    "tune.pruner": self._options.pruner,
-                    "tune.seeds_per_trial": purpose.seeds_per_trial,
-                },
-                tags={
-                    **descriptions.tags(self._config),
-                    KIND_TAG: STUDY_KIND,
-                    STUDY_TAG: self._study.name,
-                },
-                description=results.opening(purpose),
-                continues=self._study.recall(RUN_ID),
-            )
-        )
-        self._study.remember(RUN_ID, self._tracker.run_id)
-        status = Status.FAILED
-        try:
-            yield
-            status = Status.FINISHED
-        except (InterruptedRun, KeyboardInterrupt):
-            status = Status.KILLED
-            raise
-        finally:
-            with interrupts.held_off():
-                self._describe()
-                self._problems += self._tracker.finish(status)
-
-    def _describe(self) -> None:
-        now = standing(self._study)
-        metrics = {
-            "study/complete": float(now.complete),
-            "study/pruned": float(now.pruned),
-            "study/failed": float(now.failed),
-        }
-        if now.best is not None:
-            metrics["study/best_value"] = now.best.value
-        if self._confirmed:
-            value, low, high = self._confirmed[0].score
-            metrics |= {
-                "study/confirmed_iqm": value,
-                "study/confirmed_ci_low": low,
-                "study/confirmed_ci_high": high,
-            }
-        self._tracker.log(metrics, now.ended)
-        self._tracker.describe(results.summary(self._study.purpose, now, self._confirmed))
-
-    def _keep(self, winner: str) -> None:
-        """Writes what a study leaves in files."""
-        if not self._tracker.keeps_files:
-            return
-        with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-            folder = Path(scratch)
-            (folder / "best.yaml").write_text(winner, encoding="utf-8")
-            results.write_trials(self._study, folder / "trials.csv")
-            if self._confirmed:
-                results.write_confirmed(self._confirmed, folder / "confirmation.csv")
-            pictures.draw(self._study.study, folder)
-            self._tracker.artifacts(folder)
 
     @property
     def _where(self) -> str:
@@ -359,10 +223,9 @@ class _Search:
         done = f"{now.ended} of {now.total} trials"
         if now.ended >= now.total:
             done = "the search; its confirmation is not complete"
-        again = (
-            f"dqnkit tune --study {self._study.name} --trials {self._options.trials}{self._where}"
-        )
-        return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {as_typed(again)}")
+        options = replace(self._options, study=self._study.name)
+        again = as_typed(f"dqnkit tune {shlex.join(options.arguments())}")
+        return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {again}")
 
 
 def _check_evaluations(config: Config) -> None:

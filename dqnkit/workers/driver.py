@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dqnkit.training.interrupts import Interrupts
-from dqnkit.workers.messages import Message, Ready, Task
+from dqnkit.workers.messages import Message, Task
 from dqnkit.workers.pool import News, Pool
 
 _TICK_SECONDS = 0.25
@@ -56,7 +56,7 @@ def drive(pool: Pool, jobs: Jobs, reporter: WorkReporter, interrupts: Interrupts
             _hand_out(pool, jobs, reporter)
         for news in pool.news(_TICK_SECONDS):
             reporter.heard(news.worker.number, news.message)
-            if news.task is not None and not isinstance(news.message, Ready):
+            if news.task is not None:
                 jobs.heard(news)
 
 

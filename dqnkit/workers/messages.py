@@ -35,7 +35,12 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has loaded TensorFlow."""
+    """The worker has loaded TensorFlow, and is free for a run."""
+
+
+@dataclass(frozen=True)
+class Retired:
+    """The process leaves, since it has grown too large; another takes its place."""
 
 
 @dataclass(frozen=True)
@@ -100,4 +105,4 @@ class Died:
     cause: str
 
 
-Message = Ready | Began | Advanced | Evaluated | Ended | Failed | Died
+Message = Ready | Retired | Began | Advanced | Evaluated | Ended | Failed | Died

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from dqnkit import memory
 from dqnkit.errors import WorkerError
 from dqnkit.workers.messages import (
     Began,
@@ -23,6 +24,7 @@ from dqnkit.workers.messages import (
     Interrupt,
     Message,
     Ready,
+    Retired,
     Task,
     Verdict,
 )
@@ -34,23 +36,32 @@ _STILLBORN = 3
 """Processes in a row that die before they are ready; then there is no use in another."""
 
 
-Target = Callable[[Connection, str], None]
+Target = Callable[[Connection, str, int], None]
+_LEAST_MEMORY = 3 * 2**29
+"""Bytes that a worker may hold on any machine: TensorFlow alone takes a third of them."""
+_SHARE = 3
+"""All workers together may hold one part in so many of the machine's memory."""
 
 
 class Worker:
     """A process that trains, and what it trains now."""
 
-    def __init__(self, number: int, folder: Path, target: Target) -> None:
+    def __init__(self, number: int, folder: Path, target: Target, most_memory: int) -> None:
         self.number = number
         self.task: Task | None = None
         self.run_id: str | None = None
         self.is_ready = False
+        """Whether it waits for a run, if it has none."""
+        self.was_ready = False
+        """Whether it came so far at all."""
         self._said = folder / f"{number}.txt"
         # Spawned, since TensorFlow survives no fork.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=target, args=(theirs, str(self._said)), name=f"dqnkit-worker-{number}"
+            target=target,
+            args=(theirs, str(self._said), most_memory),
+            name=f"dqnkit-worker-{number}",
         )
         self.process.start()
         theirs.close()
@@ -58,11 +69,11 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a run."""
-        return self.is_ready and self.task is None
+        return self.is_ready
 
     def give(self, task: Task) -> None:
         """Lets it train a run; it must be idle."""
-        self.task, self.run_id = task, None
+        self.task, self.run_id, self.is_ready = task, None, False
         self.send(task)
 
     def send(self, order: Task | Verdict | Interrupt) -> None:
@@ -75,10 +86,10 @@ class Worker:
         try:
             message: Message = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join()
+            self.process.join()  # which gives it an exit code
             return Died(self.run_id, self._last_words())
         if isinstance(message, Ready):
-            self.is_ready = True
+            self.is_ready, self.was_ready = True, True
         elif isinstance(message, Began):
             self.run_id = message.run_id
         elif isinstance(message, Ended | Failed):
@@ -120,6 +131,7 @@ class Pool:
           target: What they run; see `dqnkit.workers.process.serve`.
         """
         self._target = target
+        self._most_memory = max(_LEAST_MEMORY, memory.of_machine() // (_SHARE * size))
         self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-workers-"))
         self._stillborn = 0
         self._started = 0
@@ -159,7 +171,7 @@ class Pool:
             worker = by_connection[connection]
             task = worker.task
             message = worker.hear()
-            if isinstance(message, Died):
+            if isinstance(message, Died | Retired):
                 self._replace(worker, message)
             elif isinstance(message, Ready):
                 self._stillborn = 0
@@ -188,13 +200,14 @@ class Pool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        self.workers.append(Worker(self._started, self._folder, self._target))
+        self.workers.append(Worker(self._started, self._folder, self._target, self._most_memory))
         self._started += 1
 
-    def _replace(self, worker: Worker, message: Died) -> None:
+    def _replace(self, worker: Worker, message: Died | Retired) -> None:
         self.workers.remove(worker)
         worker.connection.close()
-        if not worker.is_ready:
+        worker.process.join()
+        if isinstance(message, Died) and not worker.was_ready:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 raise WorkerError(

@@ -10,6 +10,7 @@ import time
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
+from dqnkit import memory
 from dqnkit.errors import ConfigError, DqnkitError, TrainingDivergedError
 from dqnkit.evaluation import Evaluation, late_episodes
 from dqnkit.tracking import open_tracker
@@ -25,6 +26,7 @@ from dqnkit.workers.messages import (
     Interrupt,
     Message,
     Ready,
+    Retired,
     Task,
     Verdict,
 )
@@ -33,25 +35,30 @@ _ORPHAN_SECONDS = 30.0
 """How long a worker whose parent has died may take to close its run."""
 
 
-def serve(connection: Connection, said: str) -> None:
+def serve(connection: Connection, said: str, most_memory: int) -> None:
     """Trains until the connection closes or the parent dies.
+
+    What XLA has compiled stays in memory until the process ends, some 40 MB a training.
 
     Args:
       connection: To the pool.
       said: A file that takes what environments print, and the last words of this process.
+      most_memory: Bytes; a process that holds more after a run leaves.
     """
     _leave_the_terminal(said)
     orphaned = _Orphaned()
     try:
         from dqnkit.training.run import train as _  # noqa: F401 - seconds, before the first task
 
-        connection.send(Ready())
-        while True:
-            task = connection.recv()
-            if isinstance(task, Task):
-                _train(task, connection, orphaned)
-                # A training's graphs are rings of references, and hold its replay.
-                gc.collect()
+        while memory.of_process() <= most_memory:
+            connection.send(Ready())
+            # What comes late for a run that has ended means nothing.
+            while not isinstance(task := connection.recv(), Task):
+                pass
+            _train(task, connection, orphaned)
+            # A training's graphs are rings of references, and hold its replay.
+            gc.collect()
+        connection.send(Retired())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -1,0 +1,58 @@
+"""How a search goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from dqnkit.errors import ConfigError
+from dqnkit.tracking.store import without_password
+from dqnkit.tuning.samplers import PrunerName, SamplerName
+from dqnkit.workers.training import check_number, worker_count
+
+_MAX_TRIALS = 1_000_000
+_MAX_SEEDS = 100
+_MAX_CONFIRM = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """How a search goes on.
+
+    Raises:
+      ConfigError: A number is out of its range.
+    """
+
+    trials: int = 50
+    """Trials that are to end, complete or pruned, those of earlier starts included."""
+    workers: int | None = None
+    """Processes; None takes as many as there are cores."""
+    study: str | None = None
+    """Name of the study; None goes on with the last of this experiment that was interrupted, or
+    begins one."""
+    storage: str | None = None
+    """URL of a database; None keeps the study under `mlruns/studies`."""
+    sampler: SamplerName = "tpe"
+    pruner: PrunerName = "hyperband"
+    timeout: float | None = None
+    """Seconds after which no further trial is begun."""
+    seeds_per_trial: int = 1
+    """Trainings a trial; its value is the interquartile mean over them."""
+    confirm: int = 3
+    """Best trials that are trained again on fresh seeds; 0 leaves that out."""
+
+    def __post_init__(self) -> None:
+        check_number("--trials", self.trials, _MAX_TRIALS)
+        check_number("--seeds-per-trial", self.seeds_per_trial, _MAX_SEEDS)
+        check_number("--confirm", self.confirm, _MAX_CONFIRM, least=0)
+        worker_count(self.workers)
+        if self.timeout is not None and not 0 < self.timeout <= 1e9:
+            raise ConfigError(f"--timeout {self.timeout}: give seconds, more than 0")
+
+    def arguments(self) -> Iterator[str]:
+        """As `dqnkit tune` takes them; what is as ever is left out, and so are passwords."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value != each.default or each.name == "trials":
+                yield f"--{each.name.replace('_', '-')}"
+                yield without_password(str(value))

@@ -1,0 +1,123 @@
+"""The record of a study: its own run in MLflow, and where those of its trials stand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dqnkit.errors import InterruptedRun
+from dqnkit.tracking import open_family_tracker
+from dqnkit.tracking.records import STUDY_TAG
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+from dqnkit.training import descriptions
+from dqnkit.training.interrupts import Interrupts
+from dqnkit.tuning import pictures, results
+from dqnkit.tuning.confirmation import Confirmed
+from dqnkit.tuning.options import TuneOptions
+from dqnkit.tuning.study import RUN_ID, SharedStudy
+from dqnkit.tuning.trials import standing
+
+CHAMPION = "champion"
+"""Alias of the registered model that a search's winner gets."""
+STUDY_KIND = "study"
+"""Of the run that stands for a search."""
+
+
+class StudyRecord:
+    """What MLflow keeps of a search, on one start of it."""
+
+    def __init__(self, study: SharedStudy, tracking_uri: str | None) -> None:
+        self.tracking_uri = tracking_uri
+        self.tracker = open_family_tracker(study.purpose.config, tracking_uri)
+        self.problems: list[str] = []
+        """What could not be kept."""
+        self._study = study
+        self._confirmed: Sequence[Confirmed] = ()
+
+    @contextmanager
+    def open(self, options: TuneOptions, interrupts: Interrupts) -> Iterator[None]:
+        """The study's run, that of earlier starts if there is one; it ends with the true status."""
+        purpose = self._study.purpose
+        config = purpose.config
+        searched = {f"search.{key}": value for key, value in purpose.space.as_dict().items()}
+        how = {
+            "tune.sampler": options.sampler,
+            "tune.pruner": options.pruner,
+            "tune.seeds_per_trial": purpose.seeds_per_trial,
+        }
+        kind = {KIND_TAG: STUDY_KIND, STUDY_TAG: self._study.name}
+        self.tracker.start(
+            RunRecord(
+                experiment=config.name,
+                run_name=self._study.name,
+                params={**config.flat(), **searched, **how},
+                tags={**descriptions.tags(config), **kind},
+                description=results.opening(purpose),
+                continues=self._study.recall(RUN_ID),
+            )
+        )
+        self._study.remember(RUN_ID, self.tracker.run_id)
+        status = Status.FAILED
+        try:
+            yield
+            status = Status.FINISHED
+        except (InterruptedRun, KeyboardInterrupt):
+            status = Status.KILLED
+            raise
+        finally:
+            with interrupts.held_off():
+                self._summarize()
+                self.problems += self.tracker.finish(status)
+
+    def confirmed(self, ranked: Sequence[Confirmed]) -> None:
+        """Takes note of what fresh seeds said, the best first."""
+        self._confirmed = ranked
+
+    def register(self, best: Confirmed) -> str | None:
+        """Makes the winner's best policy the champion; its URI, if it is kept."""
+        run_id, name = best.champion.run_id, best.config.name
+        if run_id is None:
+            return None
+        tags = {
+            "study": self._study.name,
+            "trial": str(best.trial.number),
+            "confirmed_iqm": f"{best.score.value:.6g}",
+            "confirmed_interval": f"{best.score.low:.6g} to {best.score.high:.6g}",
+            "fresh_seeds": str(best.scores.n),
+        }
+        version = self.tracker.register(run_id, name, CHAMPION, tags)
+        return version and f"models:/{name}@{CHAMPION}"
+
+    def keep(self, winner: str) -> None:
+        """Keeps the winner as YAML, the trials as CSV, and the pictures."""
+        if not self.tracker.keeps_files:
+            return
+        with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+            folder = Path(scratch)
+            (folder / "best.yaml").write_text(winner, encoding="utf-8")
+            results.write_trials(self._study, folder / "trials.csv")
+            if self._confirmed:
+                results.write_confirmed(self._confirmed, folder / "confirmation.csv")
+            pictures.draw(self._study.study, folder)
+            self.tracker.artifacts(folder)
+
+    def _summarize(self) -> None:
+        now = standing(self._study)
+        metrics = {
+            "study/complete": float(now.complete),
+            "study/pruned": float(now.pruned),
+            "study/failed": float(now.failed),
+        }
+        if now.best is not None:
+            metrics["study/best_value"] = now.best.value
+        if self._confirmed:
+            value, low, high = self._confirmed[0].score
+            metrics |= {
+                "study/confirmed_iqm": value,
+                "study/confirmed_ci_low": low,
+                "study/confirmed_ci_high": high,
+            }
+        self.tracker.log(metrics, now.ended)
+        self.tracker.describe(results.summary(self._study.purpose, now, self._confirmed))

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dqnkit import checkpoint
+from dqnkit.tracking import store
+from tests.cli.conftest import Run
+
+FAST = [
+    *("--set", "training.num_iterations=60", "--set", "training.initial_collect_steps=20"),
+    *("--set", "evaluation.eval_interval=10", "--set", "evaluation.final_episodes=10"),
+    *("--set", "replay.replay_buffer_max_length=1000"),
+    *("--set", "search.network.fc_layer_params={type: layers, max_layers: 1, low: 4, high: 8}"),
+    *("--set", "search.optimizer.learning_rate={type: float, low: 1e-4, high: 1e-2, log: true}"),
+]
+"""Makes a search a matter of seconds."""
+
+
+def _run(run_id: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(store.resolve().uri).get_run(run_id)
+
+
+def _last_checkpoint(run_id: str) -> dict[str, Any]:
+    folder = Path(_run(run_id).info.artifact_uri.removeprefix("file://"))
+    return checkpoint.load(folder / "checkpoints" / "last.npz")
+
+
+def test_a_search_its_winner_and_new_seeds(run: Run) -> None:
+    """The whole way, with training that is real: tune, repeat the winner, train it anew."""
+    code, out, err = run(
+        *(
+            "tune",
+            "tutorial",
+            *FAST,
+            "--trials",
+            "3",
+            "--confirm",
+            "1",
+            "--json",
+            "--study",
+            "mine",
+        ),
+        *("--workers", "2"),
+    )
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["trials"]["complete"] + document["trials"]["pruned"] == 3
+    (winner,) = document["confirmed"]
+    assert winner["n"] == 5
+    assert document["model"] == "models:/tutorial@champion"
+    assert "own value [100, 50] is not among what is searched" in err
+    champion = max(
+        (_run(run_id) for run_id in _confirming_runs(document["run_id"])),
+        key=lambda each: (
+            each.data.metrics["final/return_iqm"],
+            each.data.metrics["final/return_mean"],
+            -int(each.data.params["training.seed"]),
+        ),
+    )
+
+    code, out, _ = run("train", "--from-study", "mine", "--json")
+    assert code == 0
+    repeated = json.loads(out)
+    first, again = (_last_checkpoint(each) for each in (champion.info.run_id, repeated["run_id"]))
+    assert first.keys() == again.keys()
+    assert all((first[name] == again[name]).all() for name in first)
+
+    code, out, _ = run("train", "--from-study", "mine", "--seed", "6", "--seeds", "2")
+    assert code == 0
+    assert "seeds 6 to 7" in out
+    assert "IQM over 2" in out
+
+    code, out, _ = run("eval", "models:/tutorial@champion", "--episodes", "5")
+    assert code == 0
+    code, out, _ = run("runs", "--study", "mine", "--json")
+    assert len(json.loads(out)) == 3
+
+
+def _confirming_runs(study_run: str) -> list[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store.resolve().uri)
+    ids = [each.experiment_id for each in client.search_experiments()]
+    groups = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{study_run}'")
+    kinds = {run.info.run_id: run.data.tags["dqnkit.kind"] for run in groups}
+    return [
+        each.info.run_id
+        for group, kind in kinds.items()
+        if kind == "confirmation"
+        for each in client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{group}'")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["tune", "cartpol"], ["'cartpol'", "did you mean 'cartpole'"]),
+        (["tune", "--trials", "0"], ["--trials 0", "1 to 1,000,000"]),
+        (["tune", "--trials", "many"], ["--trials", "integer"]),
+        (["tune", "--sampler", "tpp"], ["tpp", "tpe", "grid"]),
+        (["tune", "--pruner", "wilcoxon"], ["--pruner wilcoxon", "--seeds-per-trial 1"]),
+        (["tune", "--sampler", "grid"], ["--sampler grid", "optimizer.learning_rate"]),
+        (["tune", "--study", "../x"], ["--study", "'../x'"]),
+        (["tune", "--storage", "here"], ["--storage", "'here'", "postgresql"]),
+        (
+            ["tune", "--set", "search.agent.gama={type: float, low: 0, high: 1}"],
+            ["agent.gama", "did you mean 'agent.gamma'"],
+        ),
+        (["tune", "--set", "search.agent.gamma={type: float, low: 0}"], ["high", "required"]),
+        (["tune", "--set", "evaluation.eval_interval=40000"], ["eval_interval=40000", "several"]),
+        (["train", "--from-study", "none"], ["'none'", "mlruns/studies"]),
+        (["train", "cartpole", "--from-study", "none"], ["cartpole", "--from-study"]),
+        (["train", "--workers", "2"], ["--workers 2", "--seeds"]),
+        (["train", "--storage", "sqlite:///x.db"], ["--storage", "--from-study"]),
+        (["train", "--seeds", "0"], ["--seeds 0", "1 to 1,000"]),
+    ],
+)
+def test_wrong_use_is_one_message_and_exit_code_2(
+    run: Run, arguments: list[str], parts: list[str]
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    for part in parts:
+        assert part in err
+    assert not Path("mlruns/mlflow.db").exists()
