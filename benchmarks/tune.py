@@ -139,7 +139,6 @@ def measure_fifty() -> None:
     rows = []
     for name, arguments in (
         ("`dqnkit tune benchmarks/search-cartpole.yaml --trials 50`", [str(EXPERIMENT)]),
-        ("the same with `--pruner none`", [str(EXPERIMENT), "--pruner", "none"]),
         ("`dqnkit tune --trials 50`: `cartpole`, 401,000 steps a trial", []),
     ):
         with tempfile.TemporaryDirectory() as folder:

@@ -87,7 +87,7 @@ def train(
             if _wanted(config, "diverges", run_name):
                 raise TrainingDivergedError("the loss became nan")
             for iteration in range(0, total + 1, interval):
-                if interrupts:
+                if interrupts and evaluations:  # as ever, that before training is always made
                     break
                 time.sleep(float(config.tracking.tags.get("seconds", "0")))
                 value = score(config, run_name) * iteration / total

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,12 @@ import pytest
 
 from dqnkit import checkpoint
 from dqnkit.tracking import store
+from dqnkit.tuning import tune
+from dqnkit.workers import training
+from dqnkit.workers.pool import Pool
+from tests import fake_training
 from tests.cli.conftest import Run
+from tests.runs import make_store
 
 FAST = [
     *("--set", "training.num_iterations=60", "--set", "training.initial_collect_steps=20"),
@@ -31,6 +37,42 @@ def _last_checkpoint(run_id: str) -> dict[str, Any]:
     return checkpoint.load(folder / "checkpoints" / "last.npz")
 
 
+def test_the_result_is_one_document_or_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "Pool", partial(Pool, target=fake_training.serve))
+    monkeypatch.setattr(training, "Pool", partial(Pool, target=fake_training.serve))
+    make_store()
+    search = ("tune", "tutorial", *FAST, "--study", "mine", "--trials", "3", "--confirm", "2")
+    code, out, err = run(*search, "--json")
+    assert code == 0
+    assert "own value [100, 50] is not among what is searched" in err
+    document = json.loads(out)
+    trials = document["trials"]
+    assert trials["complete"] + trials["pruned"] == 3
+    assert document["model"] == "models:/tutorial@champion"
+    assert document["fresh_seed"] == 6
+
+    code, out, _ = run("tune", "--study", "mine", "--trials", "3", "--confirm", "2")  # all is known
+    assert code == 0
+    for part in (
+        "tutorial · study mine · 2 workers · goes on after 3 trials",
+        f"confirming trial{'s' if len(document['confirmed']) > 1 else ''} ",
+        "confirmed IQM (95 % interval)",
+        "wins, on seeds that the search has not seen",
+        "models:/tutorial@champion",
+        "train --from-study mine --seed 6 --seeds 5",
+        "optuna-dashboard mlruns/studies/mine.journal",
+    ):
+        assert part in out
+    code, out, err = run("train", "--from-study", "mine", "--seed", "6", "--seeds", "2")
+    assert (code, err) == (0, "")
+    assert "seeds 6 to 7" in out
+    assert "IQM over 2" in out
+    code, out, err = run("tune", "--study", "mine", "--seeds-per-trial", "2")
+    assert code == 2
+    assert "--seeds-per-trial: 1 in the study, 2 here" in err
+
+
+@pytest.mark.slow
 def test_a_search_its_winner_and_new_seeds(run: Run) -> None:
     """The whole way, with training that is real: tune, repeat the winner, train it anew."""
     code, out, err = run(
