@@ -172,7 +172,7 @@ def trivial_worker(connection: Connection, *_: object) -> None:
         connection.send(Ready())
         try:
             task = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         number += 1
         config: Config = task.config

@@ -56,8 +56,9 @@ class PlainTuneReporter(SilentTuneReporter):
         """See `TuneReporter`."""
         say(text)
 
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int]) -> None:
+    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
         """See `TuneReporter`."""
+        del left
         say(_confirming_line(candidates, seeds))
 
 
@@ -108,10 +109,10 @@ class LiveTuneReporter:
         """See `TuneReporter`."""
         self._told.append(text)
 
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int]) -> None:
+    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
         """See `TuneReporter`."""
         self._phase = _confirming_line(candidates, seeds)
-        self._to_confirm = len(candidates) * len(seeds)
+        self._to_confirm = left
         self._began, self._ended_before = time.monotonic(), 0
 
     def __rich__(self) -> RenderableType:

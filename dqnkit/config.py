@@ -227,6 +227,11 @@ class Config(Section):
         """Environment steps an iteration, over all environments."""
         return self.training.collect_steps_per_iteration * self.env.num_envs
 
+    @property
+    def num_evaluations(self) -> int:
+        """Evaluations in a training, that before it aside."""
+        return -(-self.training.num_iterations // self.evaluation.eval_interval)
+
     def with_seed(self, seed: int) -> Config:
         """The same with another seed."""
         return self.model_copy(update={"training": self.training.model_copy(update={"seed": seed})})

@@ -59,6 +59,11 @@ class IntRange(_Range):
         return self
 
 
+def same(first: Any, second: Any) -> bool:
+    """Equality by which 1 and true differ, as they do in YAML."""
+    return bool(first == second) and isinstance(first, bool) == isinstance(second, bool)
+
+
 class Choices(Section):
     """Values of any kind, lists among them, without order."""
 
@@ -69,7 +74,7 @@ class Choices(Section):
     def _differ(self) -> Self:
         seen: list[JsonValue] = []
         for choice in self.choices:
-            if any(choice == other and type(choice) is type(other) for other in seen):
+            if any(same(choice, other) for other in seen):
                 raise ValueError(f"choices: {choice!r} stands there twice")
             seen.append(choice)
         return self
@@ -122,7 +127,7 @@ def _by_dotted_key(value: Any) -> Any:
         if isinstance(entry, dict) and entry and not _OWN_KEYS & entry.keys():
             for name, below in entry.items():
                 add(f"{prefix}.{name}", below)
-        elif isinstance(entry, dict) and isinstance(flat.get(prefix), dict):
+        elif isinstance(entry, dict) and "type" not in entry and isinstance(flat.get(prefix), dict):
             flat[prefix] = {**flat[prefix], **entry}  # --set changes one number of a distribution
         else:
             flat[prefix] = entry

@@ -80,7 +80,7 @@ def _check_the_end(process: subprocess.Popen[str]) -> None:
     (study,) = [run for run in runs if run.data.tags.get("dqnkit.kind") == "study"]
     assert study.info.status == "FINISHED"
     for run in trials:
-        if run.data.tags["trial.state"] == "complete":
+        if run.data.tags.get("trial.state") == "complete":
             assert run.data.metrics["late/return_iqm"] > 0
 
 

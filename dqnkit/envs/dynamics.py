@@ -14,6 +14,9 @@ class Dynamics(Protocol):
     and not only single steps; observations are float32.
     """
 
+    def __hash__(self) -> int:
+        """Of the object: what is compiled of it is kept by it."""
+
     @property
     def id(self) -> str:
         """Gymnasium's id of it."""

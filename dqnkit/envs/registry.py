@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from dqnkit.config import EnvConfig
@@ -76,7 +76,16 @@ def _objections(config: EnvConfig) -> Iterator[str]:
 
 
 def graph_dynamics(config: EnvConfig) -> Dynamics:
-    """The dynamics of an environment that `why_not_graph` has nothing against."""
+    """The dynamics of an environment that `why_not_graph` has nothing against.
+
+    The same object for the same configuration: what is compiled of it need not be compiled again.
+    """
+    return _dynamics(config.model_dump_json())
+
+
+@cache
+def _dynamics(document: str) -> Dynamics:
+    config = EnvConfig.model_validate_json(document)
     if config.id in _BY_TABLE:
         return _table(config)
     return _BY_EQUATIONS[config.id](config=config)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dqnkit.errors import DqnkitError, TrackingError
+from dqnkit.errors import ConfigError, DqnkitError, TrackingError
 from dqnkit.tracking import processes
 from dqnkit.tracking.store import Store, without_password
 from dqnkit.tracking.tracker import Status
@@ -114,6 +114,18 @@ def set_stale_runs_right(client: Any, experiment_ids: Iterable[str]) -> None:
         last = client.get_metric_history(run.info.run_id, "eval/return_mean")
         ended = max((point.timestamp for point in last), default=None)
         client.set_terminated(run.info.run_id, str(Status.KILLED), ended)
+
+
+def quoted(text: str) -> str:
+    """A string of MLflow's search syntax, which has no escape for both kinds of quotes at once.
+
+    Raises:
+      ConfigError: It holds both.
+    """
+    for quote in "'\"":
+        if quote not in text:
+            return f"{quote}{text}{quote}"
+    raise ConfigError(f"{text}: no name holds both kinds of quotation marks")
 
 
 def first_line(error: BaseException) -> str:

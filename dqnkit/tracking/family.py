@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dqnkit.tracking.client import set_stale_runs_right
+from dqnkit.tracking.client import quoted, set_stale_runs_right
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import NullTracker, Status, Tracker
 
@@ -15,19 +14,15 @@ from dqnkit.tracking.tracker import NullTracker, Status, Tracker
 class FamilyTracker(Tracker, Protocol):
     """A tracker that also adds to the runs below its own, which other processes write."""
 
-    def mark(
-        self,
-        run_id: str,
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float] | None = None,
-        status: Status | None = None,
-    ) -> None:
+    def find(self, tags: Mapping[str, str]) -> str | None:
+        """The id of the run of this experiment that has these tags; None if there is none."""
+
+    def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
         """Adds to a run.
 
         Args:
           run_id: Of it.
           tags: To set.
-          metrics: At its end.
           status: To end it with, where it has not ended by itself.
         """
 
@@ -42,18 +37,15 @@ class FamilyTracker(Tracker, Protocol):
 class MlflowFamilyTracker(MlflowTracker):
     """In an MLflow store (`FamilyTracker`)."""
 
-    def mark(
-        self,
-        run_id: str,
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float] | None = None,
-        status: Status | None = None,
-    ) -> None:
+    def find(self, tags: Mapping[str, str]) -> str | None:
         """See `FamilyTracker`."""
-        self._attempt(
-            f"what became of the run {run_id}",
-            lambda: self._mark(run_id, tags, metrics or {}, status),
-        )
+        found: list[str] = []
+        self._attempt("what became of a run", lambda: found.extend(self._found(tags)))
+        return found[0] if found else None
+
+    def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
+        """See `FamilyTracker`."""
+        self._attempt(f"what became of the run {run_id}", lambda: self._mark(run_id, tags, status))
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
         """See `FamilyTracker`."""
@@ -70,21 +62,15 @@ class MlflowFamilyTracker(MlflowTracker):
                 set_stale_runs_right(self._client, [self._experiment_id])
         return super().finish(status)
 
-    def _mark(
-        self,
-        run_id: str,
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float],
-        status: Status | None,
-    ) -> None:
-        from mlflow.entities import Metric, RunTag  # mlflow is loaded by `start`
+    def _found(self, tags: Mapping[str, str]) -> list[str]:
+        conditions = [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
+        runs = self._client.search_runs([self._experiment_id], " AND ".join(conditions), 1, 1)
+        return [run.info.run_id for run in runs]
 
-        now = int(time.time() * 1000)
-        self._client.log_batch(
-            run_id,
-            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
-        )
+    def _mark(self, run_id: str, tags: Mapping[str, str], status: Status | None) -> None:
+        from mlflow.entities import RunTag  # mlflow is loaded by `start`
+
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if status is not None and self._client.get_run(run_id).info.status == "RUNNING":
             self._client.set_terminated(run_id, str(status))
 
@@ -96,6 +82,12 @@ class MlflowFamilyTracker(MlflowTracker):
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+        # A search that is done may be asked for again, and a call whose answer is lost as well.
+        known = self._client.search_model_versions(f"run_id = '{run_id}'")
+        versions = [each.version for each in known if each.name == name]
+        if versions:
+            self._client.set_registered_model_alias(name, alias, versions[0])
+            return str(versions[0])
         source = f"{self._client.get_run(run_id).info.artifact_uri}/policy"
         made: Any = self._client.create_model_version(name, source, run_id, tags=dict(tags))
         self._client.set_registered_model_alias(name, alias, made.version)
@@ -105,13 +97,12 @@ class MlflowFamilyTracker(MlflowTracker):
 class NullFamilyTracker(NullTracker):
     """Keeps nothing (`FamilyTracker`)."""
 
-    def mark(
-        self,
-        run_id: str,
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float] | None = None,
-        status: Status | None = None,
-    ) -> None:
+    def find(self, tags: Mapping[str, str]) -> str | None:
+        """See `FamilyTracker`."""
+        del tags
+        return None
+
+    def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
         """See `FamilyTracker`."""
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:

@@ -19,6 +19,7 @@ from dqnkit.tracking.client import (
     experiment_names,
     explained,
     first_line,
+    quoted,
     set_stale_runs_right,
 )
 from dqnkit.tracking.records import STUDY_TAG, RecordedRun
@@ -286,15 +287,3 @@ def with_metric(name: str) -> str:
 def highest(name: str) -> str:
     """The order, in MLflow's syntax, that begins with the highest of a metric."""
     return f"metrics.`{name}` DESC"
-
-
-def quoted(text: str) -> str:
-    """A string of MLflow's search syntax, which has no escape for both kinds of quotes at once.
-
-    Raises:
-      ConfigError: It holds both.
-    """
-    for quote in "'\"":
-        if quote not in text:
-            return f"{quote}{text}{quote}"
-    raise ConfigError(f"{text}: no name holds both kinds of quotation marks")

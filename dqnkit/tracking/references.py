@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dqnkit.errors import ConfigError
-from dqnkit.tracking.client import explained
+from dqnkit.tracking.client import explained, quoted
 from dqnkit.tracking.policy_files import MODEL, PolicyFolder, open_folder
-from dqnkit.tracking.reader import Filter, Reader, highest, quoted, with_metric
+from dqnkit.tracking.reader import Filter, Reader, highest, with_metric
 from dqnkit.tracking.records import SCORE, RecordedRun
 
 FORMS = (

@@ -108,8 +108,9 @@ def experiment_page(experiment_id: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """Text whose URIs name no user and no password."""
-    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
+    """Text whose URIs name no user and no password, neither before the host nor as an option."""
+    text = re.sub(r"(\w+://)(?:[^/@\s:]*:[^@\s]*|[^/@\s]*)@", r"\1", text)
+    return re.sub(r"([?&](?:password|passwd|pwd|token)=)[^&\s'\"]*", r"\1…", text)
 
 
 def _embedded(folder: Path, database: Path, options: str = "") -> Store:

@@ -9,6 +9,7 @@ Its state goes in and comes out; the agent's variables are the only other thing 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +71,80 @@ class LoopState(NamedTuple):
     window: Window
 
 
+class Collector:
+    """Steps of the environments into the replay, whoever chooses the actions."""
+
+    def __init__(self, dynamics: Dynamics, num_envs: int, capacity: int) -> None:
+        self._num_envs = num_envs
+        self.dynamics = dynamics
+        self.environment = BatchedEnvironment(dynamics)
+        self.replay = UniformReplay(capacity, num_envs, dynamics.observation_size)
+        self.bits_a_step = num_envs * (2 + self.environment.num_uniforms)
+
+    def split(self, bits: Tensor) -> list[Tensor]:
+        """The random bits of a step: to explore or not, which action, how the environment goes."""
+        num_envs = self._num_envs
+        sizes = [num_envs, num_envs, num_envs * self.environment.num_uniforms]
+        parts: list[Tensor] = tf.split(bits, sizes)
+        return parts
+
+    def step(self, state: LoopState, action: Tensor, moves: Tensor, epsilon: Tensor) -> LoopState:
+        """One step of every environment with actions int32 [num_envs]."""
+        num_envs = self._num_envs
+        observation = self.environment.observe(state.episodes)
+        episodes, timestep = self.environment.step(
+            state.episodes,
+            action,
+            tf.reshape(uniform(moves), [num_envs, self.environment.num_uniforms]),
+        )
+        replay = self.replay.add(
+            state.replay,
+            Transitions(
+                observation, action, timestep.reward, timestep.discount, timestep.observation
+            ),
+        )
+        returns, done = state.returns + timestep.reward, timestep.done
+        zeros = tf.zeros_like(returns)
+        window = state.window.plus(
+            steps=num_envs,
+            epsilon=epsilon * num_envs,
+            episodes=tf.math.count_nonzero(done),
+            returns=tf.reduce_sum(tf.where(done, returns, zeros)),
+            lengths=tf.reduce_sum(tf.where(done, state.episodes.elapsed + 1, 0)),
+        )
+        return state._replace(
+            env_steps=state.env_steps + num_envs,
+            episodes=episodes,
+            returns=tf.where(done, zeros, returns),
+            replay=replay,
+            window=window,
+        )
+
+    def fill(self, state: LoopState, key: Tensor, steps: Tensor) -> LoopState:
+        """Resets the environments and takes the initial steps with random actions."""
+        shape = [self._num_envs, self.dynamics.num_reset_uniforms]
+        first = uniform(draw(key, tf.constant(-1, tf.int64), shape[0] * shape[1]))
+        state = state._replace(episodes=self.environment.reset(tf.reshape(first, shape)))
+
+        def body(i: Tensor, state: LoopState) -> tuple[Tensor, LoopState]:
+            _, choices, moves = self.split(draw(key, i, self.bits_a_step))
+            action = below(choices, self.dynamics.num_actions)
+            return i + 1, self.step(state, action, moves, tf.constant(1.0, tf.float64))
+
+        _, state = tf.while_loop(lambda i, _: i < steps, body, (tf.constant(0, tf.int64), state))
+        return state._replace(window=Window.empty())
+
+
+@lru_cache(maxsize=4)
+def _compiled_fill(dynamics: Dynamics, num_envs: int, capacity: int) -> Callable[..., LoopState]:
+    """`Collector.fill`, which is the same for all trials of a search and all its seeds."""
+    collector = Collector(dynamics, num_envs, capacity)
+    compiled: Callable[..., LoopState] = tf.function(
+        collector.fill, jit_compile=True, autograph=False
+    )
+    return compiled
+
+
 class GraphLoop:
     """Training in an environment whose dynamics are TensorFlow operations (`Loop`)."""
 
@@ -86,14 +161,10 @@ class GraphLoop:
         """
         training, seed = config.training, config.training.seed
         self._config = config
-        self._dynamics = dynamics
-        self._environment = BatchedEnvironment(dynamics)
+        num_envs, capacity = config.env.num_envs, config.replay.replay_buffer_max_length
+        self._collector = Collector(dynamics, num_envs, capacity)
         self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))
-        self._replay = UniformReplay(
-            config.replay.replay_buffer_max_length, config.env.num_envs, dynamics.observation_size
-        )
         self._epsilon = epsilon_schedule(config.exploration, tf.minimum)
-        self._bits_a_step = config.env.num_envs * (2 + self._environment.num_uniforms)
         self._rows = MAX_CHUNK // training.log_interval + 2
         self._state = self._initial_state()
         tensors = tf.nest.flatten(self._state)
@@ -102,7 +173,7 @@ class GraphLoop:
         )
 
         # tf.function stands here, at the outermost edge; everything below is plain functions.
-        self._fill = tf.function(self._fill_replay, jit_compile=True, autograph=False)
+        self._fill = _compiled_fill(dynamics, num_envs, capacity)
         self._chunk = tf.function(self._run_chunk, jit_compile=True, autograph=False)
 
     # -- Loop
@@ -122,7 +193,11 @@ class GraphLoop:
         nothing = tf.constant(0, tf.int64)
         self._chunk(self._state, nothing)
         if self.env_steps == 0:
-            self._state = self._fill(self._state)
+            steps = -(-self._config.training.initial_collect_steps // self._config.env.num_envs)
+            key = stream_key(self._config.training.seed, Stream.INITIAL_COLLECT)
+            self._state = self._fill(
+                self._state, tf.constant(key, tf.int64), tf.constant(steps, tf.int64)
+            )
 
     def advance(self, num_iterations: int) -> list[Metrics]:
         """See `Loop`."""
@@ -178,29 +253,13 @@ class GraphLoop:
             iteration=tf.constant(0, tf.int64),
             env_steps=tf.constant(0, tf.int64),
             episodes=EpisodeState(
-                tf.zeros([num_envs, self._dynamics.state_size], tf.float64),
+                tf.zeros([num_envs, self._collector.dynamics.state_size], tf.float64),
                 tf.zeros([num_envs], tf.int32),
             ),
             returns=tf.zeros([num_envs]),
-            replay=self._replay.initial_state(),
+            replay=self._collector.replay.initial_state(),
             window=Window.empty(),
         )
-
-    def _fill_replay(self, state: LoopState) -> LoopState:
-        """Resets the environments and takes the initial steps with random actions."""
-        num_envs = self._config.env.num_envs
-        steps = -(-self._config.training.initial_collect_steps // num_envs)
-        key = tf.constant(stream_key(self._config.training.seed, Stream.INITIAL_COLLECT), tf.int64)
-        shape = [num_envs, self._dynamics.num_reset_uniforms]
-        first = uniform(draw(key, tf.constant(-1, tf.int64), shape[0] * shape[1]))
-        state = state._replace(episodes=self._environment.reset(tf.reshape(first, shape)))
-
-        def body(i: Tensor, state: LoopState) -> tuple[Tensor, LoopState]:
-            bits = draw(key, i, self._bits_a_step)
-            return i + 1, self._collect(state, bits, tf.constant(1.0, tf.float64))
-
-        _, state = tf.while_loop(lambda i, _: i < steps, body, (tf.constant(0, tf.int64), state))
-        return state._replace(window=Window.empty())
 
     def _run_chunk(self, state: LoopState, stop: Tensor) -> tuple[LoopState, Tensor, Tensor]:
         """Iterates up to iteration `stop`.
@@ -230,10 +289,10 @@ class GraphLoop:
 
     def _iterate(self, state: LoopState, key: Tensor) -> LoopState:
         training = self._config.training
-        collect_bits = training.collect_steps_per_iteration * self._bits_a_step
+        collect_bits = training.collect_steps_per_iteration * self._collector.bits_a_step
         sample_bits = training.gradient_steps_per_iteration * training.batch_size
         bits = draw(key, state.iteration, collect_bits + sample_bits)
-        collect = tf.reshape(bits[:collect_bits], [-1, self._bits_a_step])
+        collect = tf.reshape(bits[:collect_bits], [-1, self._collector.bits_a_step])
         sample = tf.reshape(bits[collect_bits:], [-1, training.batch_size])
 
         state = _repeat(
@@ -254,46 +313,17 @@ class GraphLoop:
 
     def _collect(self, state: LoopState, bits: Tensor, epsilon: Tensor) -> LoopState:
         """One epsilon-greedy step of every environment, into the replay."""
-        num_envs, num_actions = self._config.env.num_envs, self._dynamics.num_actions
-        coins, choices, moves = tf.split(
-            bits, [num_envs, num_envs, num_envs * self._environment.num_uniforms]
-        )
-        observation = self._environment.observe(state.episodes)
+        collector = self._collector
+        coins, choices, moves = collector.split(bits)
         action = tf.where(
             uniform(coins) < epsilon,
-            below(choices, num_actions),
-            self.learner.greedy_actions(observation),
+            below(choices, collector.dynamics.num_actions),
+            self.learner.greedy_actions(collector.environment.observe(state.episodes)),
         )
-        episodes, timestep = self._environment.step(
-            state.episodes,
-            action,
-            tf.reshape(uniform(moves), [num_envs, self._environment.num_uniforms]),
-        )
-        replay = self._replay.add(
-            state.replay,
-            Transitions(
-                observation, action, timestep.reward, timestep.discount, timestep.observation
-            ),
-        )
-        returns, done = state.returns + timestep.reward, timestep.done
-        zeros = tf.zeros_like(returns)
-        window = state.window.plus(
-            steps=num_envs,
-            epsilon=epsilon * num_envs,
-            episodes=tf.math.count_nonzero(done),
-            returns=tf.reduce_sum(tf.where(done, returns, zeros)),
-            lengths=tf.reduce_sum(tf.where(done, state.episodes.elapsed + 1, 0)),
-        )
-        return state._replace(
-            env_steps=state.env_steps + num_envs,
-            episodes=episodes,
-            returns=tf.where(done, zeros, returns),
-            replay=replay,
-            window=window,
-        )
+        return collector.step(state, action, moves, epsilon)
 
     def _update(self, state: LoopState, bits: Tensor) -> LoopState:
-        loss = self.learner.update(self._replay.sample(state.replay, bits))
+        loss = self.learner.update(self._collector.replay.sample(state.replay, bits))
         return state._replace(window=state.window.plus(updates=1, loss=loss))
 
 

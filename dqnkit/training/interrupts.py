@@ -57,7 +57,13 @@ def noticed(interrupts: Interrupts | None = None) -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    previous = {number: signal.signal(number, interrupts.note) for number in SIGNALS}
+    # Under nohup, the end of a session is none of ours.
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    previous = {
+        number: signal.signal(number, interrupts.note)
+        for number in SIGNALS
+        if number not in ignored
+    }
     try:
         yield interrupts
     finally:

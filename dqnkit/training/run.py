@@ -115,7 +115,7 @@ def train(
                 reporter.progressed(event)
             else:
                 reporter.evaluated(event, run.best)
-        run.conclude(interrupted.status or Status.FINISHED)
+        run.conclude(Status.FINISHED if run.is_complete else interrupted.status or Status.FINISHED)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
         kept = f"what was trained until then is recorded in the run {run.name!r} as KILLED"
         raise InterruptedRun(
@@ -171,6 +171,11 @@ class _Run:
             with interrupts.held_off():
                 problems = self._tracker.finish(self.result.status)
             self.result = replace(self.result, problems=problems)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all iterations are done: then nothing was interrupted."""
+        return self.parts.loop.iteration >= self._total
 
     def prepare(self) -> None:
         """Builds and compiles loop and evaluation."""
@@ -242,7 +247,7 @@ class _Run:
 
     def conclude(self, status: Status) -> None:
         """Plays the best policy on fresh episodes and keeps all files."""
-        final = self._evaluate_best(in_full=self.parts.loop.iteration == self._total)
+        final = self._evaluate_best(in_full=self.is_complete)
         late = late_episodes(self._evaluations)
         self.result = TrainResult(
             experiment=self._config.name,

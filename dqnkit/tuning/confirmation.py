@@ -120,6 +120,6 @@ class Confirmation:
         self._study.remember(CONFIRMATION, self._known)
 
 
-def overturned(ranked: Sequence[Confirmed]) -> bool:
-    """Whether another than the search's first is the best of the confirmed."""
-    return bool(ranked) and any(each.trial.value > ranked[0].trial.value for each in ranked)
+def overturned(best: TrialScore | None, ranked: Sequence[Confirmed]) -> bool:
+    """Whether another than the search's best is the best of the confirmed."""
+    return best is not None and bool(ranked) and ranked[0].trial.number != best.number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dqnkit.errors import InterruptedRun
@@ -58,18 +58,19 @@ class StudyRecord:
                 continues=self._study.recall(RUN_ID),
             )
         )
-        self._study.remember(RUN_ID, self.tracker.run_id)
         status = Status.FAILED
         try:
+            if self.tracker.run_id is not None:
+                self._study.remember(RUN_ID, self.tracker.run_id)
             yield
             status = Status.FINISHED
         except (InterruptedRun, KeyboardInterrupt):
             status = Status.KILLED
             raise
         finally:
-            with interrupts.held_off():
-                self._summarize()
-                self.problems += self.tracker.finish(status)
+            with interrupts.held_off(), ExitStack() as at_last:
+                at_last.callback(lambda: self.problems.extend(self.tracker.finish(status)))
+                self._summarize(has_winner=status is Status.FINISHED)
 
     def confirmed(self, ranked: Sequence[Confirmed]) -> None:
         """Takes note of what fresh seeds said, the best first."""
@@ -100,10 +101,13 @@ class StudyRecord:
             results.write_trials(self._study, folder / "trials.csv")
             if self._confirmed:
                 results.write_confirmed(self._confirmed, folder / "confirmation.csv")
-            pictures.draw(self._study.study, folder)
+            try:
+                pictures.draw(self._study.study, folder)
+            except Exception as error:  # of three libraries; a picture must not cost a search
+                self.problems.append(f"the pictures could not be drawn: {error}")
             self.tracker.artifacts(folder)
 
-    def _summarize(self) -> None:
+    def _summarize(self, *, has_winner: bool) -> None:
         now = standing(self._study)
         metrics = {
             "study/complete": float(now.complete),
@@ -120,4 +124,5 @@ class StudyRecord:
                 "study/confirmed_ci_high": high,
             }
         self.tracker.log(metrics, now.ended)
-        self.tracker.describe(results.summary(self._study.purpose, now, self._confirmed))
+        purpose = self._study.purpose
+        self.tracker.describe(results.summary(purpose, now, self._confirmed, has_winner=has_winner))

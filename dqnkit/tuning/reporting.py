@@ -53,8 +53,8 @@ class TuneReporter(WorkReporter, Protocol):
     def told(self, text: str) -> None:
         """Something that a person should know, such as a trial that failed."""
 
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int]) -> None:
-        """The best trials are trained again."""
+    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
+        """The best trials are trained again; so many runs of that are left."""
 
 
 class SilentTuneReporter:
@@ -78,5 +78,5 @@ class SilentTuneReporter:
     def told(self, text: str) -> None:
         """See `TuneReporter`."""
 
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int]) -> None:
+    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
         """See `TuneReporter`."""

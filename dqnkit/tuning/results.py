@@ -12,7 +12,7 @@ from dqnkit import experiments
 from dqnkit.config import Config
 from dqnkit.evaluation import LATE_EVALUATIONS
 from dqnkit.formats import interval, number
-from dqnkit.tuning.confirmation import Confirmed, overturned
+from dqnkit.tuning.confirmation import Confirmed, fresh_seeds, overturned
 from dqnkit.tuning.reporting import Standing, TrialScore
 from dqnkit.tuning.space import describe
 from dqnkit.tuning.study import CAUSE, MEAN, RUN, Purpose, SharedStudy
@@ -45,7 +45,7 @@ class TuneResult:
     @property
     def was_overturned(self) -> bool:
         """Whether confirmation put another trial before the search's best."""
-        return overturned(self.confirmed)
+        return overturned(self.standing.best, self.confirmed)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -95,8 +95,6 @@ def explained_winner(config: Config, study: SharedStudy, confirmed: Sequence[Con
 
 def fresh_seed(purpose: Purpose) -> int:
     """The first seed that neither the search nor its confirmation uses."""
-    from dqnkit.tuning.confirmation import fresh_seeds
-
     return fresh_seeds(purpose.config, purpose.seeds_per_trial)[-1] + 1
 
 
@@ -147,8 +145,10 @@ def opening(purpose: Purpose) -> str:
     return "\n\n".join(text)
 
 
-def summary(purpose: Purpose, standing: Standing, confirmed: Sequence[Confirmed]) -> str:
-    """Markdown shown with a study that has ended."""
+def summary(
+    purpose: Purpose, standing: Standing, confirmed: Sequence[Confirmed], *, has_winner: bool
+) -> str:
+    """Markdown shown with a study that has ended, with a winner or without."""
     text = [
         opening(purpose),
         f"{standing.complete} trials complete, {standing.pruned} pruned, {standing.failed} failed.",
@@ -166,12 +166,13 @@ def summary(purpose: Purpose, standing: Standing, confirmed: Sequence[Confirmed]
             "|---|---|---|---|---|",
         ]
         text.append("\n".join([*head, *rows]))
-        if overturned(confirmed):
+        if overturned(standing.best, confirmed):
             text.append("Fresh seeds overturned the order of the search.")
-    text.append(
-        "`best.yaml` is the winner: `dqnkit train best.yaml` repeats it. `trials.csv` has all "
-        "trials, `search.html` the pictures that answer to the mouse."
-    )
+    if has_winner:
+        text.append(
+            "`best.yaml` is the winner: `dqnkit train best.yaml` repeats it. `trials.csv` has all "
+            "trials, `search.html` the pictures that answer to the mouse."
+        )
     return "\n\n".join(text)
 
 

@@ -29,18 +29,18 @@ _GRID_POINTS = 10_000
 """At most."""
 
 
-def make_sampler(name: SamplerName, seed: int, trials: int) -> BaseSampler:
+def make_sampler(name: SamplerName, seed: int, salt: int) -> BaseSampler:
     """A sampler.
 
     Args:
       name: Which.
       seed: Of the search.
-      trials: That the study has already: a search that goes on must not draw the same again.
+      salt: Makes its draws differ from those of the same seed with another salt.
 
     Raises:
       ConfigError: It needs a package that is not installed.
     """
-    words = np.random.SeedSequence([stream_key(seed, Stream.SEARCH), trials]).generate_state(1)
+    words = np.random.SeedSequence([stream_key(seed, Stream.SEARCH), salt]).generate_state(1)
     number = int(words[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dqnkit import experiments
 from dqnkit.config import Config
-from dqnkit.distributions import Choices, Distribution, FloatRange, IntRange, LayerSizes
+from dqnkit.distributions import (
+    Choices,
+    Distribution,
+    FloatRange,
+    IntRange,
+    LayerSizes,
+    same,
+)
 from dqnkit.errors import ConfigError
 from dqnkit.experiments import Option
 from dqnkit.resolution import resolve
@@ -58,7 +66,9 @@ class Space:
 
     def suggest(self, trial: Suggesting) -> Values:
         """Lets a trial choose a value for each key."""
-        return {key: _suggest(trial, key, each) for key, each in self.distributions.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of ranges that no step divides
+            return {key: _suggest(trial, key, each) for key, each in self.distributions.items()}
 
     def params(self, config: Config) -> tuple[Params, list[str]]:
         """A configuration's own values, as Optuna's parameters.
@@ -88,6 +98,10 @@ class Space:
         """
         options = {key: Option(f"search.{key}={value}", value) for key, value in values.items()}
         return experiments.changed(config, options)
+
+    def ends(self, key: str) -> list[Any]:
+        """The ends of a key's range, or its choices; none where it is not searched."""
+        return list(_ends(self.distributions[key])) if key in self.distributions else []
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what tells this space from another."""
@@ -183,16 +197,21 @@ def _check_key(key: str, known: Sequence[str]) -> None:
 
 
 def _check_values(space: Space, config: Config) -> None:
-    """Tries the ends of every range, alone and in pairs."""
-    ends = {key: list(_ends(each)) for key, each in space.distributions.items()}
+    """Tries the ends of every range, and a number within, alone and in pairs."""
+    ends = {key: space.ends(key) for key in space.distributions}
     for key, values in ends.items():
         for value in values:
             candidate = space.configure(config, {key: value})
             if key.startswith(_RESOLVED):
                 _resolve(candidate, key, value)
     for first, second in itertools.combinations(ends, 2):
-        for one, other in itertools.product(ends[first], ends[second]):
+        for one, other in itertools.product(_few(ends[first]), _few(ends[second])):
             space.configure(config, {first: one, second: other})
+
+
+def _few(values: Sequence[Any]) -> Sequence[Any]:
+    """The first and the last, where there are many."""
+    return values if len(values) <= 4 else [*values[:2], *values[-2:]]
 
 
 def _resolve(config: Config, key: str, value: Any) -> None:
@@ -212,6 +231,9 @@ def _ends(distribution: Distribution) -> Iterator[Any]:
         case _:
             yield distribution.low
             yield distribution.high
+            if isinstance(distribution, FloatRange) and distribution.step is None:
+                # One from within, which is whole by no accident.
+                yield distribution.low + 0.381966 * (distribution.high - distribution.low)
 
 
 def _suggest(trial: Suggesting, key: str, distribution: Distribution) -> Any:
@@ -224,7 +246,7 @@ def _suggest(trial: Suggesting, key: str, distribution: Distribution) -> Any:
         case Choices(choices=choices):
             # Optuna keeps plain values only.
             chosen = trial.suggest_categorical(key, [plain(each) for each in choices])
-            return next(each for each in choices if _same(plain(each), chosen))
+            return next(each for each in choices if same(plain(each), chosen))
         case LayerSizes(min_layers=fewest, max_layers=most, low=low, high=high, step=step):
             layers = trial.suggest_int(_layers(key), fewest, most, step=1, log=False)
             return [
@@ -237,7 +259,7 @@ def _params(key: str, distribution: Distribution, own: Any) -> Params | None:
     """The inverse of `_suggest`; None for what the distribution does not hold."""
     match distribution:
         case Choices(choices=choices):
-            held = any(_same(plain(each), plain(own)) for each in choices)
+            held = any(same(plain(each), plain(own)) for each in choices)
             return {key: plain(own)} if held else None
         case LayerSizes(min_layers=fewest, max_layers=most):
             if not isinstance(own, list) or not fewest <= len(own) <= most:
@@ -271,8 +293,3 @@ def _units(key: str, layer: int) -> str:
 def plain(value: Any) -> Any:
     """A value as Optuna keeps it: lists and mappings as text."""
     return json.dumps(value) if isinstance(value, list | dict) else value
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Equality by which 1, 1.0 and true differ."""
-    return bool(first == second) and isinstance(first, bool) == isinstance(second, bool)

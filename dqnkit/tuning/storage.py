@@ -90,7 +90,7 @@ def resolve(url: str | None) -> StudyStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is not None and not re.match(r"[a-z]+(\+[a-z0-9]+)?://", url):
         raise ConfigError(
-            f"--storage {url!r}: give the URL of a database, such as "
+            f"--storage {without_password(url)!r}: give the URL of a database, such as "
             "postgresql+psycopg://host/name or sqlite:///studies.db"
         )
     return StudyStorage(url)

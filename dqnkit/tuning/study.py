@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+import contextlib
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
@@ -17,19 +19,21 @@ from pydantic import TypeAdapter, ValidationError
 from dqnkit import __version__, experiments
 from dqnkit.config import Config
 from dqnkit.distributions import SearchSpace
-from dqnkit.errors import ConfigError
+from dqnkit.errors import ConfigError, StudyError
 from dqnkit.tracking import processes
 from dqnkit.tuning.space import Params, Space, Values, differences
 from dqnkit.tuning.storage import StudyStorage
+from dqnkit.workers.seed_jobs import ATTEMPTS
 
-ATTEMPTS = 3
-"""How often a trial is tried whose process dies, or that fails for a reason outside it."""
+_UNOWNED_SECONDS = 30.0
+"""After which a trial that says of no process that it runs it is run by none."""
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 # Attributes of a study.
 _EXPERIMENT = "dqnkit.experiment"
 _SPACE = "dqnkit.space"
 _SEEDS_PER_TRIAL = "dqnkit.seeds_per_trial"
+_REPORTS_SEEDS = "dqnkit.reports_seeds"
 _OWNER = "dqnkit.process"
 _BEGAN = "dqnkit.began"
 _VERSION = "dqnkit.version"
@@ -67,6 +71,8 @@ class Purpose:
     """The experiment, resolved; a trial changes the values of the space in it."""
     space: Space
     seeds_per_trial: int
+    reports_seeds: bool = False
+    """Whether trials report after each seed, rather than after each evaluation."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class Plan:
 
     total: int
     """Trials that are to end."""
-    sampler: BaseSampler
+    make_sampler: Callable[[int], BaseSampler]
+    """Of a number that makes its draws differ from those of others."""
     pruner: BasePruner
     points: Sequence[Params] = ()
     """Of a grid; where there are none, the sampler chooses."""
@@ -92,7 +99,7 @@ class SharedStudy:
     def __init__(self, study: optuna.Study, purpose: Purpose, plan: Plan) -> None:
         self.study = study
         self.purpose = purpose
-        self.total = plan.total
+        self._wanted = plan.total
         self._points = plan.points
 
     @property
@@ -109,6 +116,14 @@ class SharedStudy:
         return [trial for trial in self.trials() if trial.state in _ENDED]
 
     @property
+    def total(self) -> int:
+        """Trials that are to end: on a grid no more than it has points that can be trained."""
+        if not self._points:
+            return self._wanted
+        used_up = _used_up(self.trials())
+        return min(self._wanted, sum(point not in used_up for point in self._points))
+
+    @property
     def is_done(self) -> bool:
         """Whether all have ended."""
         return len(self.ended()) >= self.total
@@ -122,13 +137,15 @@ class SharedStudy:
                 return None
             self._place_next_point(trials)
         trial = self.study.ask()
-        trial.set_user_attr(_PROCESS, processes.identity())
-        if _claimed(self.trials()[: trial.number]) >= self.total:
-            self.fail(trial.number, INTERRUPTED)  # others have claimed all by now
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of ranges that no step divides
+        try:
+            trial.set_user_attr(_PROCESS, processes.identity())
+            if _claimed(self.trials()[: trial.number]) >= self.total:
+                self.fail(trial.number, INTERRUPTED)  # others have claimed all by now
+                return None
             return Claim(trial, self.purpose.space.suggest(trial))
+        except BaseException:  # whatever it is, nobody else would give the trial back
+            self.fail(trial.number, INTERRUPTED, again=True, counts=False)
+            raise
 
     def fail(self, number: int, cause: str, *, again: bool = False, counts: bool = True) -> bool:
         """Marks a running trial as failed.
@@ -143,12 +160,16 @@ class SharedStudy:
           Whether they will be.
         """
         trial = self.trials()[number]
-        self.study._storage.set_trial_user_attr(trial._trial_id, CAUSE, cause)
-        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        try:
+            # An `optuna.Trial`, which has a public way, would choose parameters as it is made.
+            self.study._storage.set_trial_user_attr(trial._trial_id, CAUSE, cause)
+            self.study.tell(number, state=TrialState.FAIL)
+        except (UpdateFinishedTrialError, ValueError):  # another process was first
+            return False
         attempt = int(trial.user_attrs.get(_ATTEMPT, 1)) + counts
         if not again or attempt > ATTEMPTS:
             return False
-        self.study.enqueue_trial(dict(trial.params), user_attrs={_ATTEMPT: attempt})
+        self.study.enqueue_trial(_params(trial), user_attrs={_ATTEMPT: attempt})
         return True
 
     def reap(self) -> list[FrozenTrial]:
@@ -160,12 +181,22 @@ class SharedStudy:
         found = [
             trial
             for trial in self.trials()
-            if trial.state is TrialState.RUNNING
-            and processes.is_dead(trial.user_attrs.get(_PROCESS, ""))
+            if trial.state is TrialState.RUNNING and _is_abandoned(trial)
         ]
-        for trial in found:
-            self.fail(trial.number, INTERRUPTED, again=True, counts=False)
-        return found
+        return [
+            trial
+            for trial in found
+            if self.fail(trial.number, INTERRUPTED, again=True, counts=False)
+        ]
+
+    def running_elsewhere(self) -> list[FrozenTrial]:
+        """The trials that other processes run."""
+        mine = processes.identity()
+        return [
+            trial
+            for trial in self.trials()
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get(_PROCESS) != mine
+        ]
 
     def values(self, number: int) -> Values:
         """What a trial changes in the experiment."""
@@ -187,12 +218,9 @@ class SharedStudy:
         """Puts the first point of the grid that nobody has claimed where `ask` finds it."""
         if not self._points:
             return
-        claimed = [
-            trial.system_attrs.get("fixed_params") or trial.params
-            for trial in trials
-            if trial.state is not TrialState.FAIL
-        ]
-        free = next((point for point in self._points if point not in claimed), None)
+        taken = [_params(trial) for trial in trials if trial.state is not TrialState.FAIL]
+        taken += _used_up(trials)
+        free = next((point for point in self._points if point not in taken), None)
         if free is not None:
             self.study.enqueue_trial(free)
 
@@ -209,11 +237,12 @@ def open_study(storage: StudyStorage, name: str, purpose: Purpose, plan: Plan) -
             storage=storage.open(name),
             study_name=name,
             direction="maximize",
-            sampler=plan.sampler,
+            sampler=plan.make_sampler(0),
             pruner=plan.pruner,
             load_if_exists=True,
         )
-        if _SPACE in study.user_attrs:
+        exists = _SPACE in study.user_attrs
+        if exists:
             _refuse_another(study, purpose)
         elif any(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False)):
             raise ConfigError(
@@ -226,6 +255,9 @@ def open_study(storage: StudyStorage, name: str, purpose: Purpose, plan: Plan) -
             for key, value in _written(purpose).items():
                 study.set_user_attr(key, value)
         study.set_user_attr(_OWNER, processes.identity())
+    if exists:  # what is drawn must be neither what was drawn before nor what others draw
+        start = f"{processes.identity()} {len(study.get_trials(deepcopy=False))}"
+        study.sampler = plan.make_sampler(zlib.crc32(start.encode()))
     return SharedStudy(study, purpose, plan)
 
 
@@ -249,12 +281,14 @@ def find_unfinished(storage: StudyStorage, purpose: Purpose) -> str | None:
     for name in storage.names():
         if not name.startswith(f"{purpose.config.name}-"):
             continue
-        study = _load(storage, name)
-        attrs = study.user_attrs
-        if BEST in attrs or not processes.is_dead(attrs.get(_OWNER, "")):
-            continue
-        if _fingerprint(_read(study)) == _fingerprint(purpose):
-            found.append((str(attrs.get(_BEGAN)), name))
+        # One of another version, of somebody else, or without a first line is none.
+        with contextlib.suppress(ConfigError, StudyError):
+            study = _load(storage, name)
+            attrs = study.user_attrs
+            if BEST in attrs or not processes.is_dead(attrs.get(_OWNER, "")):
+                continue
+            if _fingerprint(_read(study)) == _fingerprint(purpose):
+                found.append((str(attrs.get(_BEGAN)), name))
     return max(found)[1] if found else None
 
 
@@ -284,6 +318,29 @@ def _load(storage: StudyStorage, name: str) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=storage.open(name))
 
 
+def _params(trial: FrozenTrial) -> Params:
+    """A trial's parameters; one that died early had not taken up all that was fixed for it."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _used_up(trials: Sequence[FrozenTrial]) -> list[Params]:
+    """Parameters that were tried and given up: by no fault from outside, or too often."""
+    failed = [t for t in trials if t.state is TrialState.FAIL and t.user_attrs.get(CAUSE)]
+    others = [_params(t) for t in trials if t.state is not TrialState.FAIL]
+    given_up = [_params(t) for t in failed if t.user_attrs[CAUSE] != INTERRUPTED]
+    return [params for params in given_up if params not in others]
+
+
+def _is_abandoned(trial: FrozenTrial) -> bool:
+    """Whether the process that runs a trial has died."""
+    process = trial.user_attrs.get(_PROCESS)
+    if process is not None:
+        return processes.is_dead(process)
+    # It died between two lines of the storage, or is just about to write the second.
+    began = trial.datetime_start
+    return began is not None and (datetime.now() - began).total_seconds() > _UNOWNED_SECONDS
+
+
 def _claimed(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state is not TrialState.FAIL for trial in trials)
 
@@ -295,6 +352,7 @@ def _written(purpose: Purpose) -> dict[str, Any]:
         _VERSION: __version__,
         _EXPERIMENT: purpose.config.model_dump(mode="json"),
         _SEEDS_PER_TRIAL: purpose.seeds_per_trial,
+        _REPORTS_SEEDS: purpose.reports_seeds,
         _SPACE: purpose.space.as_dict(),  # the last, which says that all is there
     }
 
@@ -314,7 +372,7 @@ def _read(study: optuna.Study) -> Purpose:
             f"the study {study.study_name!r} was made by dqnkit {attrs.get(_VERSION)}, whose "
             f"configuration {__version__} cannot read: name another by --study"
         ) from error
-    return Purpose(config, Space(space), int(attrs[_SEEDS_PER_TRIAL]))
+    return Purpose(config, Space(space), int(attrs[_SEEDS_PER_TRIAL]), bool(attrs[_REPORTS_SEEDS]))
 
 
 def _fingerprint(purpose: Purpose) -> dict[str, Any]:
@@ -325,7 +383,9 @@ def _fingerprint(purpose: Purpose) -> dict[str, Any]:
         if key != "description" and not key.startswith("tracking.")
     }
     space = {f"search.{key}": value for key, value in purpose.space.as_dict().items()}
-    return {**config, **space, "--seeds-per-trial": purpose.seeds_per_trial}
+    reports = "after each seed (wilcoxon)" if purpose.reports_seeds else "after each evaluation"
+    options = {"--seeds-per-trial": purpose.seeds_per_trial, "--pruner, reports": reports}
+    return {**config, **space, **options}
 
 
 def _refuse_another(study: optuna.Study, purpose: Purpose) -> None:

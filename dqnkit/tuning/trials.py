@@ -19,7 +19,16 @@ from dqnkit.tracking.records import STUDY_TAG
 from dqnkit.tracking.tracker import Membership, Status
 from dqnkit.tuning.reporting import Standing, TrialScore, TuneReporter
 from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, Claim, SharedStudy
-from dqnkit.workers.messages import Began, Died, Ended, Evaluated, Failed, Task, Verdict
+from dqnkit.workers.messages import (
+    Began,
+    Died,
+    Ended,
+    Evaluated,
+    Failed,
+    Interrupted,
+    Task,
+    Verdict,
+)
 from dqnkit.workers.pool import News
 from dqnkit.workers.seeds import GroupRecord, SeedGroup, SeedResult
 
@@ -29,8 +38,10 @@ TRIAL_TAG = "dqnkit.trial"
 """Tag that numbers it."""
 TRIAL_KIND = "trial"
 """Of a run that stands for a trial of several seeds."""
-_FAILURES_IN_A_ROW = 5
-"""After which something is wrong that no other parameters will mend."""
+_FAULTS_IN_A_ROW = 5
+"""Failures from outside, after which something is wrong that no parameters will mend."""
+_FAILURES_IN_A_ROW = 20
+"""Failures of any kind, after which the space holds nothing that can be trained."""
 _REAP_SECONDS = 10.0
 
 
@@ -103,8 +114,10 @@ class TrialJobs:
         self._deadline = deadline
         self._running: dict[str, _Running] = {}
         self._between_seeds: list[_Running] = []
+        self._faults_in_a_row = 0
         self._failures_in_a_row = 0
         self._reaped = time.monotonic()
+        self._waited_for: list[int] = []
         self.problems: list[str] = []
 
     # -- Jobs
@@ -120,14 +133,17 @@ class TrialJobs:
         """See `Jobs`."""
         if self._between_seeds:
             return self._task(self._between_seeds.pop())
-        if self._failures_in_a_row >= _FAILURES_IN_A_ROW or time.monotonic() >= self._deadline:
+        if self._is_hopeless or time.monotonic() >= self._deadline:
             return None
         claim = self._study.ask()
         if claim is None:
-            if time.monotonic() - self._reaped > _REAP_SECONDS:  # others may work on it too
-                self.reap()
+            self._look_at_others()
             return None
-        return self._begin(claim)
+        try:
+            return self._begin(claim)
+        except BaseException:  # nobody else knows of the claim yet
+            self._study.fail(claim.number, INTERRUPTED, again=True, counts=False)
+            raise
 
     def heard(self, news: News) -> None:
         """See `Jobs`."""
@@ -145,23 +161,39 @@ class TrialJobs:
             case Ended():
                 del self._running[task.run_name]
                 self._ended(running, message, task.config.training.seed)
-            case Failed():
+            case Interrupted():
                 del self._running[task.run_name]
-                self._failed(running, message.cause, again=message.again)
-            case Died():
+                self._interrupted(running)
+            case Failed() | Died():
                 del self._running[task.run_name]
-                self._failed(running, message.cause, again=True)
-                if message.run_id is not None:
-                    self._record.tracker.mark(message.run_id, {}, status=Status.FAILED)
+                again = isinstance(message, Died) or message.again
+                self._failed(running, message.cause, again=again)
 
     def reap(self) -> None:
         """Lets trials be tried again whose process has died, and says so in their records."""
         self._reaped = time.monotonic()
         for trial in self._study.reap():
             self._reporter.told(f"trial {trial.number} is tried again: its process was killed")
-            if RUN in trial.user_attrs:
+            run_id = trial.user_attrs.get(RUN) or self._find_run(trial.number)
+            if run_id is not None:
                 tags = {STATE_TAG: INTERRUPTED}
-                self._record.tracker.mark(trial.user_attrs[RUN], tags, status=Status.KILLED)
+                self._record.tracker.mark(run_id, tags, Status.KILLED)
+
+    def _look_at_others(self) -> None:
+        """All that is left is with other processes: some may have died, the rest is waited for."""
+        if self._running or time.monotonic() - self._reaped < _REAP_SECONDS:
+            return
+        self.reap()
+        waited_for = [trial.number for trial in self._study.running_elsewhere()]
+        if waited_for and waited_for != self._waited_for:
+            self._waited_for = waited_for
+            numbers = ", ".join(map(str, waited_for))
+            self._reporter.told(f"waiting for what another process runs: trials {numbers}")
+
+    def _find_run(self, number: int) -> str | None:
+        """The run of a trial that died before it could tell which it was."""
+        tags = {STUDY_TAG: self._study.name, TRIAL_TAG: str(number)}
+        return self._record.tracker.find(tags)
 
     def abandon(self) -> None:
         """Marks what still runs as interrupted: its workers are gone."""
@@ -220,17 +252,13 @@ class TrialJobs:
             return True
         running.reports += 1
         trial = running.claim.trial
-        step = len(running.values) * self.reports_per_seed + running.reports
+        step = len(running.values) * running.config.num_evaluations + running.reports
         trial.report(_over_seeds([*running.values, message.late.summary.iqm]), step)
-        if message.asks and trial.should_prune():
+        # At its end a training asks nothing any more, but there may be other seeds to save.
+        undecided = message.asks or bool(running.seeds)
+        if self._pruning is Pruning.BY_EVALUATION and undecided and trial.should_prune():
             running.pruned = True
         return not running.pruned
-
-    @property
-    def reports_per_seed(self) -> int:
-        """Evaluations of a training, that before it aside."""
-        config = self._study.purpose.config
-        return -(-config.training.num_iterations // config.evaluation.eval_interval)
 
     def _ended(self, running: _Running, message: Ended, seed: int) -> None:
         self.problems += message.problems
@@ -260,7 +288,7 @@ class TrialJobs:
             study.tell(trial, _over_seeds(running.values))
         else:
             study.tell(trial, state=state)
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._faults_in_a_row = 0
         name = state.name.lower()
         self._close_record(running, name, Status.FINISHED)
         value = self._study.trials()[trial.number].value
@@ -281,9 +309,10 @@ class TrialJobs:
         tags = {STATE_TAG: state, **({f"trial.{CAUSE}": cause[:500]} if cause else {})}
         if running.group is not None:
             self.problems += running.group.finish(status, tags)
-        elif running.run_id is not None:
-            ended = status if status is not Status.FINISHED else None
-            self._record.tracker.mark(running.run_id, tags, status=ended)
+            return
+        run_id = running.run_id or self._find_run(running.claim.number)
+        if run_id is not None:
+            self._record.tracker.mark(run_id, tags, status)
 
     def _count_failure(self, claim: Claim, cause: str, *, again: bool) -> None:
         retried = self._study.fail(claim.number, cause, again=again)
@@ -292,11 +321,19 @@ class TrialJobs:
         self._reporter.told(problem)
         self.problems.append(problem)
         self._failures_in_a_row += 1
-        if self._failures_in_a_row >= _FAILURES_IN_A_ROW and not self._running:
+        self._faults_in_a_row += again
+        if self._is_hopeless and not self._running:
             raise StudyError(
                 f"{self._failures_in_a_row} trials in a row failed; the last, trial "
                 f"{claim.number}, by this: {cause}"
             )
+
+    @property
+    def _is_hopeless(self) -> bool:
+        return (
+            self._faults_in_a_row >= _FAULTS_IN_A_ROW
+            or self._failures_in_a_row >= _FAILURES_IN_A_ROW
+        )
 
 
 def standing(study: SharedStudy) -> Standing:

@@ -7,15 +7,17 @@ import secrets
 import shlex
 import time
 from dataclasses import replace
+from functools import partial
 
 from dqnkit.commands import as_typed
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, StudyError
 from dqnkit.resolution import resolve
+from dqnkit.tracking.store import without_password
 from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.tuning import results, space
-from dqnkit.tuning.confirmation import Confirmation, Confirmed
+from dqnkit.tuning.confirmation import SEEDS, Confirmation, Confirmed
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.record import StudyRecord
 from dqnkit.tuning.reporting import SilentTuneReporter, TuneReporter
@@ -93,9 +95,16 @@ class _Search:
         self._options = options
         self._reporter = reporter
         self._began = time.monotonic()
-        self._config, _ = resolve(config)
-        _check_evaluations(self._config)
-        purpose = Purpose(self._config, space.of(self._config), options.seeds_per_trial)
+        resolved, _ = resolve(config)
+        # A trial may change what decides the loop.
+        loop = {"loop": config.training.loop}
+        training = resolved.training.model_copy(update=loop)
+        self._config = resolved.model_copy(update={"training": training})
+        self._tracking_uri = tracking_uri
+        searched = space.of(self._config)
+        _check_evaluations(self._config, searched)
+        by_seed = options.pruner == "wilcoxon"
+        purpose = Purpose(self._config, searched, options.seeds_per_trial, by_seed)
         self._storage = resolve_storage(options.storage)
         self._study = self._open(purpose)
         self._record = StudyRecord(self._study, tracking_uri)
@@ -104,7 +113,8 @@ class _Search:
 
     def run(self, interrupts: Interrupts) -> TuneResult:
         """Searches, confirms and registers."""
-        size = min(worker_count(self._options.workers), self._study.total)
+        runs = max(self._study.total, self._options.confirm * SEEDS)
+        size = min(worker_count(self._options.workers), runs)
         self._reporter.began(self._study.name, self._config.name, size, standing(self._study))
         for problem in self._problems:
             self._reporter.told(problem)
@@ -115,28 +125,25 @@ class _Search:
                 self._confirm(pool, interrupts)
             if interrupts:
                 raise self._interruption(interrupts)
-            return self._conclude(searched)
+            result = self._conclude(searched)
+        # What the record could not keep is known when it is closed.
+        return replace(result, problems=self._problems + self._record.problems)
 
     # -- The study
 
     def _open(self, purpose: Purpose) -> SharedStudy:
         options = self._options
         points = grid_points(purpose.space) if options.sampler == "grid" else []
-        total = options.trials
-        if points:
-            own, _ = purpose.space.params(self._config)
-            total = min(total, len(points) + (own not in points))
+        own, _ = purpose.space.params(self._config)
+        if points and own not in points:
+            points.insert(0, own)
         name = options.study or self._name(self._storage, purpose)
-        pruner = make_pruner(
-            options.pruner, _reports(self._config, options), options.seeds_per_trial
-        )
-        seed = self._config.training.seed
-        sampler = make_sampler(options.sampler, seed, 0)
-        study = open_study(self._storage, name, purpose, Plan(total, sampler, pruner, points))
-        begun = len(study.trials())
-        if begun > 1:  # what is drawn must not be what was drawn before
-            study.study.sampler = make_sampler(options.sampler, seed, begun)
-        return study
+        reports = self._config.num_evaluations * options.seeds_per_trial
+        pruner = make_pruner(options.pruner, reports, options.seeds_per_trial)
+        sampler = partial(make_sampler, options.sampler, self._config.training.seed)
+        sampler(0)  # a package that is missing is told before the study is made
+        plan = Plan(options.trials, sampler, pruner, points)
+        return open_study(self._storage, name, purpose, plan)
 
     def _name(self, storage: StudyStorage, purpose: Purpose) -> str:
         unfinished = find_unfinished(storage, purpose)
@@ -163,11 +170,14 @@ class _Search:
         if not candidates:
             return
         confirmation = Confirmation(self._study, candidates, self._record)
-        self._reporter.confirming(candidates, confirmation.seeds)
+        self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
         status = Status.FAILED
         try:
             drive(pool, confirmation.jobs, self._reporter, interrupts)
             status = Status.KILLED
+        except KeyboardInterrupt:
+            status = Status.KILLED
+            raise
         finally:
             if pool.busy:
                 pool.close(at_once=True)
@@ -190,8 +200,8 @@ class _Search:
             winner = first.config.with_seed(first.champion.seed)
             model = self._record.register(first)
         text = results.explained_winner(winner, self._study, self._confirmed)
-        self._record.keep(text)
         self._study.remember(BEST, text)
+        self._record.keep(text)
         return TuneResult(
             study=self._study.name,
             experiment=self._config.name,
@@ -209,7 +219,6 @@ class _Search:
                 "repeat": as_typed(f"dqnkit train --from-study {self._study.name}{self._where}"),
                 "dashboard": self._storage.dashboard(self._study.name),
             },
-            problems=self._problems + self._record.problems,
         )
 
     @property
@@ -223,21 +232,20 @@ class _Search:
         done = f"{now.ended} of {now.total} trials"
         if now.ended >= now.total:
             done = "the search; its confirmation is not complete"
-        options = replace(self._options, study=self._study.name)
-        again = as_typed(f"dqnkit tune {shlex.join(options.arguments())}")
+        options = [*replace(self._options, study=self._study.name).arguments()]
+        if self._tracking_uri is not None:
+            options += ["--tracking-uri", without_password(self._tracking_uri)]
+        again = as_typed(f"dqnkit tune {shlex.join(options)}")
         return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {again}")
 
 
-def _check_evaluations(config: Config) -> None:
-    count = -(-config.training.num_iterations // config.evaluation.eval_interval)
-    if count < 2:
-        raise ConfigError(
-            f"evaluation.eval_interval={config.evaluation.eval_interval} gives one evaluation in "
-            f"training.num_iterations={config.training.num_iterations}, and a trial's value needs "
-            "several: lower the interval, for example to a tenth of the iterations"
-        )
-
-
-def _reports(config: Config, options: TuneOptions) -> int:
-    evaluations = -(-config.training.num_iterations // config.evaluation.eval_interval)
-    return evaluations * options.seeds_per_trial
+def _check_evaluations(config: Config, searched: space.Space) -> None:
+    """Refuses trainings with too few evaluations, the shortest of the space included."""
+    key = "training.num_iterations"
+    for value in searched.ends(key) or [config.training.num_iterations]:
+        if searched.configure(config, {key: value}).num_evaluations < 2:
+            raise ConfigError(
+                f"evaluation.eval_interval={config.evaluation.eval_interval} gives one evaluation "
+                f"in {key}={value}, and a trial's value needs several: lower the interval, for "
+                "example to a tenth of the iterations"
+            )

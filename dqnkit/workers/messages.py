@@ -82,9 +82,15 @@ class Ended:
     steps_per_second: float
     evaluations: tuple[Evaluation, ...]
     late: Episodes
-    best: Evaluation
     final: Evaluation
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A signal from outside ended the run before it was complete; its record says KILLED."""
+
+    run_id: str | None
 
 
 @dataclass(frozen=True)
@@ -105,4 +111,4 @@ class Died:
     cause: str
 
 
-Message = Ready | Retired | Began | Advanced | Evaluated | Ended | Failed | Died
+Message = Ready | Retired | Began | Advanced | Evaluated | Ended | Interrupted | Failed | Died

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from dqnkit.workers.messages import (
     Ended,
     Failed,
     Interrupt,
+    Interrupted,
     Message,
     Ready,
     Retired,
@@ -66,11 +68,6 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether it waits for a run."""
-        return self.is_ready
-
     def give(self, task: Task) -> None:
         """Lets it train a run; it must be idle."""
         self.task, self.run_id, self.is_ready = task, None, False
@@ -86,13 +83,13 @@ class Worker:
         try:
             message: Message = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join()  # which gives it an exit code
+            self.process.join(_CLOSE_SECONDS)  # which gives it an exit code
             return Died(self.run_id, self._last_words())
         if isinstance(message, Ready):
             self.is_ready, self.was_ready = True, True
         elif isinstance(message, Began):
             self.run_id = message.run_id
-        elif isinstance(message, Ended | Failed):
+        elif isinstance(message, Ended | Interrupted | Failed):
             self.task = None
         return message
 
@@ -136,9 +133,9 @@ class Pool:
         self._stillborn = 0
         self._started = 0
         self.workers: list[Worker] = []
-        with _one_thread_each():
-            for _ in range(size):
-                self._start()
+        self._leaving: list[Worker] = []
+        for _ in range(size):
+            self._start()
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +151,7 @@ class Pool:
     @property
     def idle(self) -> list[Worker]:
         """Those that wait for a run."""
-        return [worker for worker in self.workers if worker.is_idle]
+        return [worker for worker in self.workers if worker.is_ready]
 
     @property
     def busy(self) -> list[Worker]:
@@ -190,23 +187,27 @@ class Pool:
         """
         for worker in self.workers:
             worker.connection.close()
+            if not worker.was_ready:  # it would load TensorFlow to the end first
+                worker.process.kill()
         deadline = time.monotonic() + (0.0 if at_once else _CLOSE_SECONDS)
-        for worker in self.workers:
+        for worker in [*self.workers, *self._leaving]:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
             worker.process.join()
-        self.workers = []
+        self.workers, self._leaving = [], []
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        self.workers.append(Worker(self._started, self._folder, self._target, self._most_memory))
+        with _one_thread_each(), _interrupts_held_back():
+            worker = Worker(self._started, self._folder, self._target, self._most_memory)
+        self.workers.append(worker)
         self._started += 1
 
     def _replace(self, worker: Worker, message: Died | Retired) -> None:
         self.workers.remove(worker)
         worker.connection.close()
-        worker.process.join()
+        self._leaving.append(worker)  # which takes it seconds, and nobody waits for it
         if isinstance(message, Died) and not worker.was_ready:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
@@ -215,13 +216,22 @@ class Pool:
                     f"{message.cause}. A script that calls dqnkit must do so below "
                     'if __name__ == "__main__", since workers import it'
                 )
-        with _one_thread_each():
-            self._start()
+        self._start()
 
 
 def default_size() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Until a process has left the terminal's group, a Ctrl-C there would end it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

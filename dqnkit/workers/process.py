@@ -11,9 +11,10 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
 from dqnkit import memory
-from dqnkit.errors import ConfigError, DqnkitError, TrainingDivergedError
+from dqnkit.errors import ConfigError, DqnkitError, InterruptedRun, TrainingDivergedError
 from dqnkit.evaluation import Evaluation, late_episodes
 from dqnkit.tracking import open_tracker
+from dqnkit.tracking.store import without_password
 from dqnkit.tracking.tracker import Status, Tracker
 from dqnkit.training.interrupts import Interrupts
 from dqnkit.training.reporting import Progress, SilentReporter
@@ -24,6 +25,7 @@ from dqnkit.workers.messages import (
     Evaluated,
     Failed,
     Interrupt,
+    Interrupted,
     Message,
     Ready,
     Retired,
@@ -91,6 +93,9 @@ class _Orphaned:
 def _leave_the_terminal(said: str) -> None:
     """A Ctrl-C is for the parent, which tells us; and nobody but the parent prints."""
     os.setpgid(0, 0)
+    # One that came while the process began, when it was held back (see `Pool`), is for the parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     file = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(file, 1)
@@ -111,11 +116,13 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
     reporter = _Reporter(task, connection, interrupts, tracker)
     try:
         result = train(task.config, tracker, reporter, task.run_name, interrupts)
+    except InterruptedRun:
+        connection.send(Interrupted(tracker.run_id))
     except DqnkitError as error:
         again = not isinstance(error, ConfigError | TrainingDivergedError)
-        connection.send(Failed(tracker.run_id, str(error), again))
+        connection.send(Failed(tracker.run_id, without_password(str(error)), again))
     except Exception as error:  # whatever an environment or the system raises costs this run only
-        cause = f"{type(error).__name__}: {error}"
+        cause = without_password(f"{type(error).__name__}: {error}")
         connection.send(Failed(tracker.run_id, cause, again=True))
     else:
         connection.send(
@@ -128,7 +135,6 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
                 steps_per_second=result.steps_per_second,
                 evaluations=result.evaluations,
                 late=result.late,
-                best=result.best,
                 final=result.final,
                 problems=tuple(result.problems),
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dqnkit.tracking.tracker import Status
-from dqnkit.workers.messages import Died, Ended, Failed, Task
+from dqnkit.workers.messages import Died, Ended, Failed, Interrupted, Task
 from dqnkit.workers.pool import News
 from dqnkit.workers.seeds import SeedGroup, SeedResult
 
@@ -58,6 +58,11 @@ class SeedJobs:
         """See `Jobs`."""
         return not self._pending and not self._running
 
+    @property
+    def left(self) -> int:
+        """Runs that are still to be trained."""
+        return len(self._pending) + len(self._running)
+
     def next_task(self) -> Task | None:
         """See `Jobs`."""
         if not self._pending:
@@ -77,17 +82,19 @@ class SeedJobs:
     def heard(self, news: News) -> None:
         """See `Jobs`."""
         task, message = news.task, news.message
-        if task is None or not isinstance(message, Ended | Failed | Died):
+        if task is None or not isinstance(message, Ended | Interrupted | Failed | Died):
             return
         run = self._running.pop(task.run_name)
         if isinstance(message, Ended):
             self.problems += message.problems
-            if message.status is Status.FINISHED:
-                result = SeedResult.of(run.seed, message)
-                run.group.add(result)
-                self._on_result(run.group, result)
-        else:
+        if isinstance(message, Failed | Died):
             self._failed(run, message)
+        elif isinstance(message, Ended) and message.status is Status.FINISHED:
+            result = SeedResult.of(run.seed, message)
+            run.group.add(result)
+            self._on_result(run.group, result)
+        else:  # interrupted: it is still to be done
+            self._pending.appendleft(run)
         self._close_if_done(run.group)
 
     def close(self, status: Status) -> None:

@@ -159,38 +159,45 @@ class SeedGroup:
 
     def finish(self, status: Status, tags: Mapping[str, str] | None = None) -> list[str]:
         """Records aggregate, curve and table, and closes the record; what could not be kept."""
+        problems: list[str] = []
         if self.results:
             aggregate = scores(self.results)
             self.tracker.log(_metrics(aggregate), self.results[0].curve[-1][0])
             self.tracker.describe(f"{self._opening()}\n\n{table(self.results, aggregate)}")
             if self.tracker.keeps_files:
-                self._keep_files(aggregate)
+                problems += self._keep_files(aggregate)
         if tags and self.tracker.run_id is not None:
             self.tracker.mark(self.tracker.run_id, tags)
-        return self.tracker.finish(status)
+        return problems + self.tracker.finish(status)
 
     def _opening(self) -> str:
         text = [self.config.description] if self.config.description else []
         text.append(f"DQN on **{self.config.env.id}**, seeds {_listed(self.seeds)}.")
         return "\n\n".join(text)
 
-    def _keep_files(self, aggregate: SeedScores) -> None:
-        with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-            folder = Path(scratch)
-            (folder / "config.yaml").write_text(experiments.dump(self.config), encoding="utf-8")
-            document = {
-                "aggregate": aggregate.as_dict(),
-                "seeds": [each.as_dict() for each in self.results],
-            }
-            (folder / "seeds.json").write_text(json.dumps(document), encoding="utf-8")
-            curve = pooled_curve(
-                [{s: np.array([mean]) for s, mean in each.curve} for each in self.results]
-            )
-            if curve is not None:
-                title = f"{self.config.name} ({self.config.env.id}), {aggregate.n} seeds"
-                path = folder / "learning_curve.png"
-                plots.learning_curves({f"IQM over {aggregate.n} seeds": curve}, title, path)
-            self.tracker.artifacts(folder)
+    def _keep_files(self, aggregate: SeedScores) -> list[str]:
+        try:
+            with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+                self._write_files(aggregate, Path(scratch))
+                self.tracker.artifacts(Path(scratch))
+        except OSError as error:  # a full disk costs files, not what was trained
+            return [f"the files of {self.name} could not be written: {error}"]
+        return []
+
+    def _write_files(self, aggregate: SeedScores, folder: Path) -> None:
+        (folder / "config.yaml").write_text(experiments.dump(self.config), encoding="utf-8")
+        document = {
+            "aggregate": aggregate.as_dict(),
+            "seeds": [each.as_dict() for each in self.results],
+        }
+        (folder / "seeds.json").write_text(json.dumps(document), encoding="utf-8")
+        curve = pooled_curve(
+            [{step: np.array([mean]) for step, mean in each.curve} for each in self.results]
+        )
+        if curve is not None:
+            title = f"{self.config.name} ({self.config.env.id}), {aggregate.n} seeds"
+            path = folder / "learning_curve.png"
+            plots.learning_curves({f"IQM over {aggregate.n} seeds": curve}, title, path)
 
 
 def table(results: Sequence[SeedResult], aggregate: SeedScores) -> str:

@@ -134,7 +134,7 @@ def train_seeds(
             jobs.close(Status.KILLED if killed else Status.FAILED)
             raise
         jobs.close(Status.KILLED)
-    if not jobs.is_done and interrupts.signal is not None:
+    if interrupts.signal is not None and not jobs.is_done:
         raise InterruptedRun(
             f"interrupted by {interrupts.signal.name} after {len(group.results)} of {count} seeds; "
             f"what was trained until then is recorded below the run {group.name!r}"

@@ -71,7 +71,7 @@ def test_the_live_display_shows_counts_best_and_what_was_told() -> None:
         "left",
     ):
         assert part in text
-    live.confirming([TrialScore(2, 480.0, VALUES)], (1, 2, 3, 4, 5))
+    live.confirming([TrialScore(2, 480.0, VALUES)], (1, 2, 3, 4, 5), 5)
     live.given(1, Task(CONFIG.with_seed(3), "my-study-confirms-t002-s3"))
     text = _shown(live)
     assert "confirming trial 2 on fresh seeds 1 to 5" in text

@@ -20,10 +20,10 @@ def _space(*assignments: str) -> Space:
     return space.of(resolve(experiments.defaults("sampled", assignments))[0])
 
 
-def _draws(name: SamplerName, count: int, *, seed: int = 0, trials: int = 0) -> list[Params]:
+def _draws(name: SamplerName, count: int, *, seed: int = 0, salt: int = 0) -> list[Params]:
     """Params of trials whose value is highest at a learning rate of 1e-3 and few layers."""
     searched = _space()
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(name, seed, trials))
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(name, seed, salt))
     for _ in range(count):
         trial = study.ask()
         values = searched.suggest(trial)
@@ -52,7 +52,7 @@ def test_the_seed_decides_the_draws_and_a_search_that_goes_on_draws_others(
     first = _draws(name, 5)
     assert _draws(name, 5) == first
     assert _draws(name, 5, seed=1) != first
-    rates = [each["optimizer.learning_rate"] for each in first + _draws(name, 5, trials=5)]
+    rates = [each["optimizer.learning_rate"] for each in first + _draws(name, 5, salt=5)]
     assert len(set(rates)) == 10
 
 

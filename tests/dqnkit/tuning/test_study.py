@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 
 import optuna
 import pytest
@@ -16,7 +18,8 @@ from dqnkit.tracking import processes
 from dqnkit.tuning import space, storage, study
 from dqnkit.tuning.samplers import grid_points, make_pruner, make_sampler
 from dqnkit.tuning.storage import StudyStorage
-from dqnkit.tuning.study import ATTEMPTS, BEST, Claim, Plan, Purpose, SharedStudy
+from dqnkit.tuning.study import BEST, Claim, Plan, Purpose, SharedStudy
+from dqnkit.workers.seed_jobs import ATTEMPTS
 
 Open = Callable[..., SharedStudy]
 
@@ -34,7 +37,7 @@ def place(request: pytest.FixtureRequest) -> StudyStorage:
 @pytest.fixture
 def open_study(place: StudyStorage) -> Open:
     def call(total: int = 5, name: str = "searched-1", *assignments: str) -> SharedStudy:
-        plan = Plan(total, make_sampler("random", 0, 0), make_pruner("none", 5, 1))
+        plan = Plan(total, partial(make_sampler, "random", 0), make_pruner("none", 5, 1))
         return study.open_study(place, name, _purpose(*assignments), plan)
 
     return call
@@ -83,6 +86,15 @@ def test_a_trial_is_tried_again_with_the_same_values_and_not_for_ever(open_study
     assert _ask(shared).values != first.values
 
 
+def test_the_experiments_own_trial_is_not_lost_with_a_process_that_dies_early(
+    open_study: Open,
+) -> None:
+    shared = open_study(total=2)
+    asked = shared.study.ask()  # and dies before it has chosen anything
+    shared.fail(asked.number, "interrupted", again=True)
+    assert shared.configuration(_ask(shared).number) == shared.purpose.config
+
+
 def test_an_interruption_is_no_attempt(open_study: Open) -> None:
     shared = open_study(total=1)
     values = shared.values(_ask(shared).number)
@@ -108,6 +120,42 @@ def test_trials_of_a_dead_process_are_tried_again_and_those_of_a_living_are_not(
     states = [trial.state for trial in shared.trials()]
     assert states[mine.number] is TrialState.RUNNING
     assert states[lost.number] is TrialState.FAIL
+
+
+def test_a_trial_whose_process_died_before_it_gave_its_name_is_found(
+    open_study: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = open_study(total=2)
+    lost = shared.study.ask()
+    assert shared.reap() == []  # it might be about to
+
+    class Later(datetime):
+        @classmethod
+        def now(cls) -> datetime:  # type: ignore[override]
+            return datetime.now() + timedelta(minutes=1)
+
+    monkeypatch.setattr(study, "datetime", Later)
+    assert [trial.number for trial in shared.reap()] == [lost.number]
+
+
+def test_of_two_that_give_up_a_trial_one_lets_it_be_tried_again(open_study: Open) -> None:
+    shared, other = open_study(total=3), open_study(total=3)
+    claim = _ask(shared)
+    assert shared.fail(claim.number, "interrupted", again=True)
+    assert not other.fail(claim.number, "interrupted", again=True)
+    waiting = [t for t in shared.trials() if t.state is TrialState.WAITING]
+    assert len(waiting) == 1
+
+
+def test_a_claim_that_comes_to_nothing_is_given_back(
+    open_study: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = open_study(total=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(space.Space, "suggest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shared.ask()
+    assert shared.configuration(_ask(shared).number) == shared.purpose.config
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -160,13 +208,20 @@ def test_a_grid_is_walked_point_by_point(place: StudyStorage) -> None:
         "search.training.batch_size={type: int, low: 32, high: 64, step: 32}",
     )
     points = grid_points(purpose.space)
-    plan = Plan(4, make_sampler("grid", 0, 0), make_pruner("none", 5, 1), points)
+    plan = Plan(50, partial(make_sampler, "grid", 0), make_pruner("none", 5, 1), points)
     shared = study.open_study(place, "a-grid", purpose, plan)
     claims = [_ask(shared) for _ in range(4)]
     assert shared.ask() is None
     params = [claim.trial.params for claim in claims]
     assert params[0] == {"optimizer.learning_rate": 1e-3, "training.batch_size": 64}
     assert sorted(map(str, params)) == sorted(map(str, points))
+
+    # A point that cannot be trained is given up, and the grid ends without it.
+    shared.fail(claims[1].number, "the loss became nan")
+    assert shared.ask() is None
+    for claim in (claims[0], claims[2], claims[3]):
+        shared.study.tell(claim.trial, 1.0)
+    assert shared.is_done
 
 
 def test_a_study_of_something_else_is_refused_with_the_difference(open_study: Open) -> None:

@@ -288,7 +288,9 @@ def test_an_interrupted_confirmation_goes_on_where_it_was() -> None:
             self.results = 0
             self._confirms = False
 
-        def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int]) -> None:
+        def confirming(
+            self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int
+        ) -> None:
             self._confirms = True
 
         def heard(self, worker: int, message: Any) -> None:
@@ -299,6 +301,8 @@ def test_an_interrupted_confirmation_goes_on_where_it_was() -> None:
 
     with pytest.raises(InterruptedRun, match="its confirmation is not complete"):
         _tune(trials=3, pruner="none", reporter=Interrupter())
+    groups = [run for run in _Runs().all if run.data.tags["dqnkit.kind"] == "confirmation"]
+    assert {run.info.status for run in groups} <= {"FINISHED", "KILLED"}
     (name,) = storage.resolve(None).names()
     known = _study(name).user_attrs["dqnkit.confirmation"]
     done = sum(len(seeds) for seeds in known.values())

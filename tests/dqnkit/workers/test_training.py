@@ -115,18 +115,22 @@ def test_a_seed_whose_process_dies_is_trained_again() -> None:
     assert parent.data.metrics["seeds"] == 2
 
 
-def test_a_signal_ends_the_runs_as_killed() -> None:
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_signal_ends_the_runs_as_killed(count: int) -> None:
+    """Also where no seed is left to begin."""
+
     class Interrupter(SilentSeedsReporter):
         def heard(self, worker: int, message: Message) -> None:
             if type(message).__name__ == "Evaluated":
                 os.kill(os.getpid(), signal.SIGTERM)
 
     config = _config("tracking.tags={seconds: '0.2'}")
-    with pytest.raises(InterruptedRun, match="SIGTERM after 0 of 4 seeds"):
-        train_seeds(config, SeedsOptions(count=4, workers=1), reporter=_Once(Interrupter()))
+    options = SeedsOptions(count=count, workers=2)
+    with pytest.raises(InterruptedRun, match=f"SIGTERM after 0 of {count} seeds"):
+        train_seeds(config, options, reporter=_Once(Interrupter()))
     parent, children = _runs()
     assert parent.info.status == "KILLED"
-    assert [child.info.status for child in children] == ["KILLED"]
+    assert {child.info.status for child in children} <= {"KILLED"}
 
 
 class _Once(SilentSeedsReporter):
