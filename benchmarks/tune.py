@@ -65,7 +65,19 @@ def seconds_a_trial(study: optuna.Study) -> float:
     return (max(ends) - min(starts)) / len(done)
 
 
-def zoo_search(trials: int, processes: int) -> float:
+EVERY_STEP = ("train_freq:1", "gradient_steps:1")
+ZOOS_OWN = ("train_freq:256", "gradient_steps:128")
+OURS = {
+    EVERY_STEP: (),
+    ZOOS_OWN: (
+        *("--set", "training.num_iterations=9_500", "--set", "evaluation.eval_interval=950"),
+        *("--set", "training.collect_steps_per_iteration=2"),
+    ),
+}
+"""What makes the same number of steps and updates here."""
+
+
+def zoo_search(recipe: tuple[str, ...], trials: int, processes: int) -> float:
     """RL-Zoo with two threads in one process, or with a process each on one storage."""
     with tempfile.TemporaryDirectory() as folder:
         storage = f"sqlite:///{folder}/study.db"
@@ -74,7 +86,7 @@ def zoo_search(trials: int, processes: int) -> float:
         command += ["--n-trials", str(trials // processes), "--n-jobs", str(2 // processes)]
         command += ["--sampler", "random", "--pruner", "none", "--storage", storage]
         command += ["--n-evaluations", "10", "--eval-episodes", "10", "--verbose", "0"]
-        command += ["--log-folder", folder, "--num-threads", "1"]
+        command += ["--log-folder", folder, "--num-threads", "1", "--hyperparams", *recipe]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         optuna.create_study(study_name="bench", storage=storage, direction="maximize")
         running = [
@@ -95,11 +107,11 @@ def zoo_search(trials: int, processes: int) -> float:
         return seconds_a_trial(optuna.load_study(study_name="bench", storage=storage))
 
 
-def our_search(trials: int) -> float:
+def our_search(recipe: tuple[str, ...], trials: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         command = [DQNKIT, "tune", str(EXPERIMENT), "--trials", str(trials), "--workers", "2"]
         command += ["--sampler", "random", "--pruner", "none", "--confirm", "0", "--json"]
-        command += ["--study", "bench"]
+        command += ["--study", "bench", *OURS[recipe]]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise SystemExit(f"dqnkit failed:\n{done.stderr}")
@@ -110,12 +122,28 @@ def our_search(trials: int) -> float:
 
 
 def measure_zoo(rounds: int, trials: int) -> None:
-    times: dict[str, list[float]] = {"threads": [], "processes": [], "ours": []}
-    for number in range(1, rounds + 1):
-        times["threads"].append(zoo_search(trials, processes=1))
-        times["processes"].append(zoo_search(trials, processes=2))
-        times["ours"].append(our_search(2 * trials))
-        print(f"round {number}:", {name: round(each[-1], 2) for name, each in times.items()})
+    rows = []
+    for recipe, title in (
+        (EVERY_STEP, "an update a step"),
+        (ZOOS_OWN, "128 updates every 256 steps, Zoo's settings"),
+    ):
+        times: dict[str, list[float]] = {"threads": [], "processes": [], "ours": []}
+        for number in range(1, rounds + 1):
+            times["threads"].append(zoo_search(recipe, trials, processes=1))
+            times["processes"].append(zoo_search(recipe, trials, processes=2))
+            times["ours"].append(our_search(recipe, 4 * trials))
+            seconds = {name: round(each[-1], 2) for name, each in times.items()}
+            print(f"{title}, round {number}:", seconds, flush=True)
+        rows += _rows(title, times)
+    head = (
+        f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round (least "
+        "to greatest).\n\n| updates | search | seconds a trial | dqnkit is faster by |\n"
+        "|---|---|---|---|"
+    )
+    report.write("tune", "\n".join([head, *rows]))
+
+
+def _rows(updates: str, times: dict[str, list[float]]) -> list[str]:
     rows = []
     for name, title in (
         ("threads", "RL-Zoo, `-optimize --n-jobs 2`"),
@@ -124,15 +152,11 @@ def measure_zoo(rounds: int, trials: int) -> None:
         ratios = [theirs / ours for theirs, ours in zip(times[name], times["ours"], strict=True)]
         middle = statistics.median(ratios)
         rows.append(
-            f"| {title} | {statistics.median(times[name]):.1f} | {middle:.1f} "
+            f"| {updates} | {title} | {statistics.median(times[name]):.1f} | {middle:.1f} "
             f"({min(ratios):.1f} to {max(ratios):.1f}) |"
         )
-    rows.append(f"| `dqnkit tune`, 2 workers | {statistics.median(times['ours']):.1f} | |")
-    head = (
-        f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round (least "
-        "to greatest).\n\n| search | seconds a trial | dqnkit is faster by |\n|---|---|---|"
-    )
-    report.write("tune", "\n".join([head, *rows]))
+    ours = statistics.median(times["ours"])
+    return [*rows, f"| {updates} | `dqnkit tune`, 2 workers | {ours:.1f} | |"]
 
 
 def measure_fifty() -> None:
@@ -270,7 +294,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=["zoo", "fifty", "overhead"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=6, help="of RL-Zoo in a round; ours twice")
+    parser.add_argument(
+        "--trials", type=int, default=6, help="of RL-Zoo in a round; ours four times as many"
+    )
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if "overhead" in given.what:

@@ -10,7 +10,7 @@ from dqnkit.envs.tables import TransitionTable
 from dqnkit.runtime import Tensor, tf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # its tables have no hash
 class Tabular:
     """A finite Markov decision process (`Dynamics`): FrozenLake, CliffWalking, Taxi.
 
