@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -17,13 +19,14 @@ import pytest
 from dqnkit import experiments
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, StudyError
-from dqnkit.tracking import store
+from dqnkit.tracking import family, mlflow_tracker, store
 from dqnkit.tuning import pictures, storage, study, tune
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.reporting import SilentTuneReporter, Standing, TrialScore
 from dqnkit.tuning.results import TuneResult
 from dqnkit.workers.pool import Pool
 from tests import fake_training
+from tests.conftest import ROOT
 from tests.runs import make_store
 
 
@@ -417,3 +420,48 @@ def test_with_one_worker_the_seed_decides_the_whole_search() -> None:
     storage_file.unlink()
     assert trials("again", "tracking.enabled=false") == first
     assert trials("other", "training.seed=1", "tracking.enabled=false") != first
+
+
+PARENT = """
+import sys
+from functools import partial
+from dqnkit import experiments
+from dqnkit.tuning import tune
+from dqnkit.tuning.options import TuneOptions
+from dqnkit.workers.pool import Pool
+from tests import fake_training
+from tests.conftest import ROOT
+if __name__ == "__main__":
+    tune.Pool = partial(Pool, target=fake_training.serve)
+    lengths = ["training.num_iterations=100", "evaluation.eval_interval=10"]
+    config = experiments.defaults("sought", lengths)
+    tune.tune(config, TuneOptions(trials=3, workers=1, confirm=1))
+    loaded = {"tensorflow", "tf_agents", "tf_keras"} & set(sys.modules)
+    sys.exit(f"loaded: {loaded}" if loaded else 0)
+"""
+
+
+@pytest.mark.pictures
+def test_the_parent_of_a_whole_search_loads_no_tensorflow() -> None:
+    Path("parent.py").write_text(PARENT, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "parent.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
+
+
+def test_what_the_record_could_not_keep_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise OSError("no models here")
+
+    monkeypatch.setattr(family.MlflowFamilyTracker, "_register", refuse)
+    monkeypatch.setattr(mlflow_tracker, "_RETRY_SECONDS", (0.0,))
+    result = _tune(trials=2, confirm=1)
+    assert result.model is None
+    assert any("sought@champion" in each and "no models" in each for each in result.problems)
+    assert study.winner(storage.resolve(None), result.study)
