@@ -300,7 +300,7 @@ def winner(storage: StudyStorage, name: str) -> str:
     """
     known = storage.names()
     if name not in known:
-        listed = f"; there are: {', '.join(known)}" if known else ""
+        listed = f"; there are: {', '.join(known)}" if known else "; `dqnkit tune` makes one"
         raise ConfigError(
             f"there is no study {name!r}{experiments.nearest(name, known)} in "
             f"{storage.place}{listed}"
