@@ -85,6 +85,7 @@ class PlainReporter:
     def preparing(self, config: Config, run_name: str) -> None:
         """See `Reporter`."""
         self._total = config.training.num_iterations
+        self._exploration = config.exploration.parameter
         say(f"{_title(config)}  run {run_name}")
 
     def started(self, compile_seconds: float) -> None:
@@ -110,14 +111,14 @@ class PlainReporter:
         if self._metrics is not None:
             parts += [
                 f"loss {_number(self._metrics.loss)}",
-                f"epsilon {self._metrics.epsilon:.3f}",
+                f"{self._exploration} {self._metrics.exploration:.3f}",
                 f"{self._rate:,.0f} steps/s",
             ]
         say("  ".join(parts))
 
 
 class LiveReporter:
-    """Redrawn in place: progress, speed, time left, evaluations, loss and epsilon."""
+    """Redrawn in place: progress, speed, time left, evaluations, loss, exploration."""
 
     def __init__(self) -> None:
         self._title = Text("dqnkit")
@@ -133,6 +134,7 @@ class LiveReporter:
     def preparing(self, config: Config, run_name: str) -> None:
         """See `Reporter`."""
         self._total = config.training.num_iterations
+        self._exploration = config.exploration.parameter
         self._title = Text.assemble((_title(config), "bold"), ("  run " + run_name, "dim"))
         self._spinner = Spinner("dots", "compiling")
 
@@ -192,7 +194,8 @@ class LiveReporter:
                 Text("training", "dim"),
                 "-" if math.isnan(self._train_return) else f"{self._train_return:.1f}",
                 Text("loss", "dim"),
-                f"{_number(self._metrics.loss)}   epsilon {self._metrics.epsilon:.3f}",
+                f"{_number(self._metrics.loss)}   "
+                f"{self._exploration} {self._metrics.exploration:.3f}",
             )
         table.add_row(Text("curve", "dim"), Text(_sparkline(self._returns), "blue"))
         return table

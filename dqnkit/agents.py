@@ -1,12 +1,16 @@
-"""TF-Agents' DQN, built from a configuration and fed with transitions."""
+"""TF-Agents' DQN and its variants, built from a configuration and fed with transitions."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 import numpy as np
 
+from dqnkit import networks, optimizers
+from dqnkit.categorical import CategoricalAgent
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError
-from dqnkit.networks import QNetwork
 from dqnkit.policies import Weights
 from dqnkit.runtime import (
     Tensor,
@@ -25,26 +29,42 @@ _LOSSES = {
     "squared": common.element_wise_squared_loss,
     "huber": common.element_wise_huber_loss,
 }
+_AGENTS = {
+    "dqn": dqn_agent.DqnAgent,
+    "double_dqn": dqn_agent.DdqnAgent,
+    "c51": partial(CategoricalAgent, double=False),
+    "double_c51": partial(CategoricalAgent, double=True),
+}
+
+
+class Learned(NamedTuple):
+    """What an update came to."""
+
+    loss: Tensor
+    """Before the step, averaged over the batch with its importance weights; float32 scalar."""
+    td_errors: Tensor
+    """float32 [B]; of a categorical agent the Kullback-Leibler divergences, which are not
+    negative."""
 
 
 class DqnLearner:
-    """A `DqnAgent` whose parts a loop can compile: Q-values, greedy actions, one update."""
+    """An agent of TF-Agents whose parts a loop can compile: Q-values, actions, one update."""
 
     def __init__(self, config: Config, spec: EnvSpec, weights_key: int) -> None:
-        self._network = QNetwork(spec.observation, spec.num_actions, config.network, weights_key)
-        observation_spec = self._network.input_tensor_spec
-        self._optimizer = tf.keras.optimizers.Adam(config.optimizer.learning_rate)
-        self.agent = dqn_agent.DqnAgent(
-            ts.time_step_spec(observation_spec),
+        self._network = networks.make(config, spec, weights_key)
+        self._optimizer = optimizers.make(config)
+        agent = config.agent
+        self.agent = _AGENTS[agent.kind](
+            ts.time_step_spec(self._network.input_tensor_spec),
             tensor_spec.BoundedTensorSpec([], tf.int32, 0, spec.num_actions - 1, "action"),
-            q_network=self._network,
+            self._network,
             optimizer=self._optimizer,
             epsilon_greedy=None,
-            td_errors_loss_fn=_LOSSES[config.agent.loss],
-            gamma=config.agent.gamma,
-            target_update_tau=config.agent.target_update_tau,
-            target_update_period=config.agent.target_update_period,
-            gradient_clipping=config.agent.gradient_clipping,
+            td_errors_loss_fn=_LOSSES.get(agent.loss or ""),
+            gamma=agent.gamma,
+            target_update_tau=agent.target_update_tau,
+            target_update_period=agent.target_update_period,
+            gradient_clipping=agent.gradient_clipping,
             train_step_counter=tf.Variable(0, dtype=tf.int64, name="train_step"),
         )
         self.agent.initialize()
@@ -55,15 +75,12 @@ class DqnLearner:
         """Q-values float32 [B, num_actions] of the online network."""
         return self._network.q_values(observation)
 
-    def greedy_actions(self, observation: Tensor) -> Tensor:
-        """Actions of the highest Q-value, int32 [B]; the first of equals."""
-        return tf.argmax(self.q_values(observation), axis=1, output_type=tf.int32)
+    def update(self, transitions: Transitions, importance_weights: Tensor | None = None) -> Learned:
+        """One gradient step of the agent's `train`, target update included.
 
-    def update(self, transitions: Transitions) -> Tensor:
-        """One gradient step of `DqnAgent.train`, target update included.
-
-        Returns:
-          The loss before the step, averaged over the batch; float32 scalar.
+        Args:
+          transitions: A batch.
+          importance_weights: Of its losses, float32 [B]; None is 1 for all.
         """
         batch_size = transitions.action.shape[0]
         mid = tf.fill([batch_size], ts.StepType.MID)
@@ -84,7 +101,8 @@ class DqnLearner:
         experience = trajectory.Transition(
             time_step, policy_step.PolicyStep(transitions.action), next_time_step
         )
-        return self.agent.train(experience).loss
+        info = self.agent.train(experience, importance_weights)
+        return Learned(info.loss, info.extra.td_error)
 
     def policy_weights(self) -> Weights:
         """The online network's weights."""

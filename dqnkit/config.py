@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dqnkit.distributions import SearchSpace
-from dqnkit.fields import Count, NonNegativeCount, Positive, Probability, Section, Whole
+from dqnkit.fields import (
+    Count,
+    Fraction,
+    NonNegative,
+    NonNegativeCount,
+    Only,
+    Positive,
+    Probability,
+    Section,
+    Whole,
+)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -38,6 +48,7 @@ class WrapperConfig(Section):
     """Arguments behind the environment, by name; lists arrive as tuples, which YAML has not."""
 
 
+Atoms = Annotated[Whole, Field(ge=2, le=10_000)]
 Wrappers = Annotated[
     tuple[Annotated[WrapperConfig, BeforeValidator(_wrapper)], ...],
     Field(strict=False, max_length=32),
@@ -70,18 +81,49 @@ class EnvConfig(Section):
 
 
 class AgentConfig(Section):
-    """Deep Q-learning (Mnih et al., 2015), as TF-Agents' `DqnAgent`."""
+    """Deep Q-learning (Mnih et al., 2015) and its variants, as TF-Agents' agents of these names."""
 
+    kind: Literal["dqn", "double_dqn", "c51", "double_c51"] = "dqn"
+    """`double_dqn` lets the online network choose the action that the target network values (van
+    Hasselt et al., 2016); `c51` learns the distribution of returns (Bellemare et al., 2017);
+    `double_c51` is both."""
     gamma: Probability = 0.99
     """Discount factor of future rewards."""
+    n_step: Annotated[Count, Field(le=100)] = 1
+    """Rewards that a target sums before it bootstraps (Sutton, 1988); fewer where an episode ends,
+    or the replay's newest step is met."""
     target_update_period: Count = 1
     """Updates between two updates of the target network."""
     target_update_tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the online network in a target update; 1 copies it."""
-    loss: Literal["squared", "huber"] = "squared"
-    """Element-wise loss of the TD error."""
+    loss: Annotated[
+        Literal["squared", "huber"] | None, Only("squared", kind=("dqn", "double_dqn"))
+    ] = None
+    """Element-wise loss of the TD error (not `c51`); null takes squared."""
     gradient_clipping: Positive | None = None
     """Largest norm of the gradient of all weights; null leaves it alone."""
+    num_atoms: Annotated[Atoms | None, Only(51, kind=("c51", "double_c51"))] = None
+    """Returns that the distribution is made of (`c51`); null takes 51."""
+    v_min: Annotated[float | None, Only(kind=("c51", "double_c51"))] = None
+    """The least of them (`c51`); null takes the least discounted return where rewards and time
+    limit are known."""
+    v_max: Annotated[float | None, Only(kind=("c51", "double_c51"))] = None
+    """The greatest of them (`c51`); null takes the greatest discounted return where rewards and
+    time limit are known."""
+
+    @model_validator(mode="after")
+    def _values_have_a_range(self) -> Self:
+        if self.v_min is not None and self.v_max is not None and self.v_min >= self.v_max:
+            raise ValueError(
+                f"v_min={self.v_min:g} is not below v_max={self.v_max:g}: the returns of c51 go "
+                "from the one up to the other"
+            )
+        return self
+
+    @property
+    def is_categorical(self) -> bool:
+        """Whether the network gives distributions of returns."""
+        return self.kind in ("c51", "double_c51")
 
 
 Units = Annotated[Count, Field(le=16_384)]
@@ -99,34 +141,116 @@ class NetworkConfig(Section):
     fc_layer_params: Annotated[tuple[Units, ...], Field(strict=False, max_length=32)] | None = None
     """Units of each dense layer, upwards; [] makes the Q-function linear in what is below; null
     takes those of the same default, and [100, 50] where there are no convolutions."""
+    dueling: bool = False
+    """Adds up the state's value and each action's advantage (Wang et al., 2016); the last dense
+    layer is divided between the two, half of its units each."""
+
+    @model_validator(mode="after")
+    def _both_streams_have_units(self) -> Self:
+        if self.dueling and self.fc_layer_params and self.fc_layer_params[-1] < 2:
+            raise ValueError(
+                f"fc_layer_params={list(self.fc_layer_params)}: dueling=true divides the last "
+                "layer between value and advantage: give it 2 units or more"
+            )
+        return self
 
 
 class OptimizerConfig(Section):
-    """Adam (Kingma and Ba, 2015)."""
+    """Steps along the gradient, as Keras's optimizers of these names."""
 
+    kind: Literal["adam", "adamw", "rmsprop"] = "adam"
+    """`adam` (Kingma and Ba, 2015); `adamw` with decoupled weight decay (Loshchilov and Hutter,
+    2019); `rmsprop` (Tieleman and Hinton, 2012)."""
     learning_rate: Positive = 1e-3
-    """Step size of Adam."""
+    """Step size; with a schedule, the first one."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How it goes to `final_learning_rate`: not at all, in a line, or in half a cosine (Loshchilov
+    and Hutter, 2017)."""
+    final_learning_rate: Annotated[NonNegative | None, Only(0.0, schedule=("linear", "cosine"))] = (
+        None
+    )
+    """Where a schedule ends; null takes 0."""
+    decay_updates: Annotated[Count | None, Only(schedule=("linear", "cosine"))] = None
+    """Updates that a schedule takes; null takes all of the training."""
+    beta_1: Annotated[Fraction | None, Only(0.9, kind=("adam", "adamw"))] = None
+    """Decay of the gradient's mean (`adam`, `adamw`); null takes 0.9."""
+    beta_2: Annotated[Fraction | None, Only(0.999, kind=("adam", "adamw"))] = None
+    """Decay of the squared gradient's mean (`adam`, `adamw`); null takes 0.999."""
+    weight_decay: Annotated[NonNegative | None, Only(0.01, kind="adamw")] = None
+    """Share of each weight, biases too, that a step takes away, times the step size (`adamw`); null
+    takes 0.01."""
+    rho: Annotated[Fraction | None, Only(0.9, kind="rmsprop")] = None
+    """Decay of the squared gradient's mean (`rmsprop`); null takes 0.9."""
+    momentum: Annotated[Fraction | None, Only(0.0, kind="rmsprop")] = None
+    """Share of the last step that goes on (`rmsprop`); null takes 0."""
+    centered: Annotated[bool | None, Only(False, kind="rmsprop")] = None
+    """Whether the gradient's variance stands in place of its squared mean (`rmsprop`; Mnih et al.,
+    2015); null takes false."""
+    epsilon: Positive = 1e-7
+    """Added to the denominator."""
 
 
 class ExplorationConfig(Section):
-    """The epsilon-greedy behaviour policy."""
+    """The behaviour policy: how far it keeps from the greedy one."""
 
-    schedule: Literal["constant", "linear"] = "constant"
-    """`constant` keeps `epsilon`; `linear` goes from `initial_epsilon` to `epsilon`."""
-    epsilon: Probability = 0.1
-    """Probability of a random action; with `linear`, the final one."""
-    initial_epsilon: Probability = 1.0
-    """Epsilon at environment step 0; initial collection counts as steps (`linear` only)."""
-    decay_steps: Count = 10_000
-    """Environment steps from `initial_epsilon` to `epsilon` (`linear` only)."""
+    policy: Literal["epsilon_greedy", "boltzmann"] = "epsilon_greedy"
+    """`epsilon_greedy` takes a random action now and then; `boltzmann` takes each with probability
+    in proportion to exp(Q / temperature)."""
+    schedule: Literal["constant", "linear", "exponential"] = "constant"
+    """How epsilon, or the temperature, goes from its initial value to its final one: it has that
+    from the beginning, by the same amount each step, or by the same factor."""
+    epsilon: Annotated[Probability | None, Only(0.1, policy="epsilon_greedy")] = None
+    """Probability of a random action (`epsilon_greedy`), in the end where there is a schedule; null
+    takes 0.1."""
+    initial_epsilon: Annotated[
+        Probability | None,
+        Only(1.0, policy="epsilon_greedy", schedule=("linear", "exponential")),
+    ] = None
+    """Epsilon at environment step 0; initial collection counts as steps. Null takes 1."""
+    temperature: Annotated[Positive | None, Only(1.0, policy="boltzmann")] = None
+    """Of the Boltzmann distribution, in units of return, in the end where there is a schedule; null
+    takes 1."""
+    initial_temperature: Annotated[
+        Positive | None, Only(10.0, policy="boltzmann", schedule=("linear", "exponential"))
+    ] = None
+    """The temperature at environment step 0; null takes 10."""
+    decay_steps: Annotated[Count | None, Only(10_000, schedule=("linear", "exponential"))] = None
+    """Environment steps from the initial value to the final one; null takes 10,000."""
+
+    @model_validator(mode="after")
+    def _a_factor_reaches_it(self) -> Self:
+        if self.schedule == "exponential" and 0.0 in (self.epsilon, self.initial_epsilon):
+            raise ValueError(
+                f"schedule=exponential goes from initial_epsilon={self.initial_epsilon:g} to "
+                f"epsilon={self.epsilon:g} by a factor, and no factor leads to or from 0: give "
+                "numbers above 0, or schedule=linear"
+            )
+        return self
+
+    @property
+    def parameter(self) -> str:
+        """What the schedule changes: epsilon or temperature."""
+        return "epsilon" if self.policy == "epsilon_greedy" else "temperature"
 
 
 class ReplayConfig(Section):
-    """Uniform experience replay."""
+    """Experience replay."""
 
+    kind: Literal["uniform", "prioritized"] = "uniform"
+    """`prioritized` draws a transition in proportion to the size of its TD error when it was drawn
+    last (Schaul et al., 2016)."""
     replay_buffer_max_length: Count = 100_000
     """Transitions kept; the oldest are overwritten. In the host loop each episode's last frame
     takes the place of one."""
+    alpha: Annotated[Probability | None, Only(0.6, kind="prioritized")] = None
+    """Exponent of priorities (`prioritized`): 0 draws uniformly; null takes 0.6."""
+    initial_beta: Annotated[Probability | None, Only(0.4, kind="prioritized")] = None
+    """Exponent of importance weights at environment step 0 (`prioritized`); null takes 0.4."""
+    beta: Annotated[Probability | None, Only(1.0, kind="prioritized")] = None
+    """The exponent in the end: 1 makes up for all of the bias (`prioritized`); null takes 1."""
+    beta_steps: Annotated[Count | None, Only(kind="prioritized")] = None
+    """Environment steps from the one to the other, in a line (`prioritized`); null takes all of the
+    training."""
 
 
 class TrainingConfig(Section):
@@ -215,6 +339,13 @@ class Config(Section):
                         f"{key} holds {wrappers[0].path}, and env.vectorization=vector_entry_point "
                         "has no single environments to wrap: take sync or async"
                     )
+        if capacity < self.agent.n_step * num_envs:
+            raise ValueError(
+                f"agent.n_step={self.agent.n_step} is longer than the replay: "
+                f"replay.replay_buffer_max_length={capacity} over env.num_envs={num_envs} keeps "
+                f"{capacity // num_envs} steps of each environment; keep at least "
+                f"{self.agent.n_step * num_envs} transitions"
+            )
         if capacity < self.training.batch_size:
             raise ValueError(
                 f"replay.replay_buffer_max_length={capacity} is less than "
@@ -226,6 +357,20 @@ class Config(Section):
     def steps_per_iteration(self) -> int:
         """Environment steps an iteration, over all environments."""
         return self.training.collect_steps_per_iteration * self.env.num_envs
+
+    @property
+    def num_env_steps(self) -> int:
+        """Environment steps in a whole training, initial collection included.
+
+        In the host loop a few less, where environments spend steps on resets.
+        """
+        initial = -(-self.training.initial_collect_steps // self.env.num_envs) * self.env.num_envs
+        return initial + self.training.num_iterations * self.steps_per_iteration
+
+    @property
+    def num_updates(self) -> int:
+        """Updates in a whole training."""
+        return self.training.num_iterations * self.training.gradient_steps_per_iteration
 
     @property
     def num_evaluations(self) -> int:

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from dqnkit.config import Config
 from dqnkit.distributions import KINDS
 from dqnkit.errors import ConfigError
+from dqnkit.fields import Section
 
 DEFAULT_EXPERIMENT = "cartpole"
 
@@ -115,6 +116,15 @@ def changed(
     return _validate(config.model_dump(mode="json"), assignments, options, "the experiment")
 
 
+def chosen(config: Config, options: Mapping[str, Option]) -> Config:
+    """As `changed`, but what the new values leave unread becomes null instead of a mistake.
+
+    So a search may go over several kinds of agent though some of its keys are read by one alone.
+    """
+    document = config.model_dump(mode="json")
+    return _validate(document, (), options, "the experiment", keep_unread=False)
+
+
 def dump(config: Config) -> str:
     """The whole configuration as YAML that `load` reads back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -181,6 +191,8 @@ def _validate(
     assignments: Sequence[str],
     options: Mapping[str, Option],
     source: str,
+    *,
+    keep_unread: bool = True,
 ) -> Config:
     origins: dict[tuple[str, ...], str] = {}
     for assignment in assignments:
@@ -191,11 +203,20 @@ def _validate(
         path = tuple(key.split("."))
         _assign(document, path, option.value, option.given)
         origins[path] = option.given
+    if not keep_unread:
+        document = {name: _without_unread(name, value) for name, value in document.items()}
     try:
         return Config.model_validate(document)
     except ValidationError as error:
         lines = [_explain(detail, origins, source) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _without_unread(name: str, section: Any) -> Any:
+    model = _model_in(Config.model_fields[name].annotation) if name in Config.model_fields else None
+    if model is None or not issubclass(model, Section) or not isinstance(section, dict):
+        return section
+    return model.without_unread(section)
 
 
 def _parse_assignment(assignment: str) -> tuple[tuple[str, ...], Any]:
@@ -248,8 +269,11 @@ def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: 
         return f"{origin}: there is no key {key!r}{hint}. Keys of {section}: {', '.join(siblings)}"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if not location:  # keys that do not fit together: any of the sources may be the one to mend
-        return f"{', '.join([source, *origins.values()])}: {message}"
+    if len(location) < 2 and detail["type"] == "value_error":
+        # Keys that do not fit together: any of the sources may be the one to mend.
+        within = [text for path, text in origins.items() if path[: len(location)] == location]
+        where = f"{location[0]}: " if location else ""
+        return f"{', '.join([source, *within])}: {where}{message}"
     message = message.replace("input should be", "but it should be", 1).replace("tuple", "list")
     message = message.replace("dictionary or instance of WrapperConfig", "path, or path: arguments")
     if detail["type"].startswith("union_tag"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _integral_float_to_int(value: Any) -> Any:
@@ -16,12 +17,85 @@ Whole = Annotated[int, BeforeValidator(_integral_float_to_int)]
 Count = Annotated[Whole, Field(ge=1, le=10**12)]
 NonNegativeCount = Annotated[Whole, Field(ge=0, le=10**12)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+
+Value = TypeVar("Value")
+
+
+class Only:
+    """Says of a key that it is read with some choices of other keys of its section alone.
+
+    With these, null takes its default; with others, null is all that it may be, so that no value
+    stands in a configuration that does nothing.
+    """
+
+    def __init__(self, default: Any = None, **choices: str | tuple[str, ...]) -> None:
+        """Ties a key to others.
+
+        Args:
+          default: What null stands for where the key is read.
+          choices: By key, the value or the values of it that read this one.
+        """
+        self.default = default
+        self.choices = {k: (v,) if isinstance(v, str) else v for k, v in choices.items()}
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, no unknown key, no silent conversion."""
+    """Base of all sections: frozen, no unknown key, no silent conversion, no value unread."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        defaults = {
+            name: only.default
+            for name, only in cls._ties()
+            if values.get(name) is None and not cls._objection(only, values)
+        }
+        return values | defaults
+
+    @model_validator(mode="after")
+    def _reads_all(self) -> Self:
+        for name, only in self._ties():
+            value, objection = getattr(self, name), self._objection(only, vars(self))
+            if value is not None and objection:
+                key, given = objection
+                raise ValueError(
+                    f"{name}={value} is read with {key}={' or '.join(only.choices[key])} alone, "
+                    f"and {key} is {given}: leave {name} out, or null"
+                )
+        return self
+
+    @classmethod
+    def without_unread(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by key, with null for each that the choices among them do not read."""
+        unread = {name: None for name, only in cls._ties() if cls._objection(only, values)}
+        return {**values, **{name: None for name in unread if name in values}}
+
+    @classmethod
+    def _ties(cls) -> Iterator[tuple[str, Only]]:
+        for name, field in cls.model_fields.items():
+            yield from ((name, each) for each in field.metadata if isinstance(each, Only))
+
+    @classmethod
+    def _objection(cls, only: Only, values: Mapping[str, Any]) -> tuple[str, Any] | None:
+        """The choice that keeps a key from being read, and what was chosen; None if it is read."""
+        for key, readers in only.choices.items():
+            chosen = values.get(key, cls.model_fields[key].default)
+            if chosen not in readers:
+                return key, chosen
+        return None
+
+
+def known(value: Value | None) -> Value:
+    """A value that the configuration has wherever it is read (see `Only`)."""
+    if value is None:
+        raise ValueError("a value was read that this configuration leaves open: resolve it first")
+    return value

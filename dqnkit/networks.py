@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dqnkit.config import NetworkConfig
+from dqnkit.config import AgentConfig, Config, NetworkConfig
+from dqnkit.fields import known
 from dqnkit.runtime import Tensor, network, tf
-from dqnkit.specs import Kind, ObservationSpec, convolution_shapes
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
 
 
 class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
@@ -20,6 +21,10 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
     Initialised as TF-Agents' DQN tutorial does. Hidden kernels: truncated normal with variance
     2 / fan_in (He et al., 2015). Output kernel: uniform in ±0.03, its bias -0.2, so that all
     actions start nearly equal.
+
+    Dueling (Wang et al., 2016, equation 9): the last dense layer is divided between two streams, as
+    in the paper's network for the corridor; V of the one and the advantages A of the other make
+    Q = V + A - mean A.
 
     All parameters lie in one variable, kernel and bias of each layer from the observation
     upwards: a call from Python into a compiled function pays for each variable that it touches.
@@ -30,53 +35,43 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
 
     def __init__(
         self,
-        observation: ObservationSpec,
-        num_actions: int,
+        env: EnvSpec,
         config: NetworkConfig,
         seed: int,
+        num_outputs: int = 1,
         name: str = "QNetwork",
     ) -> None:
         """Makes the parameters.
 
         Args:
-          observation: What the network is given.
-          num_actions: Units of the output.
+          env: What the network is given, and how many actions it values.
           config: Its layers, resolved.
           seed: Decides every initial weight.
+          num_outputs: Numbers for each action.
           name: TF-Agents names the copy that it makes as the target network.
         """
         # TF-Agents draws a sample of the spec, and cannot of bytes; float32 holds every number that
         # an observation has, and what is discrete up to 2**24.
-        spec = tf.TensorSpec(observation.shape, tf.float32, "observation")
+        spec = tf.TensorSpec(env.observation.shape, tf.float32, "observation")
         super().__init__(input_tensor_spec=spec, state_spec=(), name=name)
-        self._observation = observation
+        self._observation = env.observation
+        self._num_actions, self._num_outputs = env.num_actions, num_outputs
         self._convolutions = tuple(config.conv_layer_params or ())
-        kernels = self._kernel_shapes(num_actions, tuple(config.fc_layer_params or ()))
-        self._shapes = [shape for kernel in kernels for shape in (kernel, (_units(kernel),))]
-        self.parameters = tf.Variable(_initial_parameters(kernels, seed), name="parameters")
+        dense = tuple(config.fc_layer_params or ())
+        self._value_units = dense[-1] // 2 if config.dueling and dense else 0
+        hidden, output = self._hidden_shapes(dense), self._output_shapes(dense, config.dueling)
+        shapes = [*hidden, *output]
+        self._num_hidden = len(hidden)
+        self._shapes = [shape for kernel in shapes for shape in (kernel, (_units(kernel),))]
+        parameters = _initial_parameters(hidden, output, seed)
+        self.parameters = tf.Variable(parameters, name="parameters")
 
     def call(
         self, observation: Tensor, step_type: Any = None, network_state: Any = (), **_: Any
     ) -> tuple[Tensor, Any]:
         """Q-values float32 [B, num_actions] of observations float32 [B, *observation.shape]."""
         del step_type
-        parts = tf.split(self.parameters, [math.prod(shape) for shape in self._shapes])
-        parts = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
-        layers = list(zip(parts[::2], parts[1::2], strict=True))
-        below, dense = layers[: len(self._convolutions)], layers[len(self._convolutions) :]
-        if below:
-            values = _image(observation, self._observation)
-            strides = [stride for _, _, stride in self._convolutions]
-            for (kernel, bias), stride in zip(below, strides, strict=True):
-                values = tf.nn.relu(tf.nn.conv2d(values, kernel, stride, "VALID") + bias)
-            values = tf.reshape(values, [-1, math.prod(values.shape[1:])])
-        else:
-            values = _features(observation, self._observation)
-        values = tf.transpose(values)
-        for kernel, bias in dense[:-1]:
-            values = tf.nn.relu(_add_bias(tf.matmul(kernel, values), bias))
-        kernel, bias = dense[-1]
-        return tf.transpose(_add_bias(tf.matmul(kernel, values), bias)), network_state
+        return self._outputs(observation)[:, :, 0], network_state
 
     def as_input(self, observation: Tensor) -> Tensor:
         """Observations of any dtype, whose axes may be flattened into one, as `call` takes them."""
@@ -84,10 +79,47 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
         return tf.cast(tf.reshape(observation, [-1, *spec.shape]), spec.dtype)
 
     def q_values(self, observation: Tensor) -> Tensor:
-        """As `call`, for what `as_input` takes."""
+        """Q-values float32 [B, num_actions] of what `as_input` takes."""
         return self(self.as_input(observation))[0]
 
-    def _kernel_shapes(self, num_actions: int, dense: tuple[int, ...]) -> list[tuple[int, ...]]:
+    def _outputs(self, observation: Tensor) -> Tensor:
+        """float32 [B, num_actions, num_outputs]."""
+        parts = tf.split(self.parameters, [math.prod(shape) for shape in self._shapes])
+        parts = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        layers = list(zip(parts[::2], parts[1::2], strict=True))
+        below, heads = layers[: self._num_hidden], layers[self._num_hidden :]
+        values = self._hidden(observation, below)
+        if len(heads) == 1:
+            outputs = _linear(values, *heads[0])
+            return self._by_action(outputs)
+        state, action = values, values
+        if self._value_units:
+            state, action = values[: self._value_units], values[self._value_units :]
+        value, advantages = _linear(state, *heads[0]), self._by_action(_linear(action, *heads[1]))
+        advantages -= tf.reduce_mean(advantages, axis=1, keepdims=True)
+        return tf.transpose(value)[:, None] + advantages
+
+    def _hidden(self, observation: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Activations float32 [units, B] below the output."""
+        depth = len(self._convolutions)
+        if depth:
+            values = _image(observation, self._observation)
+            strides = [stride for _, _, stride in self._convolutions]
+            for (kernel, bias), stride in zip(layers[:depth], strides, strict=True):
+                values = tf.nn.relu(tf.nn.conv2d(values, kernel, stride, "VALID") + bias)
+            values = tf.reshape(values, [-1, math.prod(values.shape[1:])])
+        else:
+            values = _features(observation, self._observation)
+        values = tf.transpose(values)
+        for kernel, bias in layers[depth:]:
+            values = tf.nn.relu(_linear(values, kernel, bias))
+        return values
+
+    def _by_action(self, outputs: Tensor) -> Tensor:
+        """[num_actions * num_outputs, B] as [B, num_actions, num_outputs]."""
+        return tf.reshape(tf.transpose(outputs), [-1, self._num_actions, self._num_outputs])
+
+    def _hidden_shapes(self, dense: tuple[int, ...]) -> list[tuple[int, ...]]:
         shapes: list[tuple[int, ...]] = []
         inputs = self._observation.num_features
         if self._convolutions:
@@ -97,8 +129,62 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
             ):
                 shapes.append((kernel, kernel, channels, filters))
             inputs = math.prod(outputs[-1])
-        widths = [inputs, *dense, num_actions]
-        return shapes + [(units, below) for below, units in itertools.pairwise(widths)]
+        self._num_features = inputs
+        return shapes + [(units, below) for below, units in itertools.pairwise([inputs, *dense])]
+
+    def _output_shapes(self, dense: tuple[int, ...], dueling: bool) -> list[tuple[int, ...]]:
+        below = [self._num_features, *dense][-1]
+        outputs = self._num_actions * self._num_outputs
+        if not dueling:
+            return [(outputs, below)]
+        return [
+            (self._num_outputs, self._value_units or below),
+            (outputs, below - self._value_units),
+        ]
+
+
+class CategoricalQNetwork(QNetwork):
+    """A distribution of returns for each action (Bellemare et al., 2017).
+
+    It is given by logits of probabilities over `num_atoms` returns, spaced equally from `v_min` to
+    `v_max`; with dueling, value and advantages are logits too (Hessel et al., 2018).
+    """
+
+    def __init__(
+        self,
+        env: EnvSpec,
+        config: NetworkConfig,
+        seed: int,
+        agent: AgentConfig,
+        name: str = "CategoricalQNetwork",
+    ) -> None:
+        """As `QNetwork`; the agent's configuration says which returns."""
+        self.num_atoms = known(agent.num_atoms)
+        super().__init__(env, config, seed, self.num_atoms, name)
+        v_min, v_max = known(agent.v_min), known(agent.v_max)
+        self.support = np.linspace(v_min, v_max, self.num_atoms, dtype=np.float32)
+
+    def call(
+        self, observation: Tensor, step_type: Any = None, network_state: Any = (), **_: Any
+    ) -> tuple[Tensor, Any]:
+        """Logits float32 [B, num_actions, num_atoms] of observations as `QNetwork` takes them."""
+        del step_type
+        return self._outputs(observation), network_state
+
+    def q_values(self, observation: Tensor) -> Tensor:
+        """See `QNetwork`: the mean of each distribution."""
+        return self.mean(self(self.as_input(observation))[0])
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """Means float32 [...] of the distributions of logits [..., num_atoms]."""
+        return tf.linalg.matvec(tf.nn.softmax(logits), self.support)
+
+
+def make(config: Config, env: EnvSpec, seed: int) -> QNetwork:
+    """The network that a resolved configuration asks for."""
+    if config.agent.is_categorical:
+        return CategoricalQNetwork(env, config.network, seed, config.agent)
+    return QNetwork(env, config.network, seed)
 
 
 def _units(kernel: tuple[int, ...]) -> int:
@@ -106,17 +192,25 @@ def _units(kernel: tuple[int, ...]) -> int:
     return kernel[-1] if len(kernel) == 4 else kernel[0]
 
 
-def _initial_parameters(kernels: list[tuple[int, ...]], seed: int) -> Tensor:
+def _initial_parameters(
+    hidden: list[tuple[int, ...]], output: list[tuple[int, ...]], seed: int
+) -> Tensor:
+    kernels = [*hidden, *output]
     seeds = np.random.SeedSequence(seed).generate_state(len(kernels))
     parameters = []
     for layer, shape in enumerate(kernels):
-        is_output = layer == len(kernels) - 1
+        is_output = layer >= len(hidden)
         initializer = (_output_kernel if is_output else _hidden_kernel)(int(seeds[layer]))
         # Keras takes the last axis but one for the inputs.
         kernel = initializer(shape) if len(shape) == 4 else tf.transpose(initializer(shape[::-1]))
         bias = tf.fill([_units(shape)], -0.2 if is_output else 0.0)
         parameters += [tf.reshape(kernel, [-1]), bias]
     return tf.concat(parameters, axis=0)
+
+
+def _linear(values: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """[units, batch] of values [inputs, batch], kernel [units, inputs] and bias [units]."""
+    return _add_bias(tf.matmul(kernel, values), bias)
 
 
 def _features(observation: Tensor, spec: ObservationSpec) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from dqnkit.config import NetworkConfig
+from dqnkit import networks
+from dqnkit.config import Config
 from dqnkit.errors import PolicyError
-from dqnkit.networks import QNetwork
 from dqnkit.noise import quiet
 from dqnkit.runtime import Tensor, tf
 from dqnkit.specs import EnvSpec
@@ -43,10 +43,10 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 
     num_uniforms = 0
 
-    def __init__(self, spec: EnvSpec, network: NetworkConfig) -> None:
+    def __init__(self, spec: EnvSpec, config: Config) -> None:
         super().__init__(name="greedy_policy")
         self.spec = spec
-        self._network = QNetwork(spec.observation, spec.num_actions, network, seed=0)
+        self._network = networks.make(config, spec, seed=0)
         self._network.create_variables()
 
     def q_values(self, observations: Tensor) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from dqnkit.config import Config, NetworkConfig
+from pydantic import ValidationError
+
+from dqnkit.config import AgentConfig, Config, NetworkConfig
 from dqnkit.envs import gymnasium_envs, registry
 from dqnkit.errors import ConfigError
 from dqnkit.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
@@ -24,7 +26,7 @@ _DENSE = (100, 50)
 
 
 def resolve(config: Config) -> tuple[Config, EnvSpec]:
-    """Looks at the environment, and fills in loop and network.
+    """Looks at the environment, and fills in loop, network and range of values.
 
     Returns:
       The configuration with nothing left open (to resolve it again changes nothing), and the
@@ -37,8 +39,12 @@ def resolve(config: Config) -> tuple[Config, EnvSpec]:
     spec = gymnasium_envs.describe(config.env)
     _check_evaluation(config, spec)
     training = config.training.model_copy(update={"loop": _loop(config)})
-    network = _network(config.network, spec.observation)
-    return config.model_copy(update={"training": training, "network": network}), spec
+    found = {
+        "training": training,
+        "network": _network(config.network, spec.observation),
+        "agent": _agent(config),
+    }
+    return config.model_copy(update=found), spec
 
 
 def _check_evaluation(config: Config, spec: EnvSpec) -> None:
@@ -66,6 +72,27 @@ def _loop(config: Config) -> str:
     return config.training.loop
 
 
+def _agent(config: Config) -> AgentConfig:
+    agent = config.agent
+    if not agent.is_categorical or None not in (agent.v_min, agent.v_max):
+        return agent
+    found = registry.return_range(config.env, agent.gamma)
+    if found is None:
+        raise ConfigError(
+            f"agent.kind={agent.kind} learns a distribution of returns, and nothing is known of "
+            f"the rewards of {config.env.id!r} as it is configured: say between what discounted "
+            "returns lie, as agent.v_min and agent.v_max"
+        )
+    low = found[0] if agent.v_min is None else agent.v_min
+    high = found[1] if agent.v_max is None else agent.v_max
+    try:  # a model_copy would check nothing
+        return AgentConfig.model_validate({**agent.model_dump(), "v_min": low, "v_max": high})
+    except ValidationError as error:
+        raise ConfigError(f"agent: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from (
+            error
+        )
+
+
 def _network(network: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
     convolutions, dense = network.conv_layer_params, network.fc_layer_params
     if convolutions and observation.kind is not Kind.IMAGE:
@@ -80,7 +107,8 @@ def _network(network: NetworkConfig, observation: ObservationSpec) -> NetworkCon
         convolution_shapes(convolutions, observation)  # raises if they do not fit
     if dense is None:
         dense = default[1] if convolutions else _DENSE
-    return NetworkConfig(conv_layer_params=convolutions, fc_layer_params=dense)
+    layers = {"conv_layer_params": convolutions, "fc_layer_params": dense}
+    return network.model_copy(update=layers)
 
 
 def _default_network(observation: ObservationSpec) -> tuple[Convolutions, tuple[int, ...]]:

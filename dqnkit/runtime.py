@@ -53,6 +53,8 @@ tf: Any = _import_tensorflow()
 with quiet():  # gym, which TF-Agents imports and nothing here uses, prints a notice
     # XLA's own operations, where TensorFlow has no name for them.
     from tensorflow.compiler.tf2xla.python import xla
+    from tf_agents.agents import tf_agent
+    from tf_agents.agents.categorical_dqn import categorical_dqn_agent
     from tf_agents.agents.dqn import dqn_agent
     from tf_agents.networks import network
     from tf_agents.specs import tensor_spec
@@ -77,6 +79,7 @@ def compiled(function: Callable[..., Any], *signature: Any) -> Callable[..., Any
 
 __all__ = [
     "Tensor",
+    "categorical_dqn_agent",
     "common",
     "compiled",
     "dqn_agent",
@@ -84,6 +87,7 @@ __all__ = [
     "policy_step",
     "tensor_spec",
     "tf",
+    "tf_agent",
     "time_step",
     "trajectory",
     "xla",

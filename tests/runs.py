@@ -31,7 +31,7 @@ CARTPOLE = experiments.defaults("cartpole", ["network.fc_layer_params=[]"])
 def save_policy(config: Config, weights: Weights | None, folder: Path) -> PolicyFiles:
     """A policy's files; initial weights where none are given."""
     config, spec = resolve(config)
-    policy = GreedyPolicy(spec, config.network)
+    policy = GreedyPolicy(spec, config)
     if weights is not None:
         policy.set_weights(weights)
     policy.save(folder / policy_files.SAVED_MODEL.name)

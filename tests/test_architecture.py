@@ -21,6 +21,7 @@ LAYERS = [
     {"dqnkit.training.loop", "dqnkit.training.interrupts", "dqnkit.plots", "dqnkit.rendering"},
     {"dqnkit.tracking", "dqnkit.evaluation", "dqnkit.agents", "dqnkit.checkpoint"},
     {"dqnkit.replay", "dqnkit.policies", "dqnkit.schedules", "dqnkit.resolution"},
+    {"dqnkit.categorical", "dqnkit.optimizers", "dqnkit.exploration"},
     {"dqnkit.networks", "dqnkit.envs", "dqnkit.statistics", "dqnkit.seeds"},
     {"dqnkit.random_bits", "dqnkit.transitions", "dqnkit.memory"},
     {"dqnkit.runtime", "dqnkit.experiments"},

@@ -73,7 +73,7 @@ def test_pong_keeps_each_frame_once_and_stacks_four() -> None:
     loop.start()
     loop.advance(500)
     assert loop._replay.bytes_per_row == 84 * 84 + 7
-    frames, scalars = loop._replay.transitions()
+    frames, scalars, *_ = loop._replay.transitions()
     assert (frames.shape, frames.dtype) == ((loop.env_steps, 5, 84, 84), np.uint8)
     assert set(scalars[:, 1]) <= {-1.0, 0.0, 1.0}
     assert -1.0 in scalars[:, 1]  # points were lost

@@ -50,6 +50,14 @@ _BY_TABLE = (
     "Taxi-v4",
 )
 
+_REWARDS = {
+    "CartPole-v0": (1.0, 1.0, 200),
+    "CartPole-v1": (1.0, 1.0, 500),
+    "MountainCar-v0": (-1.0, -1.0, 200),
+    "Acrobot-v1": (-1.0, 0.0, 500),
+}
+"""Least and greatest reward of a step, and the time limit, of those by equations."""
+
 GRAPH_ENVIRONMENTS = (*_BY_EQUATIONS, *_BY_TABLE)
 """Ids that have a version in the graph."""
 
@@ -73,6 +81,29 @@ def _objections(config: EnvConfig) -> Iterator[str]:
         yield f"its version in the graph does not know env.kwargs.{changed[0]}"
     if config.kwargs.get("fickle_passenger"):
         yield "env.kwargs.fickle_passenger is not in Taxi's transition table"
+
+
+def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
+    """Between what an environment's discounted returns lie; None where that is not known.
+
+    Rewards are known of what could run in the graph. An episode ends anywhere up to the time limit
+    H, so that no return lies beyond the least or the greatest reward (or 0) times
+    min(H, 1 / (1 - gamma)).
+    """
+    if why_not_graph(config) is not None:
+        return None
+    if config.id in _BY_TABLE:
+        table = tables.transition_table(config)
+        possible = table.reward[table.probability > 0]
+        low, high, limit = possible.min(), possible.max(), table.max_episode_steps or NO_LIMIT
+    else:
+        low, high, limit = _REWARDS[config.id]
+    limit = config.kwargs.get("max_episode_steps") or limit
+    steps = NO_LIMIT if limit == -1 else limit
+    steps = min(steps, 1.0 / (1.0 - gamma)) if gamma < 1.0 else steps
+    if steps >= NO_LIMIT:
+        return None
+    return min(0.0, float(low)) * steps, max(0.0, float(high)) * steps
 
 
 def graph_dynamics(config: EnvConfig) -> Dynamics:

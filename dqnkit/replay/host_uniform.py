@@ -21,10 +21,14 @@ class Sample(NamedTuple):
     """A batch of transitions, as a network takes them."""
 
     frames: np.ndarray
-    """[B, frame_stack + 1, *frame_shape], the oldest first: all but the last are the
-    observation, all but the first the next observation."""
+    """[B, frames_per_sample, *frame_shape], the oldest first: the first `frame_stack` are the
+    observation, the last `frame_stack` the next observation."""
     scalars: np.ndarray
     """float32 [B, 3]: action, reward, discount."""
+    rows: np.ndarray
+    """Where they are kept, int [B]."""
+    priorities: np.ndarray | None = None
+    """What their probabilities are in proportion to, float64 [B]; None if all are the same."""
 
 
 class HostReplay:
@@ -34,9 +38,19 @@ class HostReplay:
     it ended. The next row holds where it led, so that no frame is kept twice, neither as a next
     observation nor in a stack. An episode's last frame takes a row of its own, at which no
     transition starts.
+
+    Returns over several steps are added up when they are sampled, from the rows that follow. They
+    end with the episode, and at the newest step, from whose frame they bootstrap like any other.
     """
 
-    def __init__(self, max_length: int, num_envs: int, spec: EnvSpec) -> None:
+    def __init__(
+        self,
+        max_length: int,
+        num_envs: int,
+        spec: EnvSpec,
+        n_step: int = 1,
+        gamma: float = 1.0,
+    ) -> None:
         """Allocates the rings.
 
         Args:
@@ -44,12 +58,16 @@ class HostReplay:
             holds the frame that it is at.
           num_envs: Rings.
           spec: Of the environment.
+          n_step: Rewards that a sampled transition sums.
+          gamma: What a reward of the next step is discounted by in that sum.
 
         Raises:
           ConfigError: They are larger than the machine's memory, or too small for a transition.
         """
         observation = spec.observation
         self._stack = observation.frame_stack
+        self._n_step, self._gamma = n_step, gamma
+        self.frames_per_sample = self._stack + 1 if n_step == 1 else 2 * self._stack
         self._frame_shape, self._dtype = observation.frame_shape, np.dtype(observation.dtype)
         self._packs_bits = self._dtype == np.bool_
         stored_shape, stored_dtype = self._frame_shape, self._dtype
@@ -120,6 +138,7 @@ class HostReplay:
         self._actions[rows] = actions
         self._rewards[rows] = rewards
         self._flags[rows] = _STARTS + _TERMINAL * terminated
+        self._flagged(rows)
         self._append(envs, frames, rows)
 
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
@@ -128,7 +147,7 @@ class HostReplay:
         Rows are drawn until one is met at which a transition starts.
         """
         rows = self._draw(rng, size)
-        while (missing := np.flatnonzero(self._flags[rows] & _STARTS == 0)).size:
+        while (missing := np.flatnonzero(~self._starts(rows))).size:
             if missing.size == size and not self.num_transitions:
                 raise ValueError("a replay without transitions has nothing to sample")
             rows[missing] = self._draw(rng, missing.size)
@@ -138,11 +157,16 @@ class HostReplay:
         """The transitions that start at some rows, int [B]; all of them by default."""
         if rows is None:
             rows = np.flatnonzero(self._flags & _STARTS)
-        scalars = np.empty((len(rows), 3), np.float32)
-        scalars[:, 0] = self._actions[rows]
-        scalars[:, 1] = self._rewards[rows]
-        scalars[:, 2] = (self._flags[rows] & _TERMINAL) == 0
-        return Sample(self._gather(rows), scalars)
+        rewards, discounts, last = self._returns(rows)
+        scalars = np.stack([self._actions[rows].astype(np.float32), rewards, discounts], axis=1)
+        frames = self._gather(rows)
+        if self._n_step > 1:
+            following = self._gather(last)[:, 1:]
+            frames = np.concatenate([frames[:, : self._stack], following], axis=1)
+        return Sample(frames, scalars, rows)
+
+    def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
+        """Takes note of what transitions that were sampled came to, float32 [B]."""
 
     def state(self) -> dict[str, np.ndarray]:
         """What was kept, row by row up to the fullest ring."""
@@ -201,6 +225,7 @@ class HostReplay:
             frames = frames - self._first_value
         self._frames[rows] = frames
         self._flags[rows] = 0
+        self._flagged(rows)
         if self._stack > 1:
             history = 0 if before is None else np.minimum(self._history[before] + 1, self._stack)
             self._history[rows] = history
@@ -209,6 +234,31 @@ class HostReplay:
                 behind = self._bases[envs] + (self._written[envs] - 1 + distance) % self._rows
                 cut = self._history[behind] >= distance
                 self._flags[behind[cut]] = 0
+                self._flagged(behind[cut])
+
+    def _flagged(self, rows: np.ndarray) -> None:
+        """Hears of rows whose flags have changed."""
+
+    def _starts(self, rows: np.ndarray) -> np.ndarray:
+        """Whether a transition starts there, bool [B]."""
+        starts: np.ndarray = self._flags[rows] & _STARTS != 0
+        return starts
+
+    def _returns(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums of rewards, what the bootstrap is discounted by, and the rows of the last steps."""
+        rewards, last = self._rewards[rows], rows
+        discounts = np.ones(len(rows), np.float32)
+        goes_on = np.ones(len(rows), np.bool_)
+        for step in range(1, self._n_step):
+            within = last % self._rows
+            following = last - within + (within + 1) % self._rows
+            # An episode's last frame and the newest frame are no starts.
+            goes_on = goes_on & self._starts(following)
+            discount = np.float32(self._gamma**step)
+            rewards = rewards + np.where(goes_on, discount * self._rewards[following], 0.0)
+            discounts = np.where(goes_on, discount, discounts)
+            last = np.where(goes_on, following, last)
+        return rewards, discounts * (self._flags[last] & _TERMINAL == 0), last
 
     def _newest(self, envs: np.ndarray) -> np.ndarray:
         rows: np.ndarray = self._bases[envs] + (self._written[envs] - 1) % self._rows

@@ -1,8 +1,8 @@
 """The graph loop: environment, replay, sampling and update in one XLA program.
 
 One call of `_chunk` runs any number of iterations of
-  collect_steps_per_iteration epsilon-greedy steps in every environment, then
-  gradient_steps_per_iteration updates of uniformly sampled batches.
+  collect_steps_per_iteration steps of the behaviour policy in every environment, then
+  gradient_steps_per_iteration updates of sampled batches.
 Its state goes in and comes out; the agent's variables are the only other thing it touches.
 """
 
@@ -15,14 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from dqnkit.agents import DqnLearner
-from dqnkit.config import Config
+from dqnkit.config import Config, ReplayConfig
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
 from dqnkit.errors import ConfigError
+from dqnkit.exploration import GRAPH_POLICIES
 from dqnkit.policies import Weights
 from dqnkit.random_bits import below, draw, uniform
 from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
+from dqnkit.replay.make import graph_replay
 from dqnkit.runtime import Tensor, tf, xla
-from dqnkit.schedules import epsilon_schedule
+from dqnkit.schedules import Schedule, beta_schedule, exploration_schedule
 from dqnkit.seeds import Stream, stream_key
 from dqnkit.specs import EnvSpec
 from dqnkit.training.loop import Arrays, Metrics, Sums
@@ -38,7 +40,7 @@ class Window(NamedTuple):
     updates: Tensor
     loss: Tensor
     steps: Tensor
-    epsilon: Tensor
+    exploration: Tensor
     episodes: Tensor
     returns: Tensor
     lengths: Tensor
@@ -74,21 +76,23 @@ class LoopState(NamedTuple):
 class Collector:
     """Steps of the environments into the replay, whoever chooses the actions."""
 
-    def __init__(self, dynamics: Dynamics, num_envs: int, capacity: int) -> None:
+    def __init__(self, dynamics: Dynamics, num_envs: int, replay: UniformReplay) -> None:
         self._num_envs = num_envs
         self.dynamics = dynamics
         self.environment = BatchedEnvironment(dynamics)
-        self.replay = UniformReplay(capacity, num_envs, dynamics.observation_size)
+        self.replay = replay
         self.bits_a_step = num_envs * (2 + self.environment.num_uniforms)
 
     def split(self, bits: Tensor) -> list[Tensor]:
-        """The random bits of a step: to explore or not, which action, how the environment goes."""
+        """The random bits of a step: two for the action, and how the environment goes."""
         num_envs = self._num_envs
         sizes = [num_envs, num_envs, num_envs * self.environment.num_uniforms]
         parts: list[Tensor] = tf.split(bits, sizes)
         return parts
 
-    def step(self, state: LoopState, action: Tensor, moves: Tensor, epsilon: Tensor) -> LoopState:
+    def step(
+        self, state: LoopState, action: Tensor, moves: Tensor, exploration: Tensor
+    ) -> LoopState:
         """One step of every environment with actions int32 [num_envs]."""
         num_envs = self._num_envs
         observation = self.environment.observe(state.episodes)
@@ -97,17 +101,19 @@ class Collector:
             action,
             tf.reshape(uniform(moves), [num_envs, self.environment.num_uniforms]),
         )
+        done = timestep.done
         replay = self.replay.add(
             state.replay,
             Transitions(
                 observation, action, timestep.reward, timestep.discount, timestep.observation
             ),
+            done,
         )
-        returns, done = state.returns + timestep.reward, timestep.done
+        returns = state.returns + timestep.reward
         zeros = tf.zeros_like(returns)
         window = state.window.plus(
             steps=num_envs,
-            epsilon=epsilon * num_envs,
+            exploration=exploration * num_envs,
             episodes=tf.math.count_nonzero(done),
             returns=tf.reduce_sum(tf.where(done, returns, zeros)),
             lengths=tf.reduce_sum(tf.where(done, state.episodes.elapsed + 1, 0)),
@@ -136,9 +142,12 @@ class Collector:
 
 
 @lru_cache(maxsize=4)
-def _compiled_fill(dynamics: Dynamics, num_envs: int, capacity: int) -> Callable[..., LoopState]:
-    """`Collector.fill`, which is the same for all trials of a search and all its seeds."""
-    collector = Collector(dynamics, num_envs, capacity)
+def _compiled_fill(
+    dynamics: Dynamics, num_envs: int, replay: ReplayConfig
+) -> Callable[..., LoopState]:
+    """`Collector.fill`, which is the same for all seeds, and most trials of a search."""
+    kept = graph_replay(replay, num_envs, dynamics.observation_size)
+    collector = Collector(dynamics, num_envs, kept)
     compiled: Callable[..., LoopState] = tf.function(
         collector.fill, jit_compile=True, autograph=False
     )
@@ -161,10 +170,15 @@ class GraphLoop:
         """
         training, seed = config.training, config.training.seed
         self._config = config
-        num_envs, capacity = config.env.num_envs, config.replay.replay_buffer_max_length
-        self._collector = Collector(dynamics, num_envs, capacity)
+        num_envs, agent = config.env.num_envs, config.agent
+        replay = graph_replay(
+            config.replay, num_envs, dynamics.observation_size, agent.n_step, agent.gamma
+        )
+        self._collector = Collector(dynamics, num_envs, replay)
         self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))
-        self._epsilon = epsilon_schedule(config.exploration, tf.minimum)
+        self._policy = GRAPH_POLICIES[config.exploration.policy]
+        self._exploration = exploration_schedule(config.exploration, tf.minimum)
+        self._beta = beta_schedule(config, tf.minimum)
         self._rows = MAX_CHUNK // training.log_interval + 2
         self._state = self._initial_state()
         tensors = tf.nest.flatten(self._state)
@@ -173,7 +187,7 @@ class GraphLoop:
         )
 
         # tf.function stands here, at the outermost edge; everything below is plain functions.
-        self._fill = _compiled_fill(dynamics, num_envs, capacity)
+        self._fill = _compiled_fill(dynamics, num_envs, config.replay)
         self._chunk = tf.function(self._run_chunk, jit_compile=True, autograph=False)
 
     # -- Loop
@@ -297,7 +311,7 @@ class GraphLoop:
 
         state = _repeat(
             training.collect_steps_per_iteration,
-            lambda i, state: self._collect(state, collect[i], self._epsilon_at(state.env_steps)),
+            lambda i, state: self._collect(state, collect[i]),
             state,
         )
         state = _repeat(
@@ -307,24 +321,28 @@ class GraphLoop:
         )
         return state._replace(iteration=state.iteration + 1)
 
-    def _epsilon_at(self, env_steps: Tensor) -> Tensor:
-        value = self._epsilon(tf.cast(env_steps, tf.float64))
-        return tf.convert_to_tensor(value, tf.float64)
-
-    def _collect(self, state: LoopState, bits: Tensor, epsilon: Tensor) -> LoopState:
-        """One epsilon-greedy step of every environment, into the replay."""
+    def _collect(self, state: LoopState, bits: Tensor) -> LoopState:
+        """One step of the behaviour policy in every environment, into the replay."""
         collector = self._collector
         coins, choices, moves = collector.split(bits)
-        action = tf.where(
-            uniform(coins) < epsilon,
-            below(choices, collector.dynamics.num_actions),
-            self.learner.greedy_actions(collector.environment.observe(state.episodes)),
-        )
-        return collector.step(state, action, moves, epsilon)
+        exploration = _at(self._exploration, state)
+        q_values = self.learner.q_values(collector.environment.observe(state.episodes))
+        action = self._policy(q_values, exploration, coins, choices)
+        return collector.step(state, action, moves, exploration)
 
     def _update(self, state: LoopState, bits: Tensor) -> LoopState:
-        loss = self.learner.update(self._collector.replay.sample(state.replay, bits))
-        return state._replace(window=state.window.plus(updates=1, loss=loss))
+        replay = self._collector.replay
+        batch = replay.sample(state.replay, bits, _at(self._beta, state))
+        learned = self.learner.update(batch.transitions, batch.importance_weights)
+        return state._replace(
+            replay=replay.update_priorities(state.replay, batch.rows, learned.td_errors),
+            window=state.window.plus(updates=1, loss=learned.loss),
+        )
+
+
+def _at(schedule: Schedule, state: LoopState) -> Tensor:
+    """What a schedule comes to, float64 scalar."""
+    return tf.convert_to_tensor(schedule(tf.cast(state.env_steps, tf.float64)), tf.float64)
 
 
 def _repeat(

@@ -1,8 +1,9 @@
 """The host loop: Gymnasium environments and replay in Python, updates and actions compiled.
 
-An iteration takes collect_steps_per_iteration epsilon-greedy steps in every environment, then
-gradient_steps_per_iteration updates. All updates of an iteration and the greedy actions of the
-next step are one call into a compiled function: the call costs more than a small update does.
+An iteration takes collect_steps_per_iteration steps of the behaviour policy in every environment,
+then gradient_steps_per_iteration updates. All updates of an iteration and the Q-values for the next
+step are one call into a compiled function: the call costs more than a small update does. So the
+batches of an iteration are drawn together, by the priorities that it began with.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from dqnkit.agents import DqnLearner
 from dqnkit.config import Config
 from dqnkit.envs.vector import Step, VectorEnvironment
 from dqnkit.errors import ConfigError
+from dqnkit.exploration import HOST_POLICIES
 from dqnkit.policies import Weights
-from dqnkit.replay.host_uniform import HostReplay
-from dqnkit.runtime import Tensor, compiled, tf
-from dqnkit.schedules import epsilon_schedule
+from dqnkit.replay.make import host_replay
+from dqnkit.replay.priorities import importance_weights
+from dqnkit.runtime import Tensor, compiled, tf, xla
+from dqnkit.schedules import beta_schedule, exploration_schedule
 from dqnkit.seeds import Stream, stream_key, stream_seeds
 from dqnkit.specs import EnvSpec
 from dqnkit.training.loop import Arrays, Metrics, Sums
@@ -33,7 +36,7 @@ class _Window:
     updates: float = 0.0
     loss: float = 0.0
     steps: float = 0.0
-    epsilon: float = 0.0
+    exploration: float = 0.0
     episodes: float = 0.0
     returns: float = 0.0
     lengths: float = 0.0
@@ -83,9 +86,14 @@ class HostLoop:
         seed = config.training.seed
         self._config = config
         self._spec = spec
-        self._replay = HostReplay(config.replay.replay_buffer_max_length, config.env.num_envs, spec)
+        agent = config.agent
+        self._replay = host_replay(
+            config.replay, config.env.num_envs, spec, agent.n_step, agent.gamma
+        )
         self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))
-        self._epsilon = epsilon_schedule(config.exploration)
+        self._policy = HOST_POLICIES[config.exploration.policy]
+        self._exploration = exploration_schedule(config.exploration)
+        self._beta = beta_schedule(config)
         self._rng = np.random.Generator(np.random.Philox(stream_key(seed, Stream.TRAINING)))
         self._iteration = 0
         self._env_steps = 0
@@ -112,7 +120,8 @@ class HostLoop:
             return
         self._begin_episodes()
         while self._env_steps < self._config.training.initial_collect_steps:
-            self._collect(epsilon=1.0)
+            actions = self._rng.integers(self._spec.num_actions, size=self._config.env.num_envs)
+            self._step(actions, exploration=1.0)
         self._window = _Window()
 
     def advance(self, num_iterations: int) -> list[Metrics]:
@@ -179,24 +188,22 @@ class HostLoop:
         self._environment.reset(stream_seeds(key, self._env_steps, num_envs))
         self._replay.begin(np.arange(num_envs), self._environment.frame)
         self._episodes = _Episodes.fresh(num_envs)
-        self._greedy: np.ndarray | None = None
+        self._q_values: np.ndarray | None = None
 
     def _iterate(self) -> None:
         training = self._config.training
         for _ in range(training.collect_steps_per_iteration):
-            self._collect(self._epsilon(self._env_steps))
+            exploration = self._exploration(self._env_steps)
+            shape = (self._config.env.num_envs, self._spec.num_actions)
+            actions = self._policy(self._current_q_values, exploration, self._rng, shape)
+            self._step(actions, exploration)
         if training.gradient_steps_per_iteration:
             self._update()
         self._iteration += 1
 
-    def _collect(self, epsilon: float) -> None:
-        """One epsilon-greedy step of every environment, into the replay."""
-        num_envs = self._config.env.num_envs
-        actions = self._rng.integers(self._spec.num_actions, size=num_envs)
-        explores = self._rng.random(num_envs) < epsilon
-        if not explores.all():
-            actions = np.where(explores, actions, self._greedy_actions())
-        self._greedy = None
+    def _step(self, actions: np.ndarray, exploration: float) -> None:
+        """One step of every environment, into the replay."""
+        self._q_values = None
         step = self._environment.step(actions)
         envs = np.flatnonzero(step.stepped)
         self._replay.add(
@@ -207,14 +214,14 @@ class HostLoop:
             self._replay.begin(begun, self._environment.frame[begun])
         self._env_steps += envs.size
         self._window.steps += envs.size
-        self._window.epsilon += epsilon * envs.size
+        self._window.exploration += exploration * envs.size
         self._episodes.count(step, self._window)
 
-    def _greedy_actions(self) -> np.ndarray:
-        if self._greedy is None:
+    def _current_q_values(self) -> np.ndarray:
+        if self._q_values is None:
             observation = tf.constant(self._environment.observation)
-            self._greedy = self._act(observation).numpy()
-        return self._greedy
+            self._q_values = self._act(observation).numpy()
+        return self._q_values
 
     # -- Learning
 
@@ -222,27 +229,35 @@ class HostLoop:
         training = self._config.training
         updates, batch_size = training.gradient_steps_per_iteration, training.batch_size
         sample = self._replay.sample(self._rng, updates * batch_size)
+        scalars = sample.scalars.reshape(updates, batch_size, -1)
+        if sample.priorities is not None:
+            beta = self._beta(self._env_steps)
+            weights = importance_weights(sample.priorities.reshape(updates, batch_size), beta)
+            scalars = np.concatenate([scalars, weights[:, :, None]], axis=2)
         outcome = self._learn(
             tf.constant(sample.frames.reshape(updates, batch_size, *sample.frames.shape[1:])),
-            tf.constant(sample.scalars.reshape(updates, batch_size, -1)),
+            tf.constant(scalars),
             tf.constant(self._environment.observation),
         ).numpy()
-        self._greedy = outcome[1:].astype(np.int64)
+        loss, td_errors, q_values = np.split(outcome, [1, 1 + len(sample.rows)])
+        self._replay.update_priorities(sample.rows, td_errors)
+        self._q_values = q_values.reshape(-1, self._spec.num_actions)
         self._window.updates += updates
-        self._window.loss += float(outcome[0])
+        self._window.loss += float(loss[0])
 
     def _trace(self) -> None:
         """Traces what the loop calls. tf.function stands here, at the outermost edge."""
         training, observation = self._config.training, self._spec.observation
         batch = [training.gradient_steps_per_iteration, training.batch_size]
-        frames = [*batch, observation.frame_stack + 1, *observation.frame_shape]
+        frames = [*batch, self._replay.frames_per_sample, *observation.frame_shape]
+        scalars = 4 if self._config.replay.kind == "prioritized" else 3
         acted_on = tf.TensorSpec([self._config.env.num_envs, *observation.shape], observation.dtype)
         self._learn_inputs = [
             tf.TensorSpec(frames, observation.dtype),
-            tf.TensorSpec([*batch, 3], tf.float32),
+            tf.TensorSpec([*batch, scalars], tf.float32),
             acted_on,
         ]
-        self._act = compiled(self.learner.greedy_actions, acted_on)
+        self._act = compiled(self.learner.q_values, acted_on)
         self._learn = compiled(self._learn_and_act, *self._learn_inputs)
 
     def _warm_up(self) -> None:
@@ -255,28 +270,39 @@ class HostLoop:
             self.learner.restore(kept)
 
     def _learn_and_act(self, frames: Tensor, scalars: Tensor, observation: Tensor) -> Tensor:
-        """An update for each batch, then greedy actions.
+        """An update for each batch, then Q-values.
 
         Returns:
-          The sum of the losses, then the actions; float32 [1 + num_envs], as one tensor because
-          each one costs. float32 holds every action number below 2**24 exactly.
+          The sum of the losses, the TD errors of all batches, and the Q-values; float32
+          [1 + updates * batch_size + num_envs * num_actions], as one tensor because each one costs.
         """
+        stack = self._spec.observation.frame_stack
+        updates, batch_size = frames.shape[:2]
 
-        def update(i: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
-            return i + 1, loss + self.learner.update(_transitions(frames[i], scalars[i]))
+        def update(i: Tensor, loss: Tensor, errors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            transitions, weights = _transitions(frames[i], scalars[i], stack)
+            learned = self.learner.update(transitions, weights)
+            errors = xla.dynamic_update_slice(
+                errors, learned.td_errors, tf.reshape(i * batch_size, [1])
+            )
+            return i + 1, loss + learned.loss, errors
 
-        updates, nothing = frames.shape[0], tf.constant(0.0)
+        start = (tf.constant(0), tf.constant(0.0), tf.zeros([updates * batch_size]))
         if updates == 1:  # without the cost of a loop
-            _, loss = update(0, nothing)
+            _, loss, errors = update(*start)
         else:
-            _, loss = tf.while_loop(lambda i, _: i < updates, update, (0, nothing))
-        actions = tf.cast(self.learner.greedy_actions(observation), tf.float32)
-        return tf.concat([loss[None], actions], axis=0)
+            _, loss, errors = tf.while_loop(lambda i, *_: i < updates, update, start)
+        q_values = tf.reshape(self.learner.q_values(observation), [-1])
+        return tf.concat([loss[None], errors, q_values], axis=0)
 
 
-def _transitions(frames: Tensor, scalars: Tensor) -> Transitions:
-    action, reward, discount = tf.unstack(scalars, axis=1)
-    return Transitions(frames[:, :-1], tf.cast(action, tf.int32), reward, discount, frames[:, 1:])
+def _transitions(frames: Tensor, scalars: Tensor, stack: int) -> tuple[Transitions, Tensor | None]:
+    """A batch and its importance weights."""
+    action, reward, discount, *weights = tf.unstack(scalars, axis=1)
+    transitions = Transitions(
+        frames[:, :stack], tf.cast(action, tf.int32), reward, discount, frames[:, -stack:]
+    )
+    return transitions, weights[0] if weights else None
 
 
 def _random_state(rng: np.random.Generator) -> Arrays:

@@ -23,8 +23,8 @@ class Metrics:
     """Environment steps done at its end, initial collection included."""
     loss: float
     """Mean loss of its updates; NaN if it had none."""
-    epsilon: float
-    """Mean epsilon of its steps."""
+    exploration: float
+    """Mean epsilon of its steps, or mean temperature."""
     episodes: int
     """Episodes that ended in it."""
     return_mean: float
@@ -41,13 +41,13 @@ class Sums(NamedTuple):
     updates: float
     loss: float
     steps: float
-    epsilon: float
+    exploration: float
     episodes: float
     returns: float
     lengths: float
 
     def metrics(self) -> Metrics:
-        """Means: the loss by updates, epsilon by steps, the rest by episodes."""
+        """Means: the loss by updates, exploration by steps, the rest by episodes."""
 
         def mean(total: float, count: float) -> float:
             return float(total / count) if count else math.nan
@@ -56,7 +56,7 @@ class Sums(NamedTuple):
             iteration=int(self.iteration),
             env_steps=int(self.env_steps),
             loss=mean(self.loss, self.updates),
-            epsilon=mean(self.epsilon, self.steps),
+            exploration=mean(self.exploration, self.steps),
             episodes=int(self.episodes),
             return_mean=mean(self.returns, self.episodes),
             length_mean=mean(self.lengths, self.episodes),

@@ -45,7 +45,7 @@ def build(config: Config, spec: EnvSpec) -> Parts:
         else:
             loop = HostLoop(config, spec)
         unfinished.callback(loop.close)
-        policy = GreedyPolicy(spec, config.network)
+        policy = GreedyPolicy(spec, config)
         keys = training_evaluation_keys(config.training.seed)
         evaluator = make_evaluator(config, policy, config.evaluation.num_eval_episodes, keys)
         unfinished.pop_all()

@@ -237,7 +237,7 @@ class _Run:
                 )
             values = {
                 "train/loss": metrics.loss,
-                "train/epsilon": metrics.epsilon,
+                f"train/{self._config.exploration.parameter}": metrics.exploration,
                 "train/return_mean": metrics.return_mean,
                 "train/length_mean": metrics.length_mean,
                 "train/episodes": float(metrics.episodes),

@@ -91,13 +91,13 @@ class Space:
         return params, problems
 
     def configure(self, config: Config, values: Values) -> Config:
-        """The configuration with a trial's values.
+        """The configuration with a trial's values, and nothing that they leave unread.
 
         Raises:
           ConfigError: They do not fit together.
         """
         options = {key: Option(f"search.{key}={value}", value) for key, value in values.items()}
-        return experiments.changed(config, options)
+        return experiments.chosen(config, options)
 
     def ends(self, key: str) -> list[Any]:
         """The ends of a key's range, or its choices; none where it is not searched."""

@@ -96,10 +96,8 @@ class _Search:
         self._reporter = reporter
         self._began = time.monotonic()
         resolved, _ = resolve(config)
-        # A trial may change what decides the loop.
-        loop = {"loop": config.training.loop}
-        training = resolved.training.model_copy(update=loop)
-        self._config = resolved.model_copy(update={"training": training})
+        # A trial may change what decides the rest: the loop, the range of a distribution's values.
+        self._config = config.model_copy(update={"network": resolved.network})
         self._tracking_uri = tracking_uri
         searched = space.of(self._config)
         _check_evaluations(self._config, searched)

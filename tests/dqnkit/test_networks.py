@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dqnkit.config import NetworkConfig
-from dqnkit.networks import QNetwork
+from dqnkit.config import AgentConfig, NetworkConfig
+from dqnkit.networks import CategoricalQNetwork, QNetwork
 from dqnkit.runtime import tf
-from dqnkit.specs import Kind, ObservationSpec
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 
 Layers = tuple[tuple[int, int, int], ...]
 
@@ -18,7 +18,7 @@ def _network(
     observation: ObservationSpec, num_actions: int, convolutions: Layers, dense: tuple[int, ...]
 ) -> QNetwork:
     config = NetworkConfig(conv_layer_params=convolutions, fc_layer_params=dense)
-    network = QNetwork(observation, num_actions, config, seed=0)
+    network = QNetwork(EnvSpec("", observation, num_actions), config, seed=0)
     network.create_variables()
     return network
 
@@ -145,3 +145,60 @@ def test_a_copy_has_variables_of_its_own() -> None:
     copied.create_variables()
     network.parameters.assign_add(tf.ones_like(network.parameters))
     assert not np.array_equal(network.parameters, copied.parameters)
+
+
+def test_dueling_adds_value_and_advantage_from_either_half_of_the_last_layer() -> None:
+    config = NetworkConfig(fc_layer_params=(5,), dueling=True)
+    network = QNetwork(EnvSpec("", VECTOR, 3), config, seed=0)
+    rng = np.random.default_rng(0)
+    shapes = [(5, 4), (5,), (1, 2), (1,), (3, 3), (3,)]  # 2 units for the value, 3 for advantages
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    network.create_variables()
+    network.parameters.assign(np.concatenate([x.ravel() for x in arrays]))
+    kernel, bias, value_kernel, value_bias, advantage_kernel, advantage_bias = arrays
+    observations = rng.normal(size=(7, 4)).astype(np.float32)
+    hidden = np.maximum(observations @ kernel.T + bias, 0.0)
+    value = hidden[:, :2] @ value_kernel.T + value_bias
+    advantages = hidden[:, 2:] @ advantage_kernel.T + advantage_bias
+    expected = value + advantages - advantages.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(network.q_values(observations), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dense", [(), (7,), (100, 50)])
+def test_dueling_takes_no_more_units_than_without(dense: tuple[int, ...]) -> None:
+    plain, dueling = (
+        QNetwork(
+            EnvSpec("", VECTOR, 3), NetworkConfig(fc_layer_params=dense, dueling=dueling), seed=0
+        )
+        for dueling in (False, True)
+    )
+    assert int(tf.size(dueling.parameters)) <= int(tf.size(plain.parameters)) + 1 + 4
+
+
+CATEGORICAL = AgentConfig(kind="c51", num_atoms=3, v_min=-1.0, v_max=3.0)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_a_categorical_network_values_an_action_by_its_mean(dueling: bool) -> None:
+    spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
+    config = NetworkConfig(fc_layer_params=(), dueling=dueling)
+    network = CategoricalQNetwork(spec, config, 0, CATEGORICAL)
+    network.create_variables()
+    # Logits are the biases: of each action ln(1, 2, 1), and ln(1, 1, 2).
+    logits = np.log(np.float32([1, 2, 1, 1, 1, 2]))
+    kernel = np.zeros(6, np.float32)
+    if dueling:  # value logits shift both actions' alike, and the advantages' own mean is taken
+        shift = np.float32([0.5, 0.0, -0.5])
+        mean = logits.reshape(2, 3).mean(axis=0)
+        parameters = [np.zeros(3), shift + mean, kernel, logits]
+        logits = logits + np.tile(shift, 2)
+    else:
+        parameters = [kernel, logits]
+    network.parameters.assign(np.concatenate(parameters).astype(np.float32))
+    given, _ = network(np.zeros((5, 1), np.float32))
+    assert given.shape == (5, 2, 3)
+    np.testing.assert_allclose(given[0], logits.reshape(2, 3), rtol=1e-5, atol=1e-6)
+    probabilities = np.exp(logits.reshape(2, 3))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    expected = probabilities @ [-1.0, 1.0, 3.0]
+    np.testing.assert_allclose(network.q_values(np.zeros((5, 1)))[0], expected, rtol=1e-5)

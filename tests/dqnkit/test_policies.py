@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dqnkit.config import NetworkConfig
+from dqnkit.config import AgentConfig, Config, NetworkConfig
 from dqnkit.errors import PolicyError
 from dqnkit.policies import GreedyPolicy, RandomPolicy, SavedPolicy
 from dqnkit.runtime import tf
@@ -17,7 +17,8 @@ from tests.environments import vector_spec
 def test_a_saved_policy_takes_observations_and_gives_actions_as_the_environment_has_them() -> None:
     observation = ObservationSpec(Kind.DISCRETE, (), "int64", num_values=4, first_value=10)
     policy = GreedyPolicy(
-        EnvSpec("", observation, num_actions=2, first_action=-1), NetworkConfig(fc_layer_params=())
+        EnvSpec("", observation, num_actions=2, first_action=-1),
+        Config(network=NetworkConfig(fc_layer_params=())),
     )
     better_left = np.float32([[1, 0, 1, 0], [0, 1, 0, 1]])
     policy.set_weights(np.append(better_left, [0.0, 0.0]))
@@ -27,9 +28,12 @@ def test_a_saved_policy_takes_observations_and_gives_actions_as_the_environment_
     np.testing.assert_array_equal(actions, [-1, 0, -1, 0])
 
 
-def _saved(observation: ObservationSpec, num_actions: int = 3) -> tuple[GreedyPolicy, EnvSpec]:
+def _saved(
+    observation: ObservationSpec, num_actions: int = 3, agent: AgentConfig | None = None
+) -> tuple[GreedyPolicy, EnvSpec]:
     spec = EnvSpec("An-Env", observation, num_actions, first_action=2)
-    policy = GreedyPolicy(spec, NetworkConfig(conv_layer_params=(), fc_layer_params=(5,)))
+    network = NetworkConfig(conv_layer_params=(), fc_layer_params=(5,), dueling=agent is not None)
+    policy = GreedyPolicy(spec, Config(network=network, agent=agent or AgentConfig()))
     policy.save(Path("saved"))
     return policy, spec
 
@@ -56,6 +60,20 @@ def test_a_policy_that_is_loaded_again_is_the_one_that_was_saved(
         loaded.q_values(observations), policy.q_values(observations), rtol=1e-5
     )
     np.testing.assert_array_equal(loaded.actions(observations), policy.actions(observations))
+
+
+def test_a_categorical_policy_is_saved_and_loaded_like_any_other() -> None:
+    agent = AgentConfig(kind="c51", v_min=-5.0, v_max=5.0)
+    policy, spec = _saved(ObservationSpec(Kind.VECTOR, (4,), "float32"), agent=agent)
+    rng = np.random.default_rng(0)
+    policy.set_weights(rng.normal(size=policy._network.parameters.shape).astype(np.float32))
+    policy.save(Path("again"))
+    observations = tf.constant(rng.normal(size=(9, 4)), tf.float32)
+    loaded = SavedPolicy(Path("again"), spec)
+    np.testing.assert_allclose(
+        loaded.q_values(observations), policy.q_values(observations), rtol=1e-4
+    )
+    assert len(set(policy.actions(observations).numpy())) > 1
 
 
 def test_a_policy_is_not_played_where_it_does_not_fit() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit.config import EnvConfig, NetworkConfig
+from dqnkit.config import Config, EnvConfig, NetworkConfig
 from dqnkit.envs import gymnasium_envs, registry
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation import Evaluator
@@ -22,7 +22,7 @@ from tests.environments import vector_spec
 # Leans against the pole's fall: what a solved CartPole looks like in a linear network.
 LEAN = np.float32([[-0.1, -0.3, -1.0, -0.4], [0.1, 0.3, 1.0, 0.4]])
 CARTPOLE = EnvConfig(id="CartPole-v1")
-LINEAR = NetworkConfig(fc_layer_params=())
+LINEAR = Config(network=NetworkConfig(fc_layer_params=()))
 
 Make = Callable[..., Evaluator]
 

@@ -9,6 +9,8 @@ from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
 from dqnkit.runtime import tf
 from dqnkit.transitions import Transitions
 
+BETA = tf.constant(0.0, tf.float64)
+
 
 def _transitions(first: int, count: int) -> Transitions:
     """Transitions whose every field tells their number."""
@@ -30,7 +32,7 @@ def _bits_of_rows(rows: np.ndarray, size: int) -> object:
 
 def _contents(replay: UniformReplay, state: ReplayState) -> Transitions:
     size = min(int(state.added), replay.capacity)
-    return replay.sample(state, _bits_of_rows(np.arange(size), size))
+    return replay.sample(state, _bits_of_rows(np.arange(size), size), BETA).transitions
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -43,7 +45,7 @@ def test_it_keeps_the_newest_as_a_deque_would(
     add = tf.function(replay.add, jit_compile=jit_compile)
     state, oracle = replay.initial_state(), deque[int](maxlen=replay.capacity)
     for first in range(0, 9 * block, block):
-        state = add(state, _transitions(first, block))
+        state = add(state, _transitions(first, block), tf.zeros([block], tf.bool))
         oracle.extend(range(first, first + block))
         kept = _contents(replay, state)
         expected = [_transitions(number, 1) for number in oracle]
@@ -58,9 +60,11 @@ def test_every_transition_is_sampled_equally_often_and_no_empty_row_ever(filled:
     replay = UniformReplay(10, 1, observation_size=2)
     state = replay.initial_state()
     for number in range(1, filled + 1):
-        state = replay.add(state, _transitions(number, 1))
+        state = replay.add(state, _transitions(number, 1), tf.zeros([1], tf.bool))
     bits = np.random.default_rng(0).integers(0, 2**32, 50_000, dtype=np.uint32)
-    sampled = replay.sample(state, tf.constant(bits)).observation.numpy()[:, 0]
+    batch = replay.sample(state, tf.constant(bits), BETA)
+    assert batch.importance_weights is None
+    sampled = batch.transitions.observation.numpy()[:, 0]
     numbers, counts = np.unique(sampled, return_counts=True)
     np.testing.assert_array_equal(numbers, np.arange(1, filled + 1))
     # Pearson's chi-squared; 33.7 is the 0.01 % critical value at 9 degrees of freedom.

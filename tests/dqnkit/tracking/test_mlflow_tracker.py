@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dqnkit import experiments
-from dqnkit.config import NetworkConfig
+from dqnkit.config import Config, NetworkConfig
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.policies import GreedyPolicy
 from dqnkit.runtime import tf
@@ -85,7 +85,7 @@ def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracke
     import mlflow
 
     spec = vector_spec(4, num_actions=2)
-    policy = GreedyPolicy(spec, NetworkConfig(fc_layer_params=(5,)))
+    policy = GreedyPolicy(spec, Config(network=NetworkConfig(fc_layer_params=(5,))))
     policy.save(Path("saved"))
     tracker.start(RECORD)
     Path("config.yaml").write_text(experiments.dump(experiments.load()), encoding="utf-8")

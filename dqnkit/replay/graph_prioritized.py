@@ -1,0 +1,75 @@
+"""Prioritized replay in the graph."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dqnkit.config import ReplayConfig
+from dqnkit.fields import known
+from dqnkit.random_bits import uniform
+from dqnkit.replay.graph_sum_tree import Levels, SumTree
+from dqnkit.replay.graph_uniform import Batch, ReplayState, UniformReplay
+from dqnkit.replay.priorities import LEAST_ERROR
+from dqnkit.runtime import Tensor, tf
+from dqnkit.transitions import Transitions
+
+
+class Priorities(NamedTuple):
+    """Of each transition, to the power of alpha."""
+
+    levels: Levels
+    """Of the tree whose leaves they are."""
+    highest: Tensor
+    """Ever, float32 scalar: what a new transition begins with."""
+
+
+class PrioritizedReplay(UniformReplay):
+    """Proportional prioritization (Schaul et al., 2016), over the ring of `UniformReplay`.
+
+    A transition is drawn with probability P in proportion to (|td_error| + 1e-6) ** alpha; a new
+    one begins with the highest priority so far. Importance weights are P ** -beta over the greatest
+    of them in the batch, as in DQN Zoo.
+    """
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        block: int,
+        observation_size: int,
+        n_step: int = 1,
+        gamma: float = 1.0,
+    ) -> None:
+        """As `UniformReplay`, with alpha from the configuration."""
+        super().__init__(config.replay_buffer_max_length, block, observation_size, n_step, gamma)
+        self._alpha = known(config.alpha)
+        self._tree = SumTree(self.capacity)
+
+    def initial_state(self) -> ReplayState:
+        """See `UniformReplay`."""
+        priorities = Priorities(self._tree.initial_state(), tf.constant(1.0))
+        return super().initial_state()._replace(priorities=priorities)
+
+    def add(self, state: ReplayState, transitions: Transitions, done: Tensor) -> ReplayState:
+        """See `UniformReplay`."""
+        levels, highest = state.priorities
+        rows = self._next_row(state) + tf.range(self.block)
+        levels = self._tree.put(levels, rows, tf.fill([self.block], highest))
+        state = super().add(state, transitions, done)
+        return state._replace(priorities=Priorities(levels, highest))
+
+    def sample(self, state: ReplayState, bits: Tensor, beta: Tensor) -> Batch:
+        """See `UniformReplay`."""
+        leaves = state.priorities.levels
+        rows = self._tree.find(leaves, uniform(bits))
+        priorities = tf.gather(leaves[0], rows)
+        relative = priorities / tf.reduce_min(priorities)
+        weights = relative ** tf.cast(-beta, tf.float32)
+        return Batch(self._transitions(state, rows), rows, weights)
+
+    def update_priorities(self, state: ReplayState, rows: Tensor, td_errors: Tensor) -> ReplayState:
+        """See `UniformReplay`."""
+        levels, highest = state.priorities
+        priorities = (tf.abs(td_errors) + LEAST_ERROR) ** self._alpha
+        levels = self._tree.put(levels, rows, priorities)
+        highest = tf.maximum(highest, tf.reduce_max(priorities))
+        return state._replace(priorities=Priorities(levels, highest))

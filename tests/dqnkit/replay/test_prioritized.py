@@ -1,0 +1,216 @@
+"""Prioritized replay, in the graph and in NumPy, against a dictionary of priorities."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from dqnkit.config import ReplayConfig
+from dqnkit.replay.graph_prioritized import PrioritizedReplay
+from dqnkit.replay.host_prioritized import PrioritizedHostReplay
+from dqnkit.replay.priorities import importance_weights
+from dqnkit.runtime import tf
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.transitions import Transitions
+
+SPEC = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
+
+
+def _config(max_length: int, alpha: float) -> ReplayConfig:
+    return ReplayConfig(kind="prioritized", replay_buffer_max_length=max_length, alpha=alpha)
+
+
+class Replay(Protocol):
+    """Transitions of `num_envs` environments; each is named by a number, its observation."""
+
+    def add(self, numbers: np.ndarray) -> None: ...
+    def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, numbers and importance weights with beta 0.5."""
+        ...
+
+    def update(self, rows: np.ndarray, td_errors: np.ndarray) -> None: ...
+    def priorities(self) -> dict[int, float]:
+        """Of each number that can be sampled."""
+        ...
+
+
+class InGraph:
+    def __init__(self, max_length: int, num_envs: int, alpha: float) -> None:
+        self._replay = PrioritizedReplay(_config(max_length, alpha), num_envs, 1)
+        self._state = self._replay.initial_state()
+        self._rng = np.random.default_rng(0)
+        self._add = tf.function(self._replay.add, jit_compile=True)
+        self._sample = tf.function(self._replay.sample, jit_compile=True)
+        self._update = tf.function(self._replay.update_priorities, jit_compile=True)
+
+    def add(self, numbers: np.ndarray) -> None:
+        observation = tf.constant(numbers[:, None], tf.float32)
+        zeros = tf.zeros(len(numbers))
+        action = tf.zeros(len(numbers), tf.int32)
+        transitions = Transitions(observation, action, zeros, zeros, observation)
+        self._state = self._add(self._state, transitions, tf.fill([len(numbers)], True))
+
+    def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        bits = tf.constant(self._rng.integers(0, 2**32, size, dtype=np.uint32))
+        batch = self._sample(self._state, bits, tf.constant(0.5, tf.float64))
+        numbers = batch.transitions.observation.numpy()[:, 0].astype(int)
+        return batch.rows.numpy(), numbers, batch.importance_weights.numpy()
+
+    def update(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
+        self._state = self._update(
+            self._state, tf.constant(rows), tf.constant(td_errors, tf.float32)
+        )
+
+    def priorities(self) -> dict[int, float]:
+        rows = tf.range(min(int(self._state.added), self._replay.capacity))
+        numbers = self._replay._transitions(self._state, rows).observation.numpy()[:, 0]
+        leaves = self._state.priorities.levels[0].numpy()
+        assert not leaves[len(numbers) :].any()
+        return dict(zip(numbers.astype(int), leaves, strict=False))
+
+
+class InNumPy:
+    def __init__(self, max_length: int, num_envs: int, alpha: float) -> None:
+        self._replay = PrioritizedHostReplay(_config(max_length, alpha), num_envs, SPEC)
+        self._envs = np.arange(num_envs)
+        self._rng = np.random.default_rng(0)
+        self._begun = False
+
+    def add(self, numbers: np.ndarray) -> None:
+        if not self._begun:
+            self._replay.begin(self._envs, numbers[:, None].astype(np.float32))
+            self._begun = True
+        rewards = np.zeros(len(self._envs), np.float32)
+        nowhere = np.zeros(len(self._envs), np.bool_)
+        # Where a step leads is where the next one starts.
+        following = numbers[:, None].astype(np.float32) + len(self._envs)
+        self._replay.add(self._envs, self._envs * 0, rewards, nowhere, following)
+
+    def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        sample = self._replay.sample(self._rng, size)
+        assert sample.priorities is not None
+        weights = importance_weights(sample.priorities, 0.5)
+        return sample.rows, sample.frames[:, 0, 0].astype(int), weights
+
+    def update(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
+        self._replay.update_priorities(rows, td_errors)
+
+    def priorities(self) -> dict[int, float]:
+        sample = self._replay.transitions()
+        numbers = sample.frames[:, 0, 0].astype(int)
+        leaves = self._replay._tree.leaves
+        assert np.count_nonzero(leaves) == len(numbers)
+        return dict(zip(numbers, leaves[sample.rows], strict=True))
+
+
+@pytest.fixture(params=[InGraph, InNumPy])
+def kind(request: pytest.FixtureRequest) -> type[InGraph] | type[InNumPy]:
+    chosen: type[InGraph] | type[InNumPy] = request.param
+    return chosen
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+def test_priorities_are_those_of_a_naive_dictionary(
+    kind: type[InGraph] | type[InNumPy], num_envs: int, alpha: float
+) -> None:
+    replay, oracle, highest = kind(30, num_envs, alpha), dict[int, float](), 1.0
+    rng = np.random.default_rng(3)
+    for first in range(0, 40 * num_envs, num_envs):  # more than it keeps
+        numbers = np.arange(first, first + num_envs)
+        replay.add(numbers)
+        oracle |= dict.fromkeys(numbers, highest)
+        rows, sampled, _ = replay.sample(4)
+        # One error a transition, whether it comes once in a batch or twice.
+        errors = np.float32(rng.normal(size=1_000) * 3)[sampled]
+        replay.update(rows, errors)
+        new = (np.abs(errors.astype(np.float64)) + 1e-6) ** alpha
+        oracle |= dict(zip(sampled, new, strict=True))
+        highest = max(highest, new.max())
+        held = replay.priorities()
+        newest = sorted(oracle)[-len(held) :]
+        assert sorted(held) == newest
+        np.testing.assert_allclose([held[n] for n in newest], [oracle[n] for n in newest], 1e-5)
+    assert len(held) == 30  # NumPy has a row more in each ring, where the newest frame is
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+def test_transitions_are_sampled_as_often_as_their_priorities_say(
+    kind: type[InGraph] | type[InNumPy], alpha: float
+) -> None:
+    replay = kind(40, 1, alpha)
+    for number in range(40):
+        replay.add(np.array([number]))
+    errors = np.linspace(0.1, 4.0, 40)
+    seen: dict[int, int] = {}
+    while len(seen) < 40:  # which row holds which number is the replay's own business
+        rows, numbers, _ = replay.sample(200)
+        seen |= dict(zip(numbers, rows, strict=True))
+        replay.update(rows, errors[numbers])
+    draws = 40_000
+    _, numbers, _ = replay.sample(draws)
+    counts = np.bincount(numbers, minlength=40)
+    shares = (errors + 1e-6) ** alpha / ((errors + 1e-6) ** alpha).sum()
+    statistic = ((counts - draws * shares) ** 2 / (draws * shares)).sum()
+    # Pearson's chi-squared; 80.1 is the 0.01 % critical value at 39 degrees of freedom.
+    assert statistic < 80.1
+
+
+def test_importance_weights_by_hand(kind: type[InGraph] | type[InNumPy]) -> None:
+    replay = kind(3, 1, 1.0)
+    for number in range(3):
+        replay.add(np.array([number]))
+    for _ in range(50):
+        rows, numbers, _ = replay.sample(8)
+        replay.update(rows, np.array([1.0, 4.0, 16.0])[numbers] - 1e-6)
+    _, numbers, weights = replay.sample(400)
+    assert set(numbers) == {0, 1, 2}
+    # P = 1/21, 4/21, 16/21 and beta 1/2: (3 P) ** -1/2 stands as 4 : 2 : 1, and the greatest is 1.
+    np.testing.assert_allclose(weights, np.array([1.0, 0.5, 0.25])[numbers], rtol=1e-5)
+
+
+def test_weights_are_over_the_greatest_of_each_batch() -> None:
+    priorities = np.array([[1.0, 4.0], [4.0, 16.0]])
+    np.testing.assert_allclose(importance_weights(priorities, 1.0), [[1, 0.25], [1, 0.25]])
+    np.testing.assert_allclose(importance_weights(priorities, 0.0), 1.0)
+
+
+def test_what_an_episode_ends_with_is_never_sampled() -> None:
+    replay = PrioritizedHostReplay(_config(12, 0.6), 1, SPEC)
+    env, number = np.array([0]), 0
+    for _ in range(9):
+        replay.begin(env, np.float32([[number]]))
+        for step in range(3):
+            number += 1
+            replay.add(env, env, np.float32([0]), np.array([step == 2]), np.float32([[number]]))
+        starts = set(replay.sample(np.random.default_rng(0), 300).frames[:, 0, 0].astype(int))
+        assert starts == set(replay.transitions().frames[:, 0, 0].astype(int))
+        number += 1
+
+
+def test_a_state_goes_back_into_another_replay() -> None:
+    replay, other = (PrioritizedHostReplay(_config(20, 0.6), 2, SPEC) for _ in range(2))
+    envs = np.arange(2)
+    replay.begin(envs, np.float32([[0], [1]]))
+    for number in range(15):
+        frames = np.float32([[number], [number]])
+        replay.add(envs, envs, np.zeros(2, np.float32), np.zeros(2, np.bool_), frames)
+        rows = replay.sample(np.random.default_rng(number), 3).rows
+        replay.update_priorities(rows, np.float32([number, 1, 2])[[0, 0, 0]])
+    other.restore(replay.state())
+    first, second = (each.sample(np.random.default_rng(0), 500) for each in (replay, other))
+    np.testing.assert_array_equal(first.rows, second.rows)
+    np.testing.assert_array_equal(first.priorities, second.priorities)
+    for each in (replay, other):  # a new transition begins with the same priority
+        each.begin(envs, np.float32([[7], [7]]))
+        each.add(envs, envs, np.zeros(2, np.float32), np.ones(2, np.bool_), np.float32([[8], [8]]))
+    np.testing.assert_array_equal(replay._tree.leaves, other._tree.leaves)
+    assert replay._tree.total == pytest.approx(other._tree.total)
+
+
+def test_an_empty_replay_has_nothing_to_sample() -> None:
+    replay = PrioritizedHostReplay(_config(20, 0.6), 1, SPEC)
+    with pytest.raises(ValueError, match="nothing to sample"):
+        replay.sample(np.random.default_rng(0), 4)
