@@ -1,10 +1,12 @@
-"""What the committed experiments learn, over ten seeds.
+"""What is learnt over ten seeds.
 
     uv run python benchmarks/learning.py [EXPERIMENT ...]
+    uv run python benchmarks/learning.py --family [VARIANT ...]
 
 Trains each experiment with ten seeds that no search has used, in as many processes as there are
 cores, prints a line a seed, and writes the experiment's row in `docs/benchmarks.md`; rows of other
-experiments stay as they are.
+experiments stay as they are. With `--family` the rows are agents, and their columns the three tasks
+that RL Baselines3 Zoo publishes scores for, with the same budgets of environment steps.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ import json
 import multiprocessing
 import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
 
+import family
 import numpy as np
 import report
 
@@ -34,21 +38,37 @@ GOALS = {
 }
 """Mean return of an evaluation that counts as reached: the tutorial's, the maximum, the thresholds
 that Gymnasium registers, and for MinAtar five points."""
+_SOLVED = 475.0
+"""The threshold that Gymnasium registers for CartPole-v1."""
 
 
-def train_one(name: str, seed: int) -> TrainResult:
-    result = train(experiments.load(name, [f"training.seed={seed}"]))
+def train_one(name: str, assignments: tuple[str, ...], seed: int) -> TrainResult:
+    result = train(experiments.load(name, [*assignments, f"training.seed={seed}"]))
     row = {
         "experiment": name,
+        "assignments": assignments,
         "seed": seed,
         "best": result.best.summary.mean,
         "last": result.last.summary.mean,
         "final": result.final.summary.mean,
+        "env_steps": result.env_steps,
         "training_seconds": round(result.training_seconds, 2),
         "compile_seconds": round(result.compile_seconds, 2),
     }
     print(json.dumps(row), flush=True)
     return result
+
+
+def train_all(
+    pool: Executor, name: str, assignments: tuple[str, ...], seeds: int
+) -> list[TrainResult]:
+    return list(pool.map(partial(train_one, name, assignments), range(seeds)))
+
+
+def interval(scores: np.ndarray, digits: int = 1) -> str:
+    low, high = bootstrap_interval(scores)
+    middle = float(interquartile_mean(scores))
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def table_row(name: str, results: list[TrainResult]) -> str:
@@ -57,34 +77,50 @@ def table_row(name: str, results: list[TrainResult]) -> str:
     reached = sum(result.best.summary.mean >= goal for result in results)
     finals = np.array([result.final.summary.mean for result in results])
     lasts = np.array([result.last.summary.mean for result in results])
-    low, high = bootstrap_interval(finals)
     digits = 3 if abs(goal) < 1 else 1
     seconds = statistics.median(result.training_seconds for result in results)
     return (
         f"| `{name}` ({config.env.id}) | {results[0].env_steps:,} | {goal:g} "
-        f"| {reached} of {len(results)} | {float(interquartile_mean(finals)):.{digits}f} "
-        f"({low:.{digits}f} to {high:.{digits}f}) | {float(interquartile_mean(lasts)):.{digits}f} "
-        f"| {seconds:.0f} |"
+        f"| {reached} of {len(results)} | {interval(finals, digits)} "
+        f"| {float(interquartile_mean(lasts)):.{digits}f} | {seconds:.0f} |"
     )
+
+
+def family_row(pool: Executor, variant: str, seeds: int) -> str:
+    cells = []
+    for task in family.TASKS:
+        results = train_all(pool, *family.work(variant, task), seeds)
+        assert all(result.env_steps <= task.env_steps for result in results), task
+        finals = np.array([result.final.summary.mean for result in results])
+        lasts = np.array([result.last.summary.mean for result in results])
+        cells.append(f"{interval(finals)}; {float(interquartile_mean(lasts)):.1f}")
+        if task.env_id == "CartPole-v1":
+            cells.append(f"{np.count_nonzero(finals >= _SOLVED)} of {seeds}")
+    return f"| {variant} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiments", nargs="*", default=list(GOALS), metavar="EXPERIMENT")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, or variants")
+    parser.add_argument("--family", action="store_true", help="agents on RL-Zoo's three tasks")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes side by side")
     parser.add_argument("--dry", action="store_true", help="print the rows, write nothing")
     args = parser.parse_args()
 
+    header = f"{report.machine()}; seeds 0 to {args.seeds - 1}, {args.jobs} at a time."
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, mp_context=spawn) as pool:
-        for name in args.experiments:
-            results = list(pool.map(train_one, [name] * args.seeds, range(args.seeds)))
-            row = table_row(name, results)
+        for name in args.names or ([*family.VARIANTS, family.RAINBOW] if args.family else GOALS):
+            if args.family:
+                section, start = "family", f"| {name} |"
+                row = family_row(pool, name, args.seeds)
+            else:
+                section, start = "learning", f"| `{name}`"
+                row = table_row(name, train_all(pool, name, (), args.seeds))
             print("\n" + row, flush=True)
             if not args.dry:
-                header = f"{report.machine()}; seeds 0 to {args.seeds - 1}, {args.jobs} at a time."
-                report.write_row("learning", header, f"| `{name}`", row)
+                report.write_row(section, header, start, row)
 
 
 if __name__ == "__main__":

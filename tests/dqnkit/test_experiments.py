@@ -105,6 +105,17 @@ def test_values_are_yaml_with_plain_exponents(
         ("a.b.c=1", ["'a'", "Keys of the top level"]),
         ("replay.replay_buffer_max_length=10", ["batch must fit", "training.batch_size=64"]),
         ("name=../escape", ["name", "../escape"]),
+        ("agent.kind=rainbow", ["agent.kind", "'dqn', 'double_dqn', 'c51' or 'double_c51'"]),
+        ("agent.n_step=0", ["agent.n_step", "greater than or equal to 1"]),
+        ("agent.num_atoms=11", ["agent: num_atoms=11", "kind=c51 or double_c51 alone"]),
+        ("agent.kind=c51", ["agent: loss=squared", "kind=dqn or double_dqn alone", "or null"]),
+        ("exploration.policy=boltzmann", ["epsilon=0.1", "policy is boltzmann"]),
+        ("exploration.temperature=1.0", ["temperature=1.0", "policy is epsilon_greedy"]),
+        ("exploration.decay_steps=10", ["decay_steps=10", "schedule is constant"]),
+        ("replay.alpha=0.5", ["alpha=0.5", "kind=prioritized alone", "kind is uniform"]),
+        ("optimizer.weight_decay=0.1", ["weight_decay=0.1", "kind=adamw alone"]),
+        ("optimizer.final_learning_rate=0.1", ["schedule=linear or cosine alone"]),
+        ("optimizer={kind: rmsprop, beta_1: 0.5}", ["beta_1=0.5", "kind is rmsprop"]),
     ],
 )
 def test_a_wrong_assignment_names_itself_the_key_the_value_and_what_is_allowed(
@@ -118,6 +129,55 @@ def test_a_wrong_assignment_names_itself_the_key_the_value_and_what_is_allowed(
 def test_keys_that_do_not_fit_together_name_all_that_was_given() -> None:
     message = _message("training.batch_size=64", "replay.replay_buffer_max_length=10")
     assert "tutorial.yaml, --set training.batch_size=64, --set replay." in message
+
+
+@pytest.mark.parametrize(
+    ("assignments", "parts"),
+    [
+        (
+            ["agent={kind: c51, v_min: 2, v_max: 2}"],
+            ["v_min=2 is not below v_max=2", "from the one up to the other"],
+        ),
+        (
+            ["agent.n_step=10", "env.num_envs=10", "replay.replay_buffer_max_length=80"],
+            ["agent.n_step=10 is longer than the replay", "8 steps", "keep at least 100"],
+        ),
+        (
+            ["exploration={policy: boltzmann, schedule: linear, initial_epsilon: 1.0}"],
+            ["initial_epsilon=1.0", "policy=epsilon_greedy alone, and policy is boltzmann"],
+        ),
+        (
+            ["exploration={schedule: exponential, epsilon: 0}"],
+            ["initial_epsilon=1 to epsilon=0", "no factor leads", "schedule=linear"],
+        ),
+        (
+            ["network={dueling: true, fc_layer_params: [8, 1]}"],
+            ["fc_layer_params=[8, 1]", "2 units or more"],
+        ),
+    ],
+)
+def test_what_makes_no_sense_together_says_why(assignments: list[str], parts: list[str]) -> None:
+    message = _message(*assignments)
+    for part in [*parts, *(f"--set {each}" for each in assignments)]:
+        assert part in message
+
+
+def test_null_takes_the_default_of_what_is_read() -> None:
+    config = experiments.defaults("x", ["replay.kind=prioritized", "exploration.schedule=linear"])
+    assert (config.replay.alpha, config.replay.initial_beta, config.replay.beta) == (0.6, 0.4, 1.0)
+    assert config.exploration.initial_epsilon == 1.0
+    assert (config.agent.loss, config.agent.num_atoms) == ("squared", None)
+    again = experiments.loads(experiments.dump(config), "again")
+    assert again == config
+
+
+def test_another_choice_leaves_out_what_it_does_not_read() -> None:
+    config = experiments.defaults("x", ["agent.kind=c51", "agent.v_max=3"])
+    options = {"agent.kind": experiments.Option("search.agent.kind=dqn", "dqn")}
+    chosen = experiments.chosen(config, options)
+    assert (chosen.agent.kind, chosen.agent.v_max, chosen.agent.loss) == ("dqn", None, "squared")
+    with pytest.raises(ConfigError, match="num_atoms=51 is read with"):
+        experiments.changed(config, options)
 
 
 def test_an_option_is_called_what_the_user_called_it() -> None:

@@ -95,6 +95,43 @@ def test_wrappers_without_single_environments_are_errors(section: str) -> None:
         _config("env.vectorization=vector_entry_point", wrapper)
 
 
+@pytest.mark.parametrize(
+    ("assignments", "low", "high"),
+    [
+        ((), 0.0, 100.0),  # 1 a step, for ever
+        (("agent.gamma=1",), 0.0, 500.0),  # until the time limit
+        (("env.id=CartPole-v0", "agent.gamma=0.999"), 0.0, 200.0),
+        (("env.id=MountainCar-v0", "agent.gamma=0.98"), -50.0, 0.0),
+        (("env.id=Acrobot-v1", "env.kwargs={max_episode_steps: 30}"), -30.0, 0.0),
+        (("env.id=FrozenLake-v1", "agent.gamma=0.5"), 0.0, 2.0),
+        (("env.id=CliffWalking-v1", "agent.gamma=0.9"), -1000.0, 0.0),
+        (("agent.v_min=-7", "agent.gamma=0.5"), -7.0, 2.0),
+        (("env.id=LunarLander-v3", "agent.v_min=-1", "agent.v_max=1"), -1.0, 1.0),
+    ],
+)
+def test_the_range_of_returns_follows_from_rewards_and_time_limit(
+    assignments: tuple[str, ...], low: float, high: float
+) -> None:
+    agent = resolve(_config("agent.kind=c51", *assignments))[0].agent
+    assert (agent.v_min, agent.v_max) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "reason"),
+    [
+        (("env.id=LunarLander-v3",), "'LunarLander-v3'.*agent.v_min and agent.v_max"),
+        (("env.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]",), "nothing is known"),
+        (("agent.gamma=1", "env.kwargs={max_episode_steps: -1}"), "nothing is known"),
+        (("agent.v_min=200",), "v_min=200 is not below v_max=100"),
+    ],
+)
+def test_a_range_of_returns_that_nobody_knows_is_asked_for(
+    assignments: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        resolve(_config("agent.kind=double_c51", *assignments))
+
+
 def test_resolving_twice_changes_nothing() -> None:
     resolved, spec = resolve(_config(CORRIDOR, "env.kwargs={observe: image}"))
     assert resolve(resolved) == (resolved, spec)

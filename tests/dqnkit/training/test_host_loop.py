@@ -32,8 +32,11 @@ def _loop(config: Config, **kwargs: Any) -> HostLoop:
     return HostLoop(*resolve(config.model_copy(update={"env": env})))
 
 
-def test_a_restored_loop_has_all_but_the_episodes_that_were_under_way(small: Small) -> None:
-    config = small("env.num_envs=2")
+@pytest.mark.parametrize("kind", ["uniform", "prioritized"])
+def test_a_restored_loop_has_all_but_the_episodes_that_were_under_way(
+    small: Small, kind: str
+) -> None:
+    config = small("env.num_envs=2", f"replay.kind={kind}")
     loop = _loop(config)
     loop.start()
     loop.advance(25)  # in the middle of an episode and of a log interval

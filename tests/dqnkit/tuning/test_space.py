@@ -163,3 +163,27 @@ def test_differences_name_key_and_both_values() -> None:
     first, second = space.differences(before, now)
     assert first == "agent.gamma: 0.99 in the study, 0.9 here"
     assert second == 'search.a: {"type": "int", "low": 1} in the study, nothing here'
+
+
+def test_kinds_of_agent_and_of_replay_may_be_searched() -> None:
+    config = _config(
+        "agent.kind=c51",
+        "replay.kind=prioritized",
+        "search.agent.kind={type: categorical, choices: [dqn, double_dqn, c51, double_c51]}",
+        "search.agent.num_atoms={type: int, low: 11, high: 101}",
+        "search.replay.kind={type: categorical, choices: [uniform, prioritized]}",
+        "search.replay.alpha={type: float, low: 0.0, high: 1.0}",
+        "search.exploration.policy={type: categorical, choices: [epsilon_greedy, boltzmann]}",
+        "search.optimizer.kind={type: categorical, choices: [adam, adamw, rmsprop]}",
+    )
+    searched = space.of(config)
+    study = _study()
+    seen = set()
+    for _ in range(60):
+        changed = searched.configure(config, searched.suggest(study.ask()))
+        agent, replay = changed.agent, changed.replay
+        assert (agent.num_atoms is None) == (not agent.is_categorical)
+        assert (replay.alpha is None) == (replay.kind == "uniform")
+        resolve(changed)
+        seen.add((agent.kind, replay.kind, changed.exploration.policy, changed.optimizer.kind))
+    assert len(seen) > 20
