@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50_000, help="environment steps")
     parser.add_argument("--num-envs", type=int, default=1)
     parser.add_argument("--train-freq", type=int, default=1, help="steps before each training")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
 
     steps_an_iteration = args.num_envs * args.train_freq
@@ -35,6 +36,7 @@ def main() -> None:
                 f"training.loop={args.loop}",
                 f"training.collect_steps_per_iteration={args.train_freq}",
                 f"training.gradient_steps_per_iteration={steps_an_iteration}",
+                *args.set,
             ],
         )
     )

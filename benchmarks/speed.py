@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import family
 import report
 
 HERE = Path(__file__).resolve().parent
@@ -194,9 +195,42 @@ def processes_table(times: dict[str, float]) -> str:
     )
 
 
+def measure_variants(rounds: int) -> dict[str, list[float]]:
+    """Iterations a second of the graph loop, by variant."""
+    rates: dict[str, list[float]] = {}
+    for number in range(1, rounds + 1):
+        for variant, switches in {**family.VARIANTS, family.RAINBOW: family.TOGETHER}.items():
+            # The tutorial's discount of 1 leaves no range of returns worth learning.
+            settings = ("agent.gamma=0.99", *switches)
+            arguments = [part for each in settings for part in ("--set", each)]
+            rate = run(sys.executable, "dqnkit_loop.py", *arguments)["steps_per_second"]
+            rates.setdefault(variant, []).append(rate)
+            print(f"round {number}: {variant}, {rate:,.0f} it/s", flush=True)
+    return rates
+
+
+def variants_table(rates: dict[str, list[float]]) -> str:
+    rounds = len(rates["DQN"])
+    lines = [
+        f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round (least "
+        "to greatest).",
+        "",
+        "| agent, graph loop | iterations/s | takes as long as plain DQN times |",
+        "|---|---|---|",
+    ]
+    for variant, each in rates.items():
+        ratios = [plain / rate for plain, rate in zip(rates["DQN"], each, strict=True)]
+        factor = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        lines.append(
+            f"| {variant} | {statistics.median(each):,.0f} | {'' if variant == 'DQN' else factor} |"
+        )
+    return "\n".join(lines)
+
+
 SECTIONS = {
     "speed": lambda rounds: loops_table(measure_loops(rounds)),
     "host": lambda rounds: host_table(measure_host(rounds)),
+    "variants": lambda rounds: variants_table(measure_variants(rounds)),
     "processes": lambda _: processes_table(measure_processes()),
 }
 

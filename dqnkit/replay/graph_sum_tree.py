@@ -7,8 +7,8 @@ import numpy as np
 from dqnkit.runtime import Tensor, tf
 
 FAN_OUT = 8
-"""Children of a node. A binary tree has three times the levels, each of which costs a gather and a
-scatter; more children cost more additions than they save levels (`benchmarks/sum_tree.py`)."""
+"""Children of a node. Fewer make more levels, each of which costs a gather and a scatter; more cost
+more additions than they save levels (`benchmarks/kernels.py`)."""
 
 Levels = tuple[Tensor, ...]
 """Sums float32 from the leaves upwards; each level is a multiple of `FAN_OUT` wide, with zeros
