@@ -21,6 +21,13 @@ def test_cartpole_is_solved() -> None:
     assert result.final.summary.mean >= 475.0
 
 
+def test_all_of_the_family_together_solves_cartpole_in_its_budget() -> None:
+    result = _train("rainbow-lite-cartpole", SEEDS[0])
+    assert result.env_steps == 50_000
+    assert result.final.summary.mean >= 475.0
+    assert result.last.summary.mean >= 475.0
+
+
 def test_the_host_loop_learns_the_tutorial() -> None:
     assert _train("tutorial", 0, "training.loop=host").best.summary.mean >= 195.0
 
@@ -41,6 +48,34 @@ def test_lunar_lander_lands() -> None:
 def test_cartpole_reaches_500_in_nine_of_ten_seeds() -> None:
     results = [_train("cartpole", seed) for seed in SEEDS]
     assert sum(result.best.summary.mean == 500.0 for result in results) >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "switch",
+    [
+        (),
+        ("agent.kind=double_dqn",),
+        ("agent.kind=c51", "agent.loss=null"),
+        ("network.dueling=true",),
+        ("agent.n_step=3",),
+        ("replay.kind=prioritized",),
+    ],
+    ids=str,
+)
+def test_each_of_the_family_solves_cartpole_in_its_budget(switch: tuple[str, ...]) -> None:
+    results = [_train("cartpole-50k", seed, *switch) for seed in SEEDS[:3]]
+    assert all(result.env_steps == 50_000 for result in results)
+    assert sum(result.final.summary.mean >= 475.0 for result in results) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "zoo"), [("rainbow-lite-acrobot", -76.6), ("rainbow-lite-mountain-car", -100.8)]
+)
+def test_the_family_reaches_rl_zoos_scores_in_its_budgets(experiment: str, zoo: float) -> None:
+    results = [_train(experiment, seed) for seed in SEEDS[:2]]
+    assert max(result.final.summary.mean for result in results) >= zoo
 
 
 @pytest.mark.slow

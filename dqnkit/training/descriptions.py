@@ -15,10 +15,24 @@ from dqnkit.evaluation import MARKDOWN_HEAD, Evaluation
 from dqnkit.tracking.store import without_password
 from dqnkit.tracking.tracker import KIND_TAG
 
+_AGENTS = {"dqn": "DQN", "double_dqn": "Double DQN", "c51": "C51", "double_c51": "Double C51"}
+
 
 def run_name(config: Config) -> str:
     """Experiment, seed and a short random id: readable, and hardly ever the same twice."""
     return f"{config.name}-s{config.training.seed}-{secrets.token_hex(2)}"
+
+
+def agent(config: Config) -> str:
+    """What trains, in the field's words, such as `Double DQN, dueling, 3-step returns`."""
+    parts = [_AGENTS[config.agent.kind]]
+    if config.network.dueling:
+        parts.append("dueling")
+    if config.agent.n_step > 1:
+        parts.append(f"{config.agent.n_step}-step returns")
+    if config.replay.kind == "prioritized":
+        parts.append("prioritized replay")
+    return ", ".join(parts)
 
 
 def tags(config: Config) -> dict[str, str]:
@@ -40,7 +54,7 @@ def tags(config: Config) -> dict[str, str]:
 def before(config: Config) -> str:
     """Markdown shown with a run while it trains."""
     text = [config.description] if config.description else []
-    text.append(f"DQN on **{config.env.id}**, seed {config.training.seed}.")
+    text.append(f"{agent(config)} on **{config.env.id}**, seed {config.training.seed}.")
     return "\n\n".join(text)
 
 
@@ -58,7 +72,7 @@ def after(config: Config, best: Evaluation, final: Evaluation) -> str:
         final.markdown_row("that policy again, fresh episodes"),
     ]
     text += [
-        f"DQN on **{config.env.id}**, seed {config.training.seed}.",
+        f"{agent(config)} on **{config.env.id}**, seed {config.training.seed}.",
         "\n".join([MARKDOWN_HEAD, *rows]),
         "Repeat it: save the artifact `config.yaml`, then `dqnkit train config.yaml`.",
     ]

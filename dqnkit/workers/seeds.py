@@ -172,7 +172,8 @@ class SeedGroup:
 
     def _opening(self) -> str:
         text = [self.config.description] if self.config.description else []
-        text.append(f"DQN on **{self.config.env.id}**, seeds {_listed(self.seeds)}.")
+        what = descriptions.agent(self.config)
+        text.append(f"{what} on **{self.config.env.id}**, seeds {_listed(self.seeds)}.")
         return "\n\n".join(text)
 
     def _keep_files(self, aggregate: SeedScores) -> list[str]:

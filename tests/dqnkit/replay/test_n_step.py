@@ -84,7 +84,7 @@ def _play(rng: np.random.Generator, count: int, first: int) -> list[Step]:
 
 @pytest.mark.parametrize("read", [_in_graph, _in_numpy])
 @pytest.mark.parametrize("num_envs", [1, 3])
-@pytest.mark.parametrize("count", [4, 25, 60])
+@pytest.mark.parametrize("count", [4, 60])
 @pytest.mark.parametrize("n", range(1, 11))
 def test_it_agrees_with_a_naive_walk_through_the_history(
     read: Callable[..., Rows], num_envs: int, count: int, n: int
