@@ -30,13 +30,13 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "dueling": ("network.dueling=true",),
     "3 steps": ("agent.n_step=3",),
     "prioritized": ("replay.kind=prioritized",),
-    "C51": ("agent.kind=c51", "agent.loss=null"),
+    "C51": ("agent.kind=c51",),
 }
-"""What is set on top of a task's experiment, or of any of a DQN with its loss given."""
+"""What is set on top of a task's experiment, or of any other of a DQN."""
 RAINBOW = "rainbow-lite"
 """All of them together, with settings of their own."""
 TOGETHER = (
-    *("agent.kind=double_c51", "agent.loss=null", "agent.n_step=3"),
+    *("agent.kind=double_c51", "agent.n_step=3"),
     *("network.dueling=true", "replay.kind=prioritized"),
 )
 

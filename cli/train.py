@@ -96,9 +96,8 @@ def _winner(
         given = experiment or f"--env {env}"
         raise ConfigError(f"--from-study {study} names what is trained, and so does {given}")
     text = winner(storages.resolve(storage), study)
-    return experiments.loads(
-        text, f"the winner of {study}", assignments or [], option_values(None, seed)
-    )
+    config = experiments.recorded(text, f"the winner of {study}")
+    return experiments.changed(config, option_values(None, seed), assignments or [])
 
 
 def _train_one(

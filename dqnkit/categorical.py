@@ -52,9 +52,9 @@ class CategoricalAgent(categorical_dqn_agent.CategoricalDqnAgent):  # type: igno
         """Probabilities float32 [B, num_atoms] that the online network is to come to."""
         support = self._q_network.support
         logits = self._target_q_network(next_time_step.observation)[0]
-        chooser = self._q_network if self._double else self._target_q_network
-        chosen_by = chooser(next_time_step.observation)[0] if self._double else logits
-        action = tf.argmax(chooser.mean(chosen_by), axis=1, output_type=tf.int32)
+        chooser = self._q_network(next_time_step.observation)[0] if self._double else logits
+        means = self._q_network.mean(chooser)
+        action = tf.argmax(means, axis=1, output_type=tf.int32)
         discount = gamma * next_time_step.discount
         returns = next_time_step.reward[:, None] + discount[:, None] * support
         return project(returns, tf.nn.softmax(_of_action(logits, action)), support)

@@ -48,7 +48,9 @@ class WrapperConfig(Section):
     """Arguments behind the environment, by name; lists arrive as tuples, which YAML has not."""
 
 
-Atoms = Annotated[Whole, Field(ge=2, le=10_000)]
+Atoms = Annotated[Whole, Field(ge=2, le=1_000)]
+Temperature = Annotated[float, Field(ge=1e-6, le=1e12)]
+Return = Annotated[float, Field(ge=-1e30, le=1e30)]
 Wrappers = Annotated[
     tuple[Annotated[WrapperConfig, BeforeValidator(_wrapper)], ...],
     Field(strict=False, max_length=32),
@@ -104,12 +106,12 @@ class AgentConfig(Section):
     """Largest norm of the gradient of all weights; null leaves it alone."""
     num_atoms: Annotated[Atoms | None, Only(51, kind=("c51", "double_c51"))] = None
     """Returns that the distribution is made of (`c51`); null takes 51."""
-    v_min: Annotated[float | None, Only(kind=("c51", "double_c51"))] = None
-    """The least of them (`c51`); null takes the least discounted return where rewards and time
-    limit are known."""
-    v_max: Annotated[float | None, Only(kind=("c51", "double_c51"))] = None
-    """The greatest of them (`c51`); null takes the greatest discounted return where rewards and
-    time limit are known."""
+    v_min: Annotated[Return | None, Only(kind=("c51", "double_c51"))] = None
+    """The least of them (`c51`); null takes the least discounted return that the rewards allow,
+    where they are known."""
+    v_max: Annotated[Return | None, Only(kind=("c51", "double_c51"))] = None
+    """The greatest of them (`c51`); null takes the greatest discounted return that the rewards
+    allow, where they are known."""
 
     @model_validator(mode="after")
     def _values_have_a_range(self) -> Self:
@@ -118,6 +120,13 @@ class AgentConfig(Section):
                 f"v_min={self.v_min:g} is not below v_max={self.v_max:g}: the returns of c51 go "
                 "from the one up to the other"
             )
+        if self.v_min is not None and self.v_max is not None and self.num_atoms is not None:
+            largest = max(abs(self.v_min), abs(self.v_max))
+            if (self.v_max - self.v_min) / (self.num_atoms - 1) < largest * 2.0**-20:
+                raise ValueError(
+                    f"v_min={self.v_min:g} and v_max={self.v_max:g} are too near each other for "
+                    f"num_atoms={self.num_atoms} returns between them that float32 can tell apart"
+                )
         return self
 
     @property
@@ -187,7 +196,7 @@ class OptimizerConfig(Section):
     """Whether the gradient's variance stands in place of its squared mean (`rmsprop`; Mnih et al.,
     2015); null takes false."""
     epsilon: Positive = 1e-7
-    """Added to the denominator."""
+    """Added to the denominator; with `rmsprop` below its root."""
 
 
 class ExplorationConfig(Section):
@@ -207,11 +216,11 @@ class ExplorationConfig(Section):
         Only(1.0, policy="epsilon_greedy", schedule=("linear", "exponential")),
     ] = None
     """Epsilon at environment step 0; initial collection counts as steps. Null takes 1."""
-    temperature: Annotated[Positive | None, Only(1.0, policy="boltzmann")] = None
+    temperature: Annotated[Temperature | None, Only(1.0, policy="boltzmann")] = None
     """Of the Boltzmann distribution, in units of return, in the end where there is a schedule; null
     takes 1."""
     initial_temperature: Annotated[
-        Positive | None, Only(10.0, policy="boltzmann", schedule=("linear", "exponential"))
+        Temperature | None, Only(10.0, policy="boltzmann", schedule=("linear", "exponential"))
     ] = None
     """The temperature at environment step 0; null takes 10."""
     decay_steps: Annotated[Count | None, Only(10_000, schedule=("linear", "exponential"))] = None

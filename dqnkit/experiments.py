@@ -117,12 +117,20 @@ def changed(
 
 
 def chosen(config: Config, options: Mapping[str, Option]) -> Config:
-    """As `changed`, but what the new values leave unread becomes null instead of a mistake.
+    """As `changed`, and of the options too, what the choices among them do not read becomes null.
 
     So a search may go over several kinds of agent though some of its keys are read by one alone.
     """
     document = config.model_dump(mode="json")
     return _validate(document, (), options, "the experiment", keep_unread=False)
+
+
+def recorded(text: str, source: str) -> Config:
+    """A configuration that `dump` wrote, perhaps of an earlier version (see `loads`).
+
+    Earlier ones kept values that nothing reads; they are left out.
+    """
+    return _validate(_parse(text, source), (), {}, source, keep_unread=False)
 
 
 def dump(config: Config) -> str:
@@ -195,6 +203,7 @@ def _validate(
     keep_unread: bool = True,
 ) -> Config:
     origins: dict[tuple[str, ...], str] = {}
+    unread_before = _unread(document)
     for assignment in assignments:
         path, value = _parse_assignment(assignment)
         _assign(document, path, value, assignment)
@@ -203,8 +212,14 @@ def _validate(
         path = tuple(key.split("."))
         _assign(document, path, option.value, option.given)
         origins[path] = option.given
-    if not keep_unread:
-        document = {name: _without_unread(name, value) for name, value in document.items()}
+    for section, key in _unread(document):
+        # Another choice takes its own defaults; a value beside the choice that does not read it is
+        # a mistake.
+        is_given = (section, key) in unread_before or any(
+            path in ((section,), (section, key)) for path in origins
+        )
+        if not (is_given and keep_unread):
+            document[section].pop(key, None)
     try:
         return Config.model_validate(document)
     except ValidationError as error:
@@ -212,11 +227,15 @@ def _validate(
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _without_unread(name: str, section: Any) -> Any:
-    model = _model_in(Config.model_fields[name].annotation) if name in Config.model_fields else None
-    if model is None or not issubclass(model, Section) or not isinstance(section, dict):
-        return section
-    return model.without_unread(section)
+def _unread(document: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Section and key of each value in a document that the choices in its section do not read."""
+    found = set()
+    for name, values in document.items():
+        field = Config.model_fields.get(name)
+        model = _model_in(field.annotation) if field else None
+        if model is not None and issubclass(model, Section) and isinstance(values, dict):
+            found |= {(name, key) for key in model.unread(values) if values.get(key) is not None}
+    return found
 
 
 def _parse_assignment(assignment: str) -> tuple[tuple[str, ...], Any]:
@@ -309,6 +328,13 @@ def value_at(config: Config, key: str) -> Any:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
+
+
+def is_read(config: Config, key: str) -> bool:
+    """Whether the choices of a configuration read what stands under `section.key`."""
+    name, _, rest = key.partition(".")
+    section = getattr(config, name, None)
+    return not isinstance(section, Section) or rest not in section.unread(vars(section))
 
 
 def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

@@ -63,21 +63,22 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _reads_all(self) -> Self:
+        unread: dict[str, list[str]] = {}
         for name, only in self._ties():
             value, objection = getattr(self, name), self._objection(only, vars(self))
             if value is not None and objection:
-                key, given = objection
-                raise ValueError(
-                    f"{name}={value} is read with {key}={' or '.join(only.choices[key])} alone, "
-                    f"and {key} is {given}: leave {name} out, or null"
-                )
+                key, chosen = objection
+                reason = f"{key}={' or '.join(only.choices[key])} alone, and {key} is {chosen}"
+                unread.setdefault(reason, []).append(f"{name}={value}")
+        if unread:
+            parts = (f"{', '.join(values)}: read with {why}" for why, values in unread.items())
+            raise ValueError(f"{'; '.join(parts)}; leave out what is not read, or null")
         return self
 
     @classmethod
-    def without_unread(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by key, with null for each that the choices among them do not read."""
-        unread = {name: None for name, only in cls._ties() if cls._objection(only, values)}
-        return {**values, **{name: None for name in unread if name in values}}
+    def unread(cls, values: Mapping[str, Any]) -> set[str]:
+        """The keys of a section that the choices among its values do not read."""
+        return {name for name, only in cls._ties() if cls._objection(only, values)}
 
     @classmethod
     def _ties(cls) -> Iterator[tuple[str, Only]]:

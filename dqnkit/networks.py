@@ -59,7 +59,8 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
         self._convolutions = tuple(config.conv_layer_params or ())
         dense = tuple(config.fc_layer_params or ())
         self._value_units = dense[-1] // 2 if config.dueling and dense else 0
-        hidden, output = self._hidden_shapes(dense), self._output_shapes(dense, config.dueling)
+        hidden, features = self._hidden_shapes(dense)
+        output = self._output_shapes([features, *dense][-1], dueling=config.dueling)
         shapes = [*hidden, *output]
         self._num_hidden = len(hidden)
         self._shapes = [shape for kernel in shapes for shape in (kernel, (_units(kernel),))]
@@ -119,7 +120,8 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
         """[num_actions * num_outputs, B] as [B, num_actions, num_outputs]."""
         return tf.reshape(tf.transpose(outputs), [-1, self._num_actions, self._num_outputs])
 
-    def _hidden_shapes(self, dense: tuple[int, ...]) -> list[tuple[int, ...]]:
+    def _hidden_shapes(self, dense: tuple[int, ...]) -> tuple[list[tuple[int, ...]], int]:
+        """Of the kernels below the output; and what the first dense one is given."""
         shapes: list[tuple[int, ...]] = []
         inputs = self._observation.num_features
         if self._convolutions:
@@ -129,11 +131,10 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
             ):
                 shapes.append((kernel, kernel, channels, filters))
             inputs = math.prod(outputs[-1])
-        self._num_features = inputs
-        return shapes + [(units, below) for below, units in itertools.pairwise([inputs, *dense])]
+        shapes += [(units, below) for below, units in itertools.pairwise([inputs, *dense])]
+        return shapes, inputs
 
-    def _output_shapes(self, dense: tuple[int, ...], dueling: bool) -> list[tuple[int, ...]]:
-        below = [self._num_features, *dense][-1]
+    def _output_shapes(self, below: int, *, dueling: bool) -> list[tuple[int, ...]]:
         outputs = self._num_actions * self._num_outputs
         if not dueling:
             return [(outputs, below)]

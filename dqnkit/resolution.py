@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-from pydantic import ValidationError
-
 from dqnkit.config import AgentConfig, Config, NetworkConfig
 from dqnkit.envs import gymnasium_envs, registry
 from dqnkit.errors import ConfigError
@@ -74,23 +72,28 @@ def _loop(config: Config) -> str:
 
 def _agent(config: Config) -> AgentConfig:
     agent = config.agent
-    if not agent.is_categorical or None not in (agent.v_min, agent.v_max):
+    if not agent.is_categorical:
         return agent
-    found = registry.return_range(config.env, agent.gamma)
-    if found is None:
+    known = registry.return_range(config.env, agent.gamma)
+    if known is None:
+        if None in (agent.v_min, agent.v_max):
+            raise ConfigError(
+                f"agent.kind={agent.kind} learns a distribution of returns, and nothing is known "
+                f"of the discounted returns of {config.env.id!r} as it is configured, with "
+                f"agent.gamma={agent.gamma:g}: say between what they lie, as agent.v_min and "
+                "agent.v_max"
+            )
+        return agent
+    low, high = (float(f"{end:.6g}") for end in known)
+    v_min = low if agent.v_min is None else agent.v_min
+    v_max = high if agent.v_max is None else agent.v_max
+    if not max(v_min, low) < min(v_max, high):
         raise ConfigError(
-            f"agent.kind={agent.kind} learns a distribution of returns, and nothing is known of "
-            f"the rewards of {config.env.id!r} as it is configured: say between what discounted "
-            "returns lie, as agent.v_min and agent.v_max"
+            f"agent.v_min={v_min:g} and agent.v_max={v_max:g} hold none of the discounted returns "
+            f"of {config.env.id!r}, which lie between {low:g} and {high:g} with "
+            f"agent.gamma={agent.gamma:g}: null takes these"
         )
-    low = found[0] if agent.v_min is None else agent.v_min
-    high = found[1] if agent.v_max is None else agent.v_max
-    try:  # a model_copy would check nothing
-        return AgentConfig.model_validate({**agent.model_dump(), "v_min": low, "v_max": high})
-    except ValidationError as error:
-        raise ConfigError(f"agent: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from (
-            error
-        )
+    return agent.model_copy(update={"v_min": v_min, "v_max": v_max})
 
 
 def _network(network: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:

@@ -56,7 +56,7 @@ def test_cartpole_reaches_500_in_nine_of_ten_seeds() -> None:
     [
         (),
         ("agent.kind=double_dqn",),
-        ("agent.kind=c51", "agent.loss=null"),
+        ("agent.kind=c51",),
         ("network.dueling=true",),
         ("agent.n_step=3",),
         ("replay.kind=prioritized",),

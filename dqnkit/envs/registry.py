@@ -51,12 +51,12 @@ _BY_TABLE = (
 )
 
 _REWARDS = {
-    "CartPole-v0": (1.0, 1.0, 200),
-    "CartPole-v1": (1.0, 1.0, 500),
-    "MountainCar-v0": (-1.0, -1.0, 200),
-    "Acrobot-v1": (-1.0, 0.0, 500),
+    "CartPole-v0": (1.0, 1.0),
+    "CartPole-v1": (1.0, 1.0),
+    "MountainCar-v0": (-1.0, -1.0),
+    "Acrobot-v1": (-1.0, 0.0),
 }
-"""Least and greatest reward of a step, and the time limit, of those by equations."""
+"""Least and greatest reward of a step, of those by equations."""
 
 GRAPH_ENVIRONMENTS = (*_BY_EQUATIONS, *_BY_TABLE)
 """Ids that have a version in the graph."""
@@ -86,24 +86,17 @@ def _objections(config: EnvConfig) -> Iterator[str]:
 def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
     """Between what an environment's discounted returns lie; None where that is not known.
 
-    Rewards are known of what could run in the graph. An episode ends anywhere up to the time limit
-    H, so that no return lies beyond the least or the greatest reward (or 0) times
-    min(H, 1 / (1 - gamma)).
+    By the rewards of a step, going on for ever: a time limit is bootstrapped from. From a
+    transition table, whose rewards may come once, what good play comes to after any first step.
     """
-    if why_not_graph(config) is not None:
+    # How it is stepped changes no reward.
+    plain = config.model_copy(update={"frame_stack": 1, "vectorization": "sync"})
+    if gamma == 1.0 or why_not_graph(plain) is not None:
         return None
-    if config.id in _BY_TABLE:
-        table = tables.transition_table(config)
-        possible = table.reward[table.probability > 0]
-        low, high, limit = possible.min(), possible.max(), table.max_episode_steps or NO_LIMIT
-    else:
-        low, high, limit = _REWARDS[config.id]
-    limit = config.kwargs.get("max_episode_steps") or limit
-    steps = NO_LIMIT if limit == -1 else limit
-    steps = min(steps, 1.0 / (1.0 - gamma)) if gamma < 1.0 else steps
-    if steps >= NO_LIMIT:
-        return None
-    return min(0.0, float(low)) * steps, max(0.0, float(high)) * steps
+    if plain.id in _BY_TABLE:
+        return tables.return_range(tables.transition_table(plain), gamma)
+    low, high = _REWARDS[plain.id]
+    return min(0.0, low) / (1.0 - gamma), max(0.0, high) / (1.0 - gamma)
 
 
 def graph_dynamics(config: EnvConfig) -> Dynamics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,3 +51,37 @@ def transition_table(config: EnvConfig) -> TransitionTable:
         np.asarray(process.initial_state_distrib, np.float64),
         limit,
     )
+
+
+def return_range(table: TransitionTable, gamma: float) -> tuple[float, float]:
+    """Least and greatest discounted return of a step of any kind with good play behind it.
+
+    Good play has luck as well for the greatest one, and none in that step for the least one.
+
+    Args:
+      table: Of the process.
+      gamma: Discount, below 1.
+    """
+    possible = table.probability > 0
+    goes_on = np.where(table.terminated, 0.0, gamma)
+
+    def converged(backup: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        values = np.zeros(len(table.reward))
+        while np.abs((new := backup(values)) - values).max() > 1e-9 * (1.0 + np.abs(new).max()):
+            values = new
+        return new
+
+    def outcomes(values: np.ndarray) -> np.ndarray:
+        found: np.ndarray = table.reward + goes_on * values[table.next_state]
+        return found
+
+    def expected(values: np.ndarray) -> np.ndarray:
+        best: np.ndarray = (table.probability * outcomes(values)).sum(axis=2).max(axis=1)
+        return best
+
+    def lucky(values: np.ndarray) -> np.ndarray:
+        best: np.ndarray = np.where(possible, outcomes(values), -np.inf).max(axis=(1, 2))
+        return best
+
+    low = outcomes(converged(expected))[possible].min()
+    return min(0.0, float(low)), max(0.0, float(converged(lucky).max()))

@@ -9,7 +9,7 @@ from dqnkit.fields import known
 from dqnkit.random_bits import uniform
 from dqnkit.replay.graph_sum_tree import Levels, SumTree
 from dqnkit.replay.graph_uniform import Batch, ReplayState, UniformReplay
-from dqnkit.replay.priorities import LEAST_ERROR
+from dqnkit.replay.priorities import of_errors as priorities_of
 from dqnkit.runtime import Tensor, tf
 from dqnkit.transitions import Transitions
 
@@ -30,6 +30,8 @@ class PrioritizedReplay(UniformReplay):
     one begins with the highest priority so far. Importance weights are P ** -beta over the greatest
     of them in the batch, as in DQN Zoo.
     """
+
+    _PRIORITY_BYTES = 5  # a leaf of 4, and its share of the tree above
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class PrioritizedReplay(UniformReplay):
     def update_priorities(self, state: ReplayState, rows: Tensor, td_errors: Tensor) -> ReplayState:
         """See `UniformReplay`."""
         levels, highest = state.priorities
-        priorities = (tf.abs(td_errors) + LEAST_ERROR) ** self._alpha
+        priorities = priorities_of(td_errors, self._alpha)
         levels = self._tree.put(levels, rows, priorities)
         highest = tf.maximum(highest, tf.reduce_max(priorities))
         return state._replace(priorities=Priorities(levels, highest))

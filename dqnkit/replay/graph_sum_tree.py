@@ -28,7 +28,7 @@ class SumTree:
         while self._widths[-1] > FAN_OUT:
             self._widths.append(_padded(self._widths[-1] // FAN_OUT))
         # Rows that add up the children before and including each; as a product, XLA vectorises it.
-        self._up_to = np.triu(np.ones((FAN_OUT, FAN_OUT), np.float32))
+        self._up_to = np.triu(np.ones((FAN_OUT, FAN_OUT)))
 
     def initial_state(self) -> Levels:
         """All zero."""
@@ -44,14 +44,17 @@ class SumTree:
         return tuple(changed)
 
     def find(self, levels: Levels, shares: Tensor) -> Tensor:
-        """The leaves int32 [B] up to which the sum reaches a share, float [B] in [0, 1), of all."""
-        target = tf.cast(shares, tf.float32) * tf.reduce_sum(levels[-1])
+        """The leaves int32 [B] up to which the sum reaches a share, float64 [B] in [0, 1), of all.
+
+        Targets are float64: in float32 small leaves among a million would never be met.
+        """
+        target = shares * tf.reduce_sum(tf.cast(levels[-1], tf.float64))
         node = tf.zeros_like(target, tf.int32)
         for level in reversed(levels):
-            children = self._children(level, node)
+            children = tf.cast(self._children(level, node), tf.float64)
             reached = tf.matmul(children, self._up_to)
             # Rounding may leave a target at the end or beyond it, where nothing is.
-            target = tf.minimum(target, reached[:, -1] * (1.0 - 2.0**-20))
+            target = tf.minimum(target, reached[:, -1] * (1.0 - 2.0**-48))
             before = reached <= target[:, None]
             target -= tf.reduce_sum(tf.where(before, children, tf.zeros_like(children)), axis=1)
             node = node * FAN_OUT + tf.reduce_sum(tf.cast(before, tf.int32), axis=1)

@@ -44,6 +44,8 @@ class UniformReplay:
     step, from whose observation they bootstrap like any other.
     """
 
+    _PRIORITY_BYTES = 0
+
     def __init__(
         self,
         max_length: int,
@@ -69,7 +71,8 @@ class UniformReplay:
         self.block = block
         self._sizes = [observation_size, 1, 1, 1, observation_size, 1]
         self._n_step, self._gamma = n_step, gamma
-        refuse_replay_beyond_memory(max_length, 4 * self.capacity * sum(self._sizes))
+        bytes_per_row = 4 * sum(self._sizes) + self._PRIORITY_BYTES
+        refuse_replay_beyond_memory(max_length, self.capacity * bytes_per_row)
 
     def initial_state(self) -> ReplayState:
         """An empty replay."""

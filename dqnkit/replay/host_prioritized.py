@@ -8,7 +8,7 @@ from dqnkit.config import ReplayConfig
 from dqnkit.fields import known
 from dqnkit.replay.host_sum_tree import SumTree
 from dqnkit.replay.host_uniform import HostReplay, Sample
-from dqnkit.replay.priorities import LEAST_ERROR
+from dqnkit.replay.priorities import of_errors as priorities_of
 from dqnkit.specs import EnvSpec
 
 
@@ -17,6 +17,8 @@ class PrioritizedHostReplay(HostReplay):
 
     As `graph_prioritized.PrioritizedReplay`. Rows at which no transition starts have priority 0.
     """
+
+    _PRIORITY_BYTES = 9  # a leaf of 8, and its share of the tree above
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class PrioritizedHostReplay(HostReplay):
 
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
         """See `HostReplay`."""
-        priorities = (np.abs(td_errors.astype(np.float64)) + LEAST_ERROR) ** self._alpha
+        priorities = priorities_of(td_errors.astype(np.float64), self._alpha)
         self._tree.put(rows, priorities)
         self._highest[0] = max(self._highest[0], priorities.max())
 

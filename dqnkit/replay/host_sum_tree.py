@@ -25,11 +25,6 @@ class SumTree:
         """float64 [size], not copied; who changes them here calls `refresh`."""
 
     @property
-    def nbytes(self) -> int:
-        """Memory that it takes."""
-        return sum(level.nbytes for level in self._levels)
-
-    @property
     def total(self) -> float:
         """The sum of all."""
         return float(self._levels[-1].sum())

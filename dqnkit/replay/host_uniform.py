@@ -43,6 +43,8 @@ class HostReplay:
     end with the episode, and at the newest step, from whose frame they bootstrap like any other.
     """
 
+    _PRIORITY_BYTES = 0
+
     def __init__(
         self,
         max_length: int,
@@ -92,6 +94,7 @@ class HostReplay:
                 f"{num_envs * (self._stack + 1):,} transitions"
             )
         rows = num_envs * self._rows
+        self.bytes_per_row += self._PRIORITY_BYTES
         refuse_replay_beyond_memory(max_length, rows * self.bytes_per_row)
         self._frames = np.zeros((rows, *stored_shape), stored_dtype)
         self._actions = np.zeros(rows, actions)

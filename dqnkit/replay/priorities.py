@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 LEAST_ERROR = 1e-6
 """Added to each TD error, so that a transition without one is drawn again (Schaul et al., 2016)."""
+
+
+def of_errors(td_errors: Any, alpha: float) -> Any:
+    """(|td_error| + 1e-6) ** alpha, of an array or a tensor."""
+    return (abs(td_errors) + LEAST_ERROR) ** alpha
 
 
 def importance_weights(priorities: np.ndarray, beta: float) -> np.ndarray:

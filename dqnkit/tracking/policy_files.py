@@ -52,6 +52,7 @@ def open_folder(path: Path) -> PolicyFolder:
                 "or the folder `policy` of one"
             )
     try:
-        return PolicyFolder(path, experiments.load(str(path / CONFIG)))
-    except ConfigError as error:
+        text = (path / CONFIG).read_text(encoding="utf-8")
+        return PolicyFolder(path, experiments.recorded(text, str(path / CONFIG)))
+    except (ConfigError, OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"the policy's configuration cannot be used: {error}") from error

@@ -243,16 +243,24 @@ class GraphLoop:
 
     def restore(self, state: Arrays) -> None:
         """See `Loop`."""
-        missing = [f"loop/{i}" for i in range(len(tf.nest.flatten(self._state)))]
-        missing = [name for name in missing if name not in state]
-        if missing:
-            raise ConfigError(f"the saved state has no {missing[0]!r}: it is not one of this loop")
+        own = {f"loop/{i}": x for i, x in enumerate(tf.nest.flatten(self._state))}
+        for name, tensor in own.items():
+            if name not in state:
+                raise ConfigError(f"the saved state has no {name!r}: it is not one of this loop")
+            given, wanted = state[name].shape, tuple(tensor.shape)
+            if name == self._table_key and given[:1] <= wanted[:1]:  # what is filled
+                given = (*wanted[:1], *given[1:])
+            if given != wanted:
+                raise ConfigError(
+                    f"the saved state has {given} for {name!r}, and this loop needs {wanted}: "
+                    "restore it with the configuration it was saved by"
+                )
         agent = {k.removeprefix("agent/"): v for k, v in state.items() if k.startswith("agent/")}
         self.learner.restore(agent)
         filled = state[self._table_key]
         table = np.zeros(self._state.replay.table.shape, np.float32)
         table[: len(filled)] = filled
-        flat = [tf.constant(state[f"loop/{i}"]) for i in range(len(tf.nest.flatten(self._state)))]
+        flat = [tf.constant(state[name]) for name in own]
         restored = tf.nest.pack_sequence_as(self._state, flat)
         self._state = restored._replace(replay=restored.replay._replace(table=tf.constant(table)))
 

@@ -230,10 +230,10 @@ class _Run:
         updates = self._config.training.gradient_steps_per_iteration > 0
         for metrics in event.metrics:
             if updates and not math.isfinite(metrics.loss):
+                huber = "" if self._config.agent.is_categorical else ", or use agent.loss=huber"
                 raise TrainingDivergedError(
                     f"the loss became {metrics.loss} at iteration {metrics.iteration:,}; lower "
-                    "optimizer.learning_rate, set agent.gradient_clipping, or use "
-                    "agent.loss=huber"
+                    f"optimizer.learning_rate or set agent.gradient_clipping{huber}"
                 )
             values = {
                 "train/loss": metrics.loss,

@@ -34,7 +34,7 @@ _NOT_SEARCHED = {
     "training.seed": "the search gives seeds itself: --seed and --seeds-per-trial",
 }
 """Keys and sections that no search may change."""
-_RESOLVED = ("env.", "network.", "training.loop")
+_RESOLVED = ("env.", "network.", "agent.", "training.loop")
 """Keys that only the environment can accept or refuse."""
 
 Params = dict[str, Any]
@@ -79,8 +79,11 @@ class Space:
         """
         params: Params = {}
         problems: list[str] = []
+        config, _ = resolve(config)
         for key, distribution in self.distributions.items():
             own = experiments.value_at(config, key)
+            if not experiments.is_read(config, key):
+                own = next(_ends(distribution))  # any will do
             found = _params(key, distribution, own)
             params |= found or {}
             if found is None:
@@ -203,10 +206,28 @@ def _check_values(space: Space, config: Config) -> None:
         for value in values:
             candidate = space.configure(config, {key: value})
             if key.startswith(_RESOLVED):
-                _resolve(candidate, key, value)
+                _resolve(candidate, {key: value})
     for first, second in itertools.combinations(ends, 2):
         for one, other in itertools.product(_few(ends[first]), _few(ends[second])):
-            space.configure(config, {first: one, second: other})
+            pair = {first: one, second: other}
+            candidate = space.configure(config, pair)
+            if first.startswith("agent.") and second.startswith("agent."):
+                _resolve(candidate, pair)
+    for key in ends:
+        _check_read(space, config, key)
+
+
+def _check_read(space: Space, config: Config, key: str) -> None:
+    """Some choice of the keys of its section must read it."""
+    section = key.partition(".")[0]
+    others = [other for other in space.distributions if other.startswith(f"{section}.")]
+    for values in itertools.product(*(_few(space.ends(other)) for other in others)):
+        candidate = space.configure(config, dict(zip(others, values, strict=True)))
+        if experiments.is_read(candidate, key):
+            return
+    # Said as of an assignment: which choice would read it, and what is chosen.
+    value = next(end for end in space.ends(key) if end is not None)
+    experiments.changed(config, {key: Option(f"search.{key}={value}", value)})
 
 
 def _few(values: Sequence[Any]) -> Sequence[Any]:
@@ -214,11 +235,12 @@ def _few(values: Sequence[Any]) -> Sequence[Any]:
     return values if len(values) <= 4 else [*values[:2], *values[-2:]]
 
 
-def _resolve(config: Config, key: str, value: Any) -> None:
+def _resolve(config: Config, values: Values) -> None:
     try:
         resolve(config)
     except ConfigError as error:
-        raise ConfigError(f"search.{key}={value}: {error}") from error
+        given = ", ".join(f"search.{key}={value}" for key, value in values.items())
+        raise ConfigError(f"{given}: {error}") from error
 
 
 def _ends(distribution: Distribution) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -366,8 +367,8 @@ def _read(study: optuna.Study) -> Purpose:
         )
     try:
         space = TypeAdapter(SearchSpace).validate_python(attrs[_SPACE])
-        config = Config.model_validate(attrs[_EXPERIMENT])
-    except ValidationError as error:
+        config = experiments.recorded(json.dumps(attrs[_EXPERIMENT]), study.study_name)
+    except (ValidationError, ConfigError) as error:
         raise ConfigError(
             f"the study {study.study_name!r} was made by dqnkit {attrs.get(_VERSION)}, whose "
             f"configuration {__version__} cannot read: name another by --study"

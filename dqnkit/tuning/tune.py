@@ -96,7 +96,7 @@ class _Search:
         self._reporter = reporter
         self._began = time.monotonic()
         resolved, _ = resolve(config)
-        # A trial may change what decides the rest: the loop, the range of a distribution's values.
+        # A trial may change what decides the rest: the loop, the range of returns.
         self._config = config.model_copy(update={"network": resolved.network})
         self._tracking_uri = tracking_uri
         searched = space.of(self._config)

@@ -108,8 +108,17 @@ def test_values_are_yaml_with_plain_exponents(
         ("agent.kind=rainbow", ["agent.kind", "'dqn', 'double_dqn', 'c51' or 'double_c51'"]),
         ("agent.n_step=0", ["agent.n_step", "greater than or equal to 1"]),
         ("agent.num_atoms=11", ["agent: num_atoms=11", "kind=c51 or double_c51 alone"]),
-        ("agent.kind=c51", ["agent: loss=squared", "kind=dqn or double_dqn alone", "or null"]),
-        ("exploration.policy=boltzmann", ["epsilon=0.1", "policy is boltzmann"]),
+        ("agent={kind: c51, loss: huber}", ["loss=huber", "kind=dqn or double_dqn alone"]),
+        (
+            "agent={v_min: 0.0, v_max: 1.0, num_atoms: 5}",
+            ["num_atoms=5, v_min=0.0, v_max=1.0", "kind is dqn", "or null"],
+        ),
+        ("agent={kind: c51, v_min: 1e8, v_max: 100000001.0}", ["too near each other"]),
+        ("agent={kind: c51, num_atoms: 10000}", ["agent.num_atoms", "less than or equal to 1000"]),
+        (
+            "exploration={policy: boltzmann, temperature: 1e-9}",
+            ["exploration.temperature", "1e-09"],
+        ),
         ("exploration.temperature=1.0", ["temperature=1.0", "policy is epsilon_greedy"]),
         ("exploration.decay_steps=10", ["decay_steps=10", "schedule is constant"]),
         ("replay.alpha=0.5", ["alpha=0.5", "kind=prioritized alone", "kind is uniform"]),
@@ -171,13 +180,45 @@ def test_null_takes_the_default_of_what_is_read() -> None:
     assert again == config
 
 
+def test_another_choice_on_the_command_line_takes_its_own_defaults() -> None:
+    """The file chose for itself; what it gives to its own choice is no mistake of the user's."""
+    config = experiments.load("cartpole", ["exploration.policy=boltzmann", "agent.kind=c51"])
+    assert (config.exploration.epsilon, config.exploration.temperature) == (None, 1.0)
+    assert config.exploration.schedule == "linear"  # which both policies have
+    assert (config.agent.loss, config.agent.num_atoms) == (None, 51)
+    recorded = experiments.dump(config)
+    again = experiments.loads(recorded, "again", ["agent.kind=dqn"])
+    assert (again.agent.num_atoms, again.agent.loss) == (None, "squared")
+    with pytest.raises(ConfigError, match=r"epsilon=0\.2: read with policy=epsilon_greedy alone"):
+        experiments.load("cartpole", ["exploration.policy=boltzmann", "exploration.epsilon=0.2"])
+
+
+def test_a_file_that_gives_what_it_does_not_read_is_a_mistake() -> None:
+    text = "exploration: {policy: boltzmann, epsilon: 0.1}"
+    with pytest.raises(ConfigError, match=r"^mine: exploration: epsilon=0.1: read with"):
+        experiments.loads(text, "mine")
+    # And by no assignment becomes none.
+    with pytest.raises(ConfigError, match=r"exploration: epsilon=0\.1: read with"):
+        experiments.loads(text, "mine", ["exploration.schedule=linear"])
+
+
+def test_a_record_of_an_earlier_version_is_read_without_what_nothing_reads() -> None:
+    text = "name: old\nexploration: {schedule: constant, initial_epsilon: 1.0, decay_steps: 10000}"
+    config = experiments.recorded(text, "old")
+    assert config.exploration == Config().exploration
+    with pytest.raises(ConfigError, match="initial_epsilon"):
+        experiments.loads(text, "old")
+
+
 def test_another_choice_leaves_out_what_it_does_not_read() -> None:
     config = experiments.defaults("x", ["agent.kind=c51", "agent.v_max=3"])
     options = {"agent.kind": experiments.Option("search.agent.kind=dqn", "dqn")}
     chosen = experiments.chosen(config, options)
     assert (chosen.agent.kind, chosen.agent.v_max, chosen.agent.loss) == ("dqn", None, "squared")
-    with pytest.raises(ConfigError, match="num_atoms=51 is read with"):
-        experiments.changed(config, options)
+    searched = experiments.Option("search.agent.v_max=9", 9.0)
+    with pytest.raises(ConfigError, match=r"v_max=9\.0: read with"):
+        experiments.changed(config, {**options, "agent.v_max": searched})
+    assert experiments.chosen(config, {**options, "agent.v_max": searched}) == chosen
 
 
 def test_an_option_is_called_what_the_user_called_it() -> None:

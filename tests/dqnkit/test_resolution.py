@@ -98,13 +98,14 @@ def test_wrappers_without_single_environments_are_errors(section: str) -> None:
 @pytest.mark.parametrize(
     ("assignments", "low", "high"),
     [
-        ((), 0.0, 100.0),  # 1 a step, for ever
-        (("agent.gamma=1",), 0.0, 500.0),  # until the time limit
-        (("env.id=CartPole-v0", "agent.gamma=0.999"), 0.0, 200.0),
+        ((), 0.0, 100.0),  # 1 a step, for ever: a time limit is bootstrapped from
+        (("env.id=CartPole-v0", "agent.gamma=0.999"), 0.0, 1000.0),
         (("env.id=MountainCar-v0", "agent.gamma=0.98"), -50.0, 0.0),
-        (("env.id=Acrobot-v1", "env.kwargs={max_episode_steps: 30}"), -30.0, 0.0),
-        (("env.id=FrozenLake-v1", "agent.gamma=0.5"), 0.0, 2.0),
-        (("env.id=CliffWalking-v1", "agent.gamma=0.9"), -1000.0, 0.0),
+        (("env.id=Acrobot-v1", "env.kwargs={max_episode_steps: 30}"), -100.0, 0.0),
+        (("env.frame_stack=4", "env.vectorization=async"), 0.0, 100.0),  # change no reward
+        (("env.id=FrozenLake-v1", "agent.gamma=0.5"), 0.0, 1.0),  # once, at the end
+        # A fall costs 100, and from the start it is 13 steps: -100 - 0.9 (1 - 0.9**13) / 0.1
+        (("env.id=CliffWalking-v1", "agent.gamma=0.9"), -106.712, 0.0),
         (("agent.v_min=-7", "agent.gamma=0.5"), -7.0, 2.0),
         (("env.id=LunarLander-v3", "agent.v_min=-1", "agent.v_max=1"), -1.0, 1.0),
     ],
@@ -113,7 +114,7 @@ def test_the_range_of_returns_follows_from_rewards_and_time_limit(
     assignments: tuple[str, ...], low: float, high: float
 ) -> None:
     agent = resolve(_config("agent.kind=c51", *assignments))[0].agent
-    assert (agent.v_min, agent.v_max) == pytest.approx((low, high))
+    assert (agent.v_min, agent.v_max) == pytest.approx((low, high), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,9 @@ def test_the_range_of_returns_follows_from_rewards_and_time_limit(
     [
         (("env.id=LunarLander-v3",), "'LunarLander-v3'.*agent.v_min and agent.v_max"),
         (("env.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]",), "nothing is known"),
-        (("agent.gamma=1", "env.kwargs={max_episode_steps: -1}"), "nothing is known"),
-        (("agent.v_min=200",), "v_min=200 is not below v_max=100"),
+        (("agent.gamma=1",), "nothing is known of.*agent.gamma=1"),
+        (("agent.v_min=200",), "agent.v_min=200 and agent.v_max=100 hold none of"),
+        (("agent.v_min=0", "agent.v_max=100", "env.id=MountainCar-v0"), "between -100 and 0"),
     ],
 )
 def test_a_range_of_returns_that_nobody_knows_is_asked_for(

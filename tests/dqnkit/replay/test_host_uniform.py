@@ -36,7 +36,7 @@ class Oracle:
         self.transitions[env].append((numbers, action, reward, float(not terminal)))
 
 
-def _play(
+def play(
     replay: HostReplay, oracle: Oracle, num_envs: int, steps: int, seed: int
 ) -> np.random.Generator:
     """Random episodes; every frame is a number that never comes twice."""
@@ -83,7 +83,7 @@ def test_it_holds_the_newest_transitions_and_no_others(
     stack: int, num_envs: int, steps: int
 ) -> None:
     replay, oracle = HostReplay(60, num_envs, _spec(frame_stack=stack)), Oracle(stack)
-    _play(replay, oracle, num_envs, steps, seed=steps)
+    play(replay, oracle, num_envs, steps, seed=steps)
     held = _rows(*replay.transitions()[:2])
     assert len(held) == replay.num_transitions
     everything = [
@@ -102,7 +102,7 @@ def test_it_holds_the_newest_transitions_and_no_others(
 @pytest.mark.parametrize("stack", [1, 3])
 def test_every_transition_is_sampled_as_often_as_any_other(stack: int) -> None:
     replay, oracle = HostReplay(60, 3, _spec(frame_stack=stack)), Oracle(stack)
-    rng = _play(replay, oracle, 3, 200, seed=0)
+    rng = play(replay, oracle, 3, 200, seed=0)
     held = sorted(_rows(*replay.transitions()[:2]))
     draws = 400 * len(held)
     sample = replay.sample(rng, draws)
@@ -117,7 +117,7 @@ def test_every_transition_is_sampled_as_often_as_any_other(stack: int) -> None:
 
 def test_samples_follow_the_generator() -> None:
     replay, oracle = HostReplay(60, 2, _spec()), Oracle(1)
-    _play(replay, oracle, 2, 100, seed=0)
+    play(replay, oracle, 2, 100, seed=0)
     first, second, third = (replay.sample(np.random.default_rng(s), 50) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.frames, second.frames)
     assert not np.array_equal(first.frames, third.frames)
@@ -127,12 +127,12 @@ def test_samples_follow_the_generator() -> None:
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_a_state_goes_back_into_another_replay(steps: int, num_envs: int) -> None:
     replay, oracle = HostReplay(60, num_envs, _spec(frame_stack=2)), Oracle(2)
-    _play(replay, oracle, num_envs, steps, seed=3)
+    play(replay, oracle, num_envs, steps, seed=3)
     state = replay.state()
     held = replay.transitions()
-    _play(replay, oracle, num_envs, 7, seed=5)  # which a state knows nothing of
+    play(replay, oracle, num_envs, 7, seed=5)  # which a state knows nothing of
     other = HostReplay(60, num_envs, _spec(frame_stack=2))
-    _play(other, Oracle(2), num_envs, 30, seed=4)
+    play(other, Oracle(2), num_envs, 30, seed=4)
     other.restore(state)
     other.restore(other.state())
     for mine, theirs in zip(held[:2], other.transitions()[:2], strict=True):
@@ -147,7 +147,7 @@ def test_a_state_goes_back_into_another_replay(steps: int, num_envs: int) -> Non
 @pytest.mark.parametrize("changes", [{"frame_stack": 3}, {"frame_shape": (3,)}])
 def test_the_state_of_another_replay_is_refused(changes: dict[str, Any]) -> None:
     replay = HostReplay(60, 2, _spec())
-    _play(replay, Oracle(1), 2, 20, seed=0)
+    play(replay, Oracle(1), 2, 20, seed=0)
     for other in (HostReplay(60, 2, _spec(**changes)), HostReplay(60, 3, _spec())):
         with pytest.raises(ConfigError, match="the saved replay holds"):
             other.restore(replay.state())

@@ -14,6 +14,7 @@ from dqnkit.replay.priorities import importance_weights
 from dqnkit.runtime import tf
 from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.transitions import Transitions
+from tests.dqnkit.replay.test_host_uniform import Oracle, play
 
 SPEC = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
 
@@ -175,6 +176,22 @@ def test_weights_are_over_the_greatest_of_each_batch() -> None:
     priorities = np.array([[1.0, 4.0], [4.0, 16.0]])
     np.testing.assert_allclose(importance_weights(priorities, 1.0), [[1, 0.25], [1, 0.25]])
     np.testing.assert_allclose(importance_weights(priorities, 0.0), 1.0)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("stack", [1, 2, 4])
+def test_priorities_stand_where_transitions_start_and_nowhere_else(
+    num_envs: int, stack: int
+) -> None:
+    """Also where a frame that is overwritten takes the stacks of others with it."""
+    spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (2,), "float32", frame_stack=stack), 3)
+    replay = PrioritizedHostReplay(_config(40, 0.6), num_envs, spec)
+    for steps in (5, 30, 90):
+        play(replay, Oracle(stack), num_envs, steps, seed=steps)
+        starts = replay.transitions().rows
+        np.testing.assert_array_equal(np.flatnonzero(replay._tree.leaves), starts)
+        sampled = replay.sample(np.random.default_rng(0), 4_000)
+        assert set(sampled.rows) == set(starts)
 
 
 def test_what_an_episode_ends_with_is_never_sampled() -> None:

@@ -101,6 +101,20 @@ def test_each_leaf_is_found_as_often_as_its_share(kind: type[Tree], size: int) -
     assert abs(statistic - freedom) < 4.5 * np.sqrt(2 * freedom)
 
 
+def test_small_leaves_among_many_large_ones_are_found_as_often_as_they_should(
+    kind: type[Tree],
+) -> None:
+    """Of 100,000 leaves half are 1 and half a thousandth, which float32 targets would step over."""
+    size = 100_000
+    tree, numbers = kind(size), np.where(np.arange(size) % 2, 1.0, 1e-3)
+    tree.put(np.arange(size), numbers)
+    # The middle of what one small leaf in fifty takes.
+    small = np.arange(0, size, 100)
+    shares = (np.cumsum(numbers)[small] - 0.5e-3) / numbers.sum()
+    found = tree.find(shares)
+    assert np.mean(found == small) > 0.99
+
+
 def test_numbers_that_were_set_from_outside_are_added_up_anew() -> None:
     tree = host_sum_tree.SumTree(2_000)
     tree.leaves[:] = np.arange(2_000)

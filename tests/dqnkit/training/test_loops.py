@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from dqnkit.agents import DqnLearner, Learned
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError
 from dqnkit.resolution import resolve
@@ -17,6 +18,7 @@ from dqnkit.training.graph_loop import GraphLoop
 from dqnkit.training.host_loop import HostLoop
 from dqnkit.training.loop import Arrays
 from dqnkit.training.parts import build
+from dqnkit.transitions import Transitions
 from tests.environments import GraphCorridor, vector_spec
 
 Small = Callable[..., Config]
@@ -251,6 +253,65 @@ def test_epsilon_zero_acts_greedily_and_one_acts_uniformly(make: Make) -> None:
     expected = counts.sum() / 3
     # Pearson's chi-squared; 18.4 is the 0.01 % critical value at 2 degrees of freedom.
     assert ((counts - expected) ** 2 / expected).sum() < 18.4
+
+
+def test_a_low_temperature_acts_greedily_and_a_high_one_uniformly(make: Make) -> None:
+    settings = ("training.initial_collect_steps=1", "replay.replay_buffer_max_length=5000")
+    still = ("training.gradient_steps_per_iteration=0", "exploration.policy=boltzmann", *settings)
+    greedy = make("exploration.temperature=1e-6", *still)
+    greedy.start()
+    (metrics, *_) = greedy.advance(50)
+    assert metrics.exploration == pytest.approx(1e-6)
+    rows = stored(greedy)[1:]
+    values = greedy.learner.q_values(tf.constant(rows[:, :1], tf.float32)).numpy()
+    taken = np.take_along_axis(values, rows[:, 1:2].astype(int), axis=1)[:, 0]
+    np.testing.assert_allclose(taken, values.max(axis=1), atol=1e-4)  # equals are shared
+    assert np.ptp(values, axis=1).max() > 0.01
+
+    random = make("exploration.temperature=1e6", *still)
+    random.start()
+    random.advance(3_000)
+    counts = np.bincount(stored(random)[:, 1].astype(int), minlength=3)
+    expected = counts.sum() / 3
+    assert ((counts - expected) ** 2 / expected).sum() < 18.4
+
+
+def _leaves(loop: AnyLoop) -> np.ndarray:
+    """Priorities of the transitions that `stored` gives."""
+    if isinstance(loop, HostLoop):
+        return loop._replay._tree.leaves[loop._replay.transitions().rows]  # type: ignore[attr-defined]
+    leaves = loop._state.replay.priorities.levels[0].numpy()
+    return np.asarray(leaves[: len(stored(loop))])
+
+
+@pytest.mark.parametrize("make", ["graph", "host"], indirect=True)
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_what_an_update_finds_decides_how_often_a_transition_comes_and_what_it_weighs(
+    make: Make, beta: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update that learns nothing: its errors are the observations, its loss is all weights."""
+
+    def update(_: DqnLearner, transitions: Transitions, weights: tf.Tensor) -> Learned:
+        errors = tf.reshape(tf.cast(transitions.observation, tf.float32), [-1])
+        return Learned(tf.reduce_sum(weights), -errors)
+
+    monkeypatch.setattr(DqnLearner, "update", update)
+    loop = make(
+        *("replay.kind=prioritized", "replay.alpha=0.5", "training.gradient_steps_per_iteration=2"),
+        *(f"replay.initial_beta={beta}", f"replay.beta={beta}", "exploration.epsilon=1.0"),
+    )
+    loop.start()
+    *_, last = loop.advance(200)
+    observation, leaves = stored(loop)[:-1, 0], _leaves(loop)[:-1]  # all but what is just begun
+    own = (observation + 1e-6) ** 0.5
+    highest = 4.000001**0.5
+    drawn = np.isclose(leaves, own, rtol=1e-5)
+    assert (drawn | np.isclose(leaves, highest, rtol=1e-5) | (leaves == 1.0)).all()
+    assert drawn.mean() > 0.8
+    if beta == 0.0:
+        assert last.loss == pytest.approx(8.0)  # each of the batch weighs 1
+    else:
+        assert 0.0 < last.loss < 7.0
 
 
 def test_a_log_interval_that_is_broken_off_is_not_lost(make: Make) -> None:

@@ -187,3 +187,61 @@ def test_kinds_of_agent_and_of_replay_may_be_searched() -> None:
         resolve(changed)
         seen.add((agent.kind, replay.kind, changed.exploration.policy, changed.optimizer.kind))
     assert len(seen) > 20
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (
+            ["search.agent.num_atoms={type: int, low: 5, high: 9}"],
+            "search.agent.num_atoms=5: agent: num_atoms=5: read with kind=c51",
+        ),
+        (
+            ["search.exploration.decay_steps={type: int, low: 5, high: 9}"],
+            "decay_steps=5: read with schedule=linear or exponential alone, and schedule is const",
+        ),
+        (
+            [
+                "env.id=LunarLander-v3",
+                "search.agent.kind={type: categorical, choices: [dqn, c51]}",
+            ],
+            "search.agent.kind=c51: agent.kind=c51 learns a distribution",
+        ),
+        (
+            ["agent.kind=c51", "search.agent.v_min={type: float, low: 0, high: 200}"],
+            "search.agent.v_min=200.0: agent: v_min=200 is not below v_max=100",
+        ),
+        (
+            [
+                "search.agent.kind={type: categorical, choices: [dqn, c51]}",
+                "search.agent.gamma={type: categorical, choices: [0.9, 1.0]}",
+            ],
+            "search.agent.kind=c51, search.agent.gamma=1.0: agent.kind=c51 learns",
+        ),
+    ],
+)
+def test_kinds_that_cannot_be_trained_and_keys_that_nothing_reads_are_refused(
+    assignments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        space.of(_config(*assignments))
+    assert message in str(caught.value)
+
+
+def test_trial_0_is_the_experiment_whatever_it_reads_of_the_space() -> None:
+    config = experiments.defaults(
+        "space",
+        [
+            "agent.kind=c51",
+            "search.agent.v_max={type: float, low: 50, high: 150}",
+            "search.optimizer.kind={type: categorical, choices: [adam, adamw]}",
+            "search.optimizer.weight_decay={type: float, low: 0.001, high: 0.1}",
+        ],
+    )
+    searched = space.of(config)
+    params, problems = searched.params(config)
+    assert problems == []
+    assert params["agent.v_max"] == pytest.approx(100.0)
+    assert set(params) == set(searched.distributions)  # so that nothing is left to chance
+    chosen = searched.configure(config, searched.suggest(optuna.trial.FixedTrial(params)))
+    assert resolve(chosen)[0].flat() == resolve(config)[0].flat()
