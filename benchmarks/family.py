@@ -8,33 +8,37 @@ from typing import NamedTuple
 class Task(NamedTuple):
     """An experiment of plain DQN, and what RL Baselines3 Zoo publishes for its own."""
 
-    experiment: str
-    rainbow: str
-    """The experiment of all switches together."""
     env_id: str
     env_steps: int
     """The budget, the same for both."""
-    zoo: float
-    """Mean return of its trained agent, https://github.com/DLR-RM/rl-baselines3-zoo."""
+    zoo: str
+    """Mean and deviation of the episodes of its agent, https://github.com/DLR-RM/rl-baselines3-zoo."""
+    experiment: str
+    rainbow: str
+    """The experiment of all switches together."""
 
 
-TASKS = (
-    Task("cartpole-50k", "rainbow-lite-cartpole", "CartPole-v1", 50_000, 500.0),
-    Task("acrobot-100k", "rainbow-lite-acrobot", "Acrobot-v1", 100_000, -76.6),
-    Task("mountain-car-120k", "rainbow-lite-mountain-car", "MountainCar-v0", 120_000, -100.8),
-)
+TASKS = {
+    "cartpole": Task("CartPole-v1", 50_000, "500.0 ± 0.0", "cartpole-50k", "rainbow-lite-cartpole"),
+    "acrobot": Task("Acrobot-v1", 100_000, "-76.6 ± 11.8", "acrobot-100k", "rainbow-lite-acrobot"),
+    "mountain-car": Task(
+        "MountainCar-v0", 120_000, "-100.8 ± 9.9", "mountain-car-120k", "rainbow-lite-mountain-car"
+    ),
+}
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "DQN": (),
     "double": ("agent.kind=double_dqn",),
+    "C51": ("agent.kind=c51",),
+    "double C51": ("agent.kind=double_c51",),
     "dueling": ("network.dueling=true",),
     "3 steps": ("agent.n_step=3",),
     "prioritized": ("replay.kind=prioritized",),
-    "C51": ("agent.kind=c51",),
+    "Boltzmann": ("exploration.policy=boltzmann",),
 }
 """What is set on top of a task's experiment, or of any other of a DQN."""
 RAINBOW = "rainbow-lite"
-"""All of them together, with settings of their own."""
+"""All of them together but Boltzmann exploration, with settings of their own."""
 TOGETHER = (
     *("agent.kind=double_c51", "agent.n_step=3"),
     *("network.dueling=true", "replay.kind=prioritized"),

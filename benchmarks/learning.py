@@ -1,12 +1,12 @@
 """What is learnt over ten seeds.
 
     uv run python benchmarks/learning.py [EXPERIMENT ...]
-    uv run python benchmarks/learning.py --family [VARIANT ...]
+    uv run python benchmarks/learning.py --family [VARIANT ...] [--task TASK]
 
 Trains each experiment with ten seeds that no search has used, in as many processes as there are
 cores, prints a line a seed, and writes the experiment's row in `docs/benchmarks.md`; rows of other
-experiments stay as they are. With `--family` the rows are agents, and their columns the three tasks
-that RL Baselines3 Zoo publishes scores for, with the same budgets of environment steps.
+experiments stay as they are. With `--family` a row is an agent on one of three tasks that RL
+Baselines3 Zoo publishes scores for, with the same budgets of environment steps.
 """
 
 from __future__ import annotations
@@ -86,41 +86,48 @@ def table_row(name: str, results: list[TrainResult]) -> str:
     )
 
 
-def family_row(pool: Executor, variant: str, seeds: int) -> str:
-    cells = []
-    for task in family.TASKS:
-        results = train_all(pool, *family.work(variant, task), seeds)
-        assert all(result.env_steps <= task.env_steps for result in results), task
-        finals = np.array([result.final.summary.mean for result in results])
-        lasts = np.array([result.last.summary.mean for result in results])
-        cells.append(f"{interval(finals)}; {float(interquartile_mean(lasts)):.1f}")
-        if task.env_id == "CartPole-v1":
-            cells.append(f"{np.count_nonzero(finals >= _SOLVED)} of {seeds}")
-    return f"| {variant} | {' | '.join(cells)} |"
+def family_row(variant: str, task: family.Task, results: list[TrainResult]) -> str:
+    assert all(result.env_steps <= task.env_steps for result in results), task
+    finals = np.array([result.final.summary.mean for result in results])
+    lasts = np.array([result.last.summary.mean for result in results])
+    solved = ""
+    if task.env_id == "CartPole-v1":
+        solved = f"{np.count_nonzero(finals >= _SOLVED)} of {len(results)}"
+    return (
+        f"| {task.env_id} | {variant} | {interval(finals)} | {solved} "
+        f"| {float(interquartile_mean(lasts)):.1f} |"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, or variants")
     parser.add_argument("--family", action="store_true", help="agents on RL-Zoo's three tasks")
+    parser.add_argument("--task", action="append", choices=family.TASKS, help="of the family")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes side by side")
     parser.add_argument("--dry", action="store_true", help="print the rows, write nothing")
     args = parser.parse_args()
+    known = [family.RAINBOW, *family.VARIANTS] if args.family else list(GOALS)
+    if unknown := set(args.names) - set(known):
+        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(known)}")
 
     header = f"{report.machine()}; seeds 0 to {args.seeds - 1}, {args.jobs} at a time."
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, mp_context=spawn) as pool:
-        for name in args.names or ([*family.VARIANTS, family.RAINBOW] if args.family else GOALS):
-            if args.family:
-                section, start = "family", f"| {name} |"
-                row = family_row(pool, name, args.seeds)
-            else:
-                section, start = "learning", f"| `{name}`"
-                row = table_row(name, train_all(pool, name, (), args.seeds))
-            print("\n" + row, flush=True)
-            if not args.dry:
-                report.write_row(section, header, start, row)
+        for name in args.names or known:
+            for task in args.task or family.TASKS if args.family else ("",):
+                if args.family:
+                    what = family.TASKS[task]
+                    results = train_all(pool, *family.work(name, what), args.seeds)
+                    section, row = "family", family_row(name, what, results)
+                    start = f"| {what.env_id} | {name} |"
+                else:
+                    results = train_all(pool, name, (), args.seeds)
+                    section, row, start = "learning", table_row(name, results), f"| `{name}`"
+                print("\n" + row, flush=True)
+                if not args.dry:
+                    report.write_row(section, header, start, row)
 
 
 if __name__ == "__main__":

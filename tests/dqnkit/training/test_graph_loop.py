@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dqnkit.config import Config
+from dqnkit.errors import ConfigError
 from dqnkit.resolution import resolve
 from dqnkit.training.parts import build
 from tests.dqnkit.training.test_loops import assert_same
@@ -33,3 +34,21 @@ def test_a_restored_loop_goes_on_bit_for_bit(
     restored.start()
     restored.advance(35)
     assert_same(straight.state(), restored.state())
+
+
+def test_the_state_of_another_replay_is_refused(small: Callable[..., Config]) -> None:
+    uniform, prioritized, longer = (
+        build(*resolve(small(*assignments))).loop
+        for assignments in (
+            (),
+            ("replay.kind=prioritized",),
+            ("replay.replay_buffer_max_length=600",),
+        )
+    )
+    for loop in (uniform, prioritized):
+        loop.start()
+    with pytest.raises(ConfigError, match="'loop/"):
+        uniform.restore(prioritized.state())
+    with pytest.raises(ConfigError, match="'loop/"):
+        prioritized.restore(uniform.state())
+    longer.restore(uniform.state())  # the same table, only less of it is filled
