@@ -15,8 +15,9 @@ class Transitions(NamedTuple):
     action: Tensor
     """int32 [B]."""
     reward: Tensor
-    """float32 [B]."""
+    """float32 [B]; the discounted sum where it goes over several steps."""
     discount: Tensor
-    """float32 [B]: 0 where the next observation is terminal."""
+    """float32 [B]: 0 where the next observation is terminal, else gamma to the power of the steps
+    beyond the first; an agent multiplies by gamma once more."""
     next_observation: Tensor
     """[B, *observation.shape]."""
