@@ -52,7 +52,8 @@ def tree(fan_out: int) -> float:
 
     def step(i: Tensor, levels: Any) -> Any:
         numbers = tf.random.stateless_uniform([2 * BATCH], tf.stack([i, i]), alg="philox")
-        return tree.put(levels, tree.find(levels, numbers[:BATCH]), numbers[BATCH:])
+        shares = tf.cast(numbers[:BATCH], tf.float64)
+        return tree.put(levels, tree.find(levels, shares), numbers[BATCH:])
 
     return microseconds(step, levels)
 
