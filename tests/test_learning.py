@@ -21,6 +21,7 @@ def test_cartpole_is_solved() -> None:
     assert result.final.summary.mean >= 475.0
 
 
+@pytest.mark.slow
 def test_all_of_the_family_together_solves_cartpole_in_its_budget() -> None:
     result = _train("rainbow-lite-cartpole", SEEDS[0])
     assert result.env_steps == 50_000
