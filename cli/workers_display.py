@@ -83,11 +83,12 @@ class WorkerTable:
 
 
 def short_values(values: Mapping[str, Any]) -> str:
-    """Values by the last part of their keys, numbers rounded."""
+    """Values by the last part of their keys, where only one has it; numbers rounded."""
+    names = [key.rpartition(".")[2] for key in values]
     parts = []
-    for key, value in values.items():
+    for (key, value), name in zip(values.items(), names, strict=True):
         text = f"{value:.2e}" if isinstance(value, float) else str(value)
-        parts.append(f"{key.rpartition('.')[2]}={text}")
+        parts.append(f"{name if names.count(name) == 1 else key}={text}")
     return " ".join(parts)
 
 

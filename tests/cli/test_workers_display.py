@@ -46,6 +46,11 @@ def test_a_row_says_what_a_worker_does() -> None:
     assert "1.5" in _shown(table, 60)
 
 
+def test_values_are_called_by_the_whole_key_where_a_part_would_be_of_two() -> None:
+    values = {"agent.kind": "c51", "replay.kind": "uniform", "agent.n_step": 3}
+    assert short_values(values) == "agent.kind=c51 replay.kind=uniform n_step=3"
+
+
 def _standing(complete: int) -> Standing:
     best = TrialScore(2, 480.0, VALUES) if complete else None
     return Standing(total=10, complete=complete, pruned=1, failed=0, best=best)
