@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cli.output import say, say_document, warn
 from dqnkit.config import Config
+from dqnkit.secrets import without_secrets
 from dqnkit.training.reporting import Reporter, SilentReporter
 
 if TYPE_CHECKING:  # these import TensorFlow
@@ -35,7 +36,7 @@ def for_training(*, as_json: bool, quiet: bool) -> Iterator[Reporter]:
     """The reporter that suits the output, shown while training goes on."""
     console = Console(highlight=False)
     if as_json or quiet:
-        yield SilentReporter()
+        yield QuietReporter()
     elif console.is_terminal:
         live = LiveReporter()
         with Live(live, console=console, refresh_per_second=8, transient=False):
@@ -68,9 +69,25 @@ def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
             f"{result.seconds:.1f} s: compiling {result.compile_seconds:.1f} s, training "
             f"{result.training_seconds:.1f} s at {result.steps_per_second:,.0f} steps/s",
         ),
+        *_checkpoint_lines(result),
         ("run", result.run_name + (f" ({result.run_id})" if result.run_id else "")),
         *result.hints.items(),
     ]
+
+
+def _checkpoint_lines(result: TrainResult) -> list[tuple[str, str]]:
+    if not result.checkpoints:
+        return []
+    text = f"{result.checkpoints} in {result.checkpoint_seconds:.2f} s"
+    return [("saved", f"checkpoints: {text}, the last of {result.checkpoint_megabytes:.1f} MB")]
+
+
+class QuietReporter(SilentReporter):
+    """Tells of what is wrong, and of nothing else."""
+
+    def warned(self, text: str) -> None:
+        """See `Reporter`."""
+        warn([text])
 
 
 class PlainReporter:
@@ -88,9 +105,13 @@ class PlainReporter:
         self._exploration = config.exploration.parameter
         say(f"{_title(config)}  run {run_name}")
 
-    def started(self, compile_seconds: float) -> None:
+    def warned(self, text: str) -> None:
         """See `Reporter`."""
-        say(f"compiled in {compile_seconds:.1f} s")
+        warn([text])
+
+    def started(self, compile_seconds: float, iteration: int) -> None:
+        """See `Reporter`."""
+        say(_begun(compile_seconds, iteration))
 
     def progressed(self, progress: Progress) -> None:
         """See `Reporter`."""
@@ -123,13 +144,15 @@ class LiveReporter:
     def __init__(self) -> None:
         self._title = Text("dqnkit")
         self._spinner: Spinner | None = Spinner("dots", "loading TensorFlow")
-        self._total, self._iteration, self._rate = 1, 0, 0.0
+        self._total, self._rate = 1, 0.0
+        self._first = self._iteration = 0
         self._began = time.monotonic()
         self._metrics: Metrics | None = None
         self._train_return = math.nan
         self._last: Evaluation | None = None
         self._best: Evaluation | None = None
         self._returns: list[float] = []
+        self._warnings: list[str] = []
 
     def preparing(self, config: Config, run_name: str) -> None:
         """See `Reporter`."""
@@ -138,11 +161,16 @@ class LiveReporter:
         self._title = Text.assemble((_title(config), "bold"), ("  run " + run_name, "dim"))
         self._spinner = Spinner("dots", "compiling")
 
-    def started(self, compile_seconds: float) -> None:
+    def warned(self, text: str) -> None:
+        """See `Reporter`."""
+        self._warnings.append(text)
+
+    def started(self, compile_seconds: float, iteration: int) -> None:
         """See `Reporter`."""
         self._spinner = None
         self._began = time.monotonic()
-        self._title.append(f"  compiled in {compile_seconds:.1f} s", "dim")
+        self._iteration = self._first = iteration
+        self._title.append(f"  {_begun(compile_seconds, iteration)}", "dim")
 
     def progressed(self, progress: Progress) -> None:
         """See `Reporter`."""
@@ -159,8 +187,12 @@ class LiveReporter:
 
     def __rich__(self) -> RenderableType:
         """Called by rich at each redraw."""
+        warnings = [
+            Text.assemble(("warning: ", "bold yellow"), without_secrets(text))
+            for text in self._warnings
+        ]
         if self._spinner is not None:
-            return Group(self._title, self._spinner)
+            return Group(self._title, *warnings, self._spinner)
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(total=self._total, completed=self._iteration, width=32),
@@ -168,15 +200,16 @@ class LiveReporter:
             f"{self._rate:,.0f} steps/s",
             Text(self._time_left(), "dim"),
         )
-        return Group(self._title, bar, self._table())
+        return Group(self._title, *warnings, bar, self._table())
 
     def _time_left(self) -> str:
         elapsed = time.monotonic() - self._began
         if self._iteration >= self._total:
             return "done"
-        if not self._iteration:
+        done = self._iteration - self._first
+        if not done:
             return ""
-        seconds = elapsed * (self._total - self._iteration) / self._iteration
+        seconds = elapsed * (self._total - self._iteration) / done
         return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
 
     def _table(self) -> Table:
@@ -204,6 +237,11 @@ class LiveReporter:
 def _title(config: Config) -> str:
     seed = f"seed {config.training.seed}"
     return f"{config.name} · {config.env.id} · {config.training.loop} loop · {seed}"
+
+
+def _begun(compile_seconds: float, iteration: int) -> str:
+    onwards = f", goes on from iteration {iteration:,}" if iteration else ""
+    return f"compiled in {compile_seconds:.1f} s{onwards}"
 
 
 def _number(value: float) -> str:

@@ -24,11 +24,13 @@ from cli.eval import evaluate
 from cli.experiments import experiments, schema
 from cli.render import render
 from cli.runs import runs
+from cli.sync import sync
 from cli.train import train
 from cli.tune import tune
 from cli.ui import ui
 from dqnkit import __version__
 from dqnkit.errors import DqnkitError
+from dqnkit.secrets import without_secrets
 
 
 class ExitCode(IntEnum):
@@ -55,6 +57,7 @@ app.command("eval")(evaluate)
 app.command()(render)
 app.command()(compare)
 app.command()(runs)
+app.command()(sync)
 app.command()(ui)
 app.command()(experiments)
 app.command()(schema)
@@ -94,13 +97,13 @@ def run(arguments: Sequence[str]) -> int:
         return int(code or ExitCode.DONE)
     except TyperException as error:
         if wants_traceback:
-            traceback.print_exc()
+            _print_traceback()
         rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # as typer itself calls it
         return ExitCode.MISUSED
     except DqnkitError as error:
         if wants_traceback:
-            traceback.print_exc()
-        _say_error(str(error))
+            _print_traceback()
+        _say_error("\n".join([str(error), *getattr(error, "__notes__", ())]))
         return error.exit_code
     except (KeyboardInterrupt, Abort):
         _say_error("interrupted")
@@ -110,7 +113,7 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.DONE
     except Exception as error:
         if wants_traceback:
-            traceback.print_exc()
+            _print_traceback()
         _say_error(
             f"{type(error).__name__}: {error}\nThis is a fault of dqnkit or of what it runs on; "
             "--traceback shows where it came from."
@@ -149,7 +152,11 @@ def _leave(code: int) -> NoReturn:
 
 def _say_error(message: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), message))
+    console.print(Text.assemble(("error: ", "bold red"), without_secrets(message)))
+
+
+def _print_traceback() -> None:
+    sys.stderr.write(without_secrets(traceback.format_exc()))
 
 
 if __name__ == "__main__":

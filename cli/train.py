@@ -9,6 +9,8 @@ import typer
 from cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dqnkit.config import Config
     from dqnkit.workers.training import SeedsOptions
 
@@ -53,6 +55,14 @@ def train(
         str | None,
         typer.Option(metavar="NAME", help="Name of the run in MLflow.", show_default=False),
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that ended before its time, from its last checkpoint.",
+            show_default=False,
+        ),
+    ] = None,
     tracking_uri: options.TrackingUri = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -61,6 +71,20 @@ def train(
     from cli.loading import experiment_config  # `--help` waits for nothing that training needs
     from dqnkit.errors import ConfigError
 
+    if resume is not None:
+        given = {
+            "EXPERIMENT": experiment,
+            "--env": env,
+            "--set": assignments,
+            "--seed": seed,
+            "--seeds": seeds,
+            "--workers": workers,
+            "--from-study": from_study,
+            "--storage": storage,
+            "--name": name,
+        }
+        _resume(resume, given, tracking_uri, as_json=as_json, quiet=quiet)
+        return
     if workers is not None and seeds is None:
         raise ConfigError(f"--workers {workers}: one run has one process; give --seeds K as well")
     if from_study is None:
@@ -98,6 +122,36 @@ def _winner(
     text = winner(storages.resolve(storage), study)
     config = experiments.recorded(text, f"the winner of {study}")
     return experiments.changed(config, option_values(None, seed), assignments or [])
+
+
+def _resume(
+    reference: str,
+    given: Mapping[str, object],
+    tracking_uri: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from cli import display, output
+    from dqnkit.errors import ConfigError
+    from dqnkit.tracking import open_tracker, store
+    from dqnkit.tracking.reader import Reader
+    from dqnkit.training.resumption import find
+
+    also = [name for name, value in given.items() if value is not None]
+    if also:
+        raise ConfigError(
+            f"--resume {reference}: a run goes on as it was begun, so {', '.join(also)} cannot be "
+            "given too; to train with other settings, begin a new run"
+        )
+    with output.stdout_for_the_document(as_json=as_json):
+        resumption = find(Reader(store.resolve(tracking_uri)), reference)
+        tracker = open_tracker(resumption.config, tracking_uri)
+        with display.for_training(as_json=as_json, quiet=quiet) as reporter:
+            from dqnkit.training.run import resume  # takes seconds
+
+            result = resume(resumption, tracker, reporter)
+    display.training_result(result, as_json=as_json, quiet=quiet)
 
 
 def _train_one(

@@ -280,6 +280,9 @@ class TrainingConfig(Section):
     """Transitions an update."""
     log_interval: Count = 200
     """Iterations averaged into one point of the training metrics."""
+    checkpoint_interval: Count | None = None
+    """Iterations between checkpoints, from which `dqnkit train --resume` goes on; null writes one
+    every ten seconds, or less often where that would cost more than a hundredth of the time."""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, environments, exploration, sampling and evaluation."""
 

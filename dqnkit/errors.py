@@ -32,12 +32,20 @@ class PolicyError(DqnkitError):
     """A saved policy cannot be read, or does not fit its environment any more."""
 
 
+class CheckpointError(DqnkitError):
+    """A checkpoint cannot be read, or is not what was written."""
+
+
 class RenderingError(DqnkitError):
     """A video cannot be written."""
 
 
 class TrackingError(DqnkitError):
     """The tracking store cannot be reached or written."""
+
+
+class BusyRunError(TrackingError):
+    """Another process writes the run."""
 
 
 class StudyError(DqnkitError):

@@ -79,7 +79,7 @@ def train(
         tags = {KIND_TAG: "training"}
         tracker.start(RunRecord(config.name, run_name, config.flat(), tags))
         try:
-            reporter.started(0.1)
+            reporter.started(0.1, 0)
             if _wanted(config, "dies", run_name):
                 os.kill(os.getpid(), signal.SIGKILL)
             if _wanted(config, "raises", run_name):

@@ -16,10 +16,13 @@ LAYERS = [
     {"dqnkit.tuning"},
     {"dqnkit.workers"},
     {"dqnkit.training.run", "dqnkit.analysis"},
+    {"dqnkit.training.resumption"},
+    {"dqnkit.training.checkpoints", "dqnkit.training.snapshot"},
     {"dqnkit.training.parts", "dqnkit.training.descriptions", "dqnkit.training.reporting"},
     {"dqnkit.training.graph_loop", "dqnkit.training.host_loop"},
     {"dqnkit.training.loop", "dqnkit.training.interrupts", "dqnkit.plots", "dqnkit.rendering"},
-    {"dqnkit.tracking", "dqnkit.evaluation", "dqnkit.agents", "dqnkit.checkpoint"},
+    {"dqnkit.tracking", "dqnkit.evaluation", "dqnkit.agents"},
+    {"dqnkit.checkpoint"},
     {"dqnkit.replay", "dqnkit.policies", "dqnkit.schedules", "dqnkit.resolution"},
     {"dqnkit.categorical", "dqnkit.optimizers", "dqnkit.exploration"},
     {"dqnkit.networks", "dqnkit.envs", "dqnkit.statistics", "dqnkit.seeds"},
@@ -28,7 +31,7 @@ LAYERS = [
     {"dqnkit.config", "dqnkit.noise", "dqnkit.specs", "dqnkit.formats", "dqnkit.commands"},
     {"dqnkit.distributions"},
     {"dqnkit.fields"},
-    {"dqnkit.errors"},
+    {"dqnkit.errors", "dqnkit.secrets"},
 ]
 """From the top: a module may import from layers below its own, and from its own package."""
 

@@ -16,7 +16,14 @@ from dqnkit.tracking.tracker import Status
 
 _SEED = "training.seed"
 _VERSION = "dqnkit.version"
-_SAYS_NOTHING = (_SEED, "description", "tracking.enabled", "tracking.tags")
+_SAYS_NOTHING = (
+    _SEED,
+    "description",
+    "env.step_timeout",
+    "tracking.enabled",
+    "tracking.tags",
+    "training.checkpoint_interval",
+)
 """Parameters that make no difference to what is learnt, the seed aside."""
 _CURVE_RESAMPLES = 2_000
 _IN_LEGEND = 2

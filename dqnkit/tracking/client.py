@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dqnkit.errors import ConfigError, DqnkitError, TrackingError
+from dqnkit.secrets import without_secrets
 from dqnkit.tracking import processes
-from dqnkit.tracking.store import Store, without_password
+from dqnkit.tracking.store import Store
 from dqnkit.tracking.tracker import Status
 
 PROCESS_TAG = "dqnkit.process"
@@ -30,6 +31,9 @@ _ENVIRONMENT = {
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_LOG_UV_FILES": "false",
 }
+
+_PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+"""MLflow's words for an answer of 500, 503 or 429, and for none at all."""
 
 
 def connect(store: Store) -> Any:
@@ -56,7 +60,7 @@ def explained(store: Store, advice: str = "") -> Iterator[None]:
     except Exception as error:
         question = "" if store.database is not None else " Is it running?"
         raise TrackingError(
-            f"the tracking store {without_password(store.uri)} cannot be used: "
+            f"the tracking store {store.name} cannot be used: "
             f"{first_line(error)}.{question} Name another by --tracking-uri{advice}"
         ) from error
 
@@ -128,9 +132,21 @@ def quoted(text: str) -> str:
     raise ConfigError(f"{text}: no name holds both kinds of quotation marks")
 
 
+def may_pass(error: BaseException | None) -> bool:
+    """Whether a failure may be over a little later: nobody answers, or the store is busy."""
+    while error is not None:
+        module = type(error).__module__.partition(".")[0]
+        if isinstance(error, ConnectionError | TimeoutError) or module in {"requests", "urllib3"}:
+            return True
+        if getattr(error, "error_code", None) in _PASSING or "database is locked" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one line without passwords."""
-    text = without_password(" ".join(str(error).split())) or type(error).__name__
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
 
 

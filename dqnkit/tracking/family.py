@@ -55,42 +55,46 @@ class MlflowFamilyTracker(MlflowTracker):
         )
         return versions[0] if versions else None
 
-    def finish(self, status: Status) -> list[str]:
+    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
         """See `Tracker`. A worker that was killed may have left a run that nobody knows of."""
         if self.run_id is not None:
             with contextlib.suppress(Exception):  # the next command that looks does it again
-                set_stale_runs_right(self._client, [self._experiment_id])
-        return super().finish(status)
+                set_stale_runs_right(self._delivery.client, [self._delivery.experiment_id])
+        return super().finish(status, patiently=patiently)
 
     def _found(self, tags: Mapping[str, str]) -> list[str]:
         conditions = [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
-        runs = self._client.search_runs([self._experiment_id], " AND ".join(conditions), 1, 1)
+        experiments = [self._delivery.experiment_id]
+        runs = self._delivery.client.search_runs(experiments, " AND ".join(conditions), 1, 1)
         return [run.info.run_id for run in runs]
 
     def _mark(self, run_id: str, tags: Mapping[str, str], status: Status | None) -> None:
         from mlflow.entities import RunTag  # mlflow is loaded by `start`
 
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        if status is not None and self._client.get_run(run_id).info.status == "RUNNING":
-            self._client.set_terminated(run_id, str(status))
+        client = self._delivery.client
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        if status is not None and client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, str(status))
 
     def _register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str:
         from mlflow.exceptions import MlflowException
 
+        client = self._delivery.client
+
         try:
-            self._client.create_registered_model(name)
+            client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         # A search that is done may be asked for again, and a call whose answer is lost as well.
-        known = self._client.search_model_versions(f"run_id = '{run_id}'")
+        known = client.search_model_versions(f"run_id = '{run_id}'")
         versions = [each.version for each in known if each.name == name]
         if versions:
-            self._client.set_registered_model_alias(name, alias, versions[0])
+            client.set_registered_model_alias(name, alias, versions[0])
             return str(versions[0])
-        source = f"{self._client.get_run(run_id).info.artifact_uri}/policy"
-        made: Any = self._client.create_model_version(name, source, run_id, tags=dict(tags))
-        self._client.set_registered_model_alias(name, alias, made.version)
+        source = f"{client.get_run(run_id).info.artifact_uri}/policy"
+        made: Any = client.create_model_version(name, source, run_id, tags=dict(tags))
+        client.set_registered_model_alias(name, alias, made.version)
         return str(made.version)
 
 

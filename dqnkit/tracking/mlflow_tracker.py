@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
-import json
 import math
-import shutil
 import tempfile
 import threading
 import time
@@ -15,36 +12,38 @@ from pathlib import Path
 from typing import Any
 
 from dqnkit.commands import as_typed
+from dqnkit.errors import TrackingError
+from dqnkit.secrets import without_secrets
+from dqnkit.tracking import journal as journals
 from dqnkit.tracking import processes
 from dqnkit.tracking.client import (
     NOTE_TAG,
     PARENT_TAG,
     PROCESS_TAG,
-    connect,
-    experiment_id,
-    experiment_names,
     explained,
     first_line,
-    set_stale_runs_right,
+    may_pass,
 )
+from dqnkit.tracking.delivery import Delivery, take_up
+from dqnkit.tracking.journal import Header, Journal, Point
 from dqnkit.tracking.policy_files import PolicyFiles
-from dqnkit.tracking.store import EMBEDDED, Store, experiment_page
+from dqnkit.tracking.store import Store, experiment_page
 from dqnkit.tracking.tracker import ALONE, KIND_TAG, Membership, RunRecord, Status
 
-_BATCH = 1_000
-"""Metrics that MLflow takes in one call."""
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 _ATTEMPTS = 3
-_FINISH_SECONDS = 30.0
-"""Longest that `finish` waits until all metrics are sent."""
+_PATIENCE_SECONDS = 15.0
+"""Longest that `finish` waits for a store that takes nothing."""
+_HASTE_SECONDS = 2.0
+"""The same where somebody is waiting."""
 
 
 class MlflowTracker:
     """Writes a run to an MLflow store (`Tracker`).
 
-    Metrics go to a buffer, and a thread sends what has gathered there in one call: for MLflow,
-    calls are dear and metrics are cheap. While a store does not answer, the
-    buffer grows and the training goes on.
+    All goes into a journal, and a thread brings to the store what has gathered there: for MLflow,
+    calls are dear and metrics are cheap. While a store does not answer, the journal grows and the
+    training goes on; what is left of it in the end is sent by `syncing.sync`.
     """
 
     keeps_files = True
@@ -52,46 +51,67 @@ class MlflowTracker:
     def __init__(self, store: Store, belongs_to: Membership = ALONE) -> None:
         self._store = store
         self._belongs_to = belongs_to
-        self._client: Any = None
+        self._journal: Journal | None = None
+        self._delivery: Delivery
         self._experiment_id = ""
-        self._run_id: str | None = None
-        self._buffer: list[Any] = []
+        self._is_new = True
+        self._known: dict[str, set[int]] = {}
         self._changed = threading.Condition()
+        self._news = False
         self._closing = threading.Event()
-        self._deadline = math.inf
+        self._moved = time.monotonic()
+        self._patience = math.inf
+        self._failure: BaseException | None = None
         self._problems: list[str] = []
         self._sender = threading.Thread(target=self._send, name="dqnkit-tracking", daemon=True)
 
     @property
     def run_id(self) -> str | None:
         """See `Tracker`."""
-        return self._run_id
+        return self._journal.run_id if self._journal else None
 
-    def start(self, record: RunRecord) -> None:
+    @property
+    def folder(self) -> Path | None:
+        """See `Tracker`."""
+        return self._journal.folder if self._journal else None
+
+    def start(self, record: RunRecord) -> list[str]:
         """See `Tracker`."""
         trains = record.tags.get(KIND_TAG) not in {None, "comparison"}
         advice = ", or train without a record by --set tracking.enabled=false" if trains else ""
-        with explained(self._store, advice):
-            self._client = connect(self._store)
-            self._experiment_id = experiment_id(self._client, self._store, record.experiment)
-            set_stale_runs_right(self._client, experiment_names(self._client))
-            if not self._continue_run(record):
-                self._create_run(record)
+        notes = []
+        try:
+            with explained(self._store, advice):
+                if record.continues is None or not self._continue(record.continues, record):
+                    self._begin(Journal.create(self._store.home, self._header(record)))
+                self._delivery.open()
+                self._experiment_id = self._delivery.experiment_id
+        except TrackingError as error:
+            if self._journal is None or not self._may_wait(record, error):
+                self._abandon()
+                raise
+            notes.append(
+                f"the tracking store {self._store.name} does not answer: the run is kept in "
+                f"{self._journal.folder} and sent as soon as it does"
+            )
         self._sender.start()
+        return notes
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
-        from mlflow.entities import Metric  # mlflow is loaded by `start`
-
         now = int(time.time() * 1000)
-        points = [Metric(k, float(v), now, step) for k, v in metrics.items() if not math.isnan(v)]
-        with self._changed:
-            self._buffer += points
-            self._changed.notify()
+        points = [
+            Point(key, float(value), now, step)
+            for key, value in metrics.items()
+            if not math.isnan(value) and step not in self._known.get(key, ())
+        ]
+        if self._journal is not None and points:
+            self._journal.log(points)
+            self._wake()
 
     def artifacts(self, folder: Path) -> None:
         """See `Tracker`."""
-        self._keep(folder, None)
+        self._keep(folder, "")
 
     def policy(self, policy: PolicyFiles) -> None:
         """See `Tracker`."""
@@ -104,30 +124,46 @@ class MlflowTracker:
 
     def describe(self, markdown: str) -> None:
         """See `Tracker`."""
-        if self._run_id is not None:
-            self._attempt(
-                "the description",
-                lambda: self._client.set_tag(self._run_id, NOTE_TAG, markdown),
-            )
+        if self._journal is not None:
+            self._journal.note(description=without_secrets(markdown))
+            self._wake()
 
-    def finish(self, status: Status) -> list[str]:
+    def secure(self) -> None:
         """See `Tracker`."""
-        if self._run_id is None:
+        if self._journal is not None:
+            self._journal.secure()
+
+    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+        """See `Tracker`."""
+        journal = self._journal
+        if journal is None:
             return self._problems
-        self._deadline = time.monotonic() + _FINISH_SECONDS
+        journal.note(status=str(status), ended=int(time.time() * 1000))
+        self._moved = time.monotonic()
+        self._patience = _PATIENCE_SECONDS if patiently else _HASTE_SECONDS
         self._closing.set()
-        with self._changed:
-            self._changed.notify()
-        if self._sender.is_alive():
-            self._sender.join(_FINISH_SECONDS)
-        with self._changed:
-            unsent, self._buffer = self._buffer, []
-        if unsent:
-            self._keep_unsent(unsent)
-        self._attempt(
-            f"the status {status}", lambda: self._client.set_terminated(self._run_id, str(status))
+        self._wake()
+        while self._sender.is_alive() and not self._is_out_of_patience:
+            self._sender.join(0.1)
+        self._sender.join(_RETRY_SECONDS[0])  # it may be about to see that, or wait for an answer
+        if journal.is_delivered:
+            journal.remove()
+            return self._problems
+        why = f": {first_line(self._failure)}" if self._failure is not None else ""
+        self._problems.append(
+            f"the tracking store {self._store.name} did not take it all{why}; "
+            f"{journal.what_waits()} wait in {journal.folder}: "
+            f"`{as_typed(self._store.command('sync'))}` sends them"
         )
+        if journal.trouble is not None:
+            self._problems.append(
+                f"{journal.folder} cannot be written ({journal.trouble}): metric points may be lost"
+            )
         return self._problems
+
+    def command(self, words: str) -> str | None:
+        """See `Tracker`."""
+        return as_typed(self._store.command(words))
 
     def hints(self) -> dict[str, str]:
         """See `Tracker`."""
@@ -135,30 +171,9 @@ class MlflowTracker:
             return {"page": self._store.address + experiment_page(self._experiment_id)}
         return {"show it": as_typed(self._store.ui_command)}
 
-    def _continue_run(self, record: RunRecord) -> bool:
-        """Takes up the record that this one continues; False if there is none."""
-        from mlflow.exceptions import MlflowException  # mlflow is loaded by `start`
+    # -- Beginning
 
-        if record.continues is None:
-            return False
-        try:
-            run = self._client.get_run(record.continues)
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                return False
-            raise
-        if run.info.lifecycle_stage == "deleted":
-            return False
-        self._run_id, self._experiment_id = run.info.run_id, run.info.experiment_id
-        # First whose run it is, so that nobody takes it for one whose process has died.
-        for key, value in (*record.tags.items(), (PROCESS_TAG, processes.identity())):
-            self._client.set_tag(self._run_id, key, value)
-        self._client.update_run(self._run_id, "RUNNING")
-        return True
-
-    def _create_run(self, record: RunRecord) -> None:
-        from mlflow.entities import Param  # mlflow is loaded by `start`
-
+    def _header(self, record: RunRecord) -> Header:
         tags = {
             **record.tags,
             **self._belongs_to.tags,
@@ -168,33 +183,94 @@ class MlflowTracker:
             "mlflow.source.name": "dqnkit",
             "mlflow.user": getpass.getuser(),
         }
-        run = self._client.create_run(self._experiment_id, run_name=record.run_name, tags=tags)
-        self._run_id = run.info.run_id
-        self._client.log_batch(
-            self._run_id, params=[Param(key, str(value)) for key, value in record.params.items()]
+        return Header(
+            store=self._store.name,
+            experiment=record.experiment,
+            run_name=record.run_name,
+            params={key: without_secrets(str(value)) for key, value in record.params.items()},
+            tags={key: without_secrets(value) for key, value in tags.items()},
+            started=int(time.time() * 1000),
         )
 
+    def _begin(self, journal: Journal) -> None:
+        self._journal = journal
+        self._delivery = Delivery(self._store, journal)
+
+    def _continue(self, run_id: str, record: RunRecord) -> bool:
+        """Takes up an earlier record; False if the store has it no more."""
+        left = journals.folder_of(self._store.home, run_id)
+        if left is not None:
+            journal = Journal.open(left)
+            journal.said(journal.pending)  # how it ended then
+            self._is_new = False
+        else:
+            journal = Journal.create(self._store.home, self._header(record))
+        self._begin(journal)
+        client = self._delivery.connect()
+        tags = {key: without_secrets(value) for key, value in record.tags.items()}
+        if not take_up(client, run_id, tags):
+            self._abandon()
+            return False
+        journal.name(run_id)
+        if record.repeats:
+            self._learn_what_is_known(journal, client, run_id)
+        return True
+
+    def _learn_what_is_known(self, journal: Journal, client: Any, run_id: str) -> None:
+        for point in journal.logged():
+            self._known.setdefault(point.key, set()).add(point.step)
+        for key in client.get_run(run_id).data.metrics:
+            steps = {point.step for point in client.get_metric_history(run_id, key)}
+            self._known.setdefault(key, set()).update(steps)
+
+    def _may_wait(self, record: RunRecord, error: TrackingError) -> bool:
+        """Others need the id of a run that they stand below, or that they choose from."""
+        is_alone = self._belongs_to == ALONE and record.tags.get(KIND_TAG) == "training"
+        return is_alone and record.continues is None and may_pass(error.__cause__)
+
+    def _abandon(self) -> None:
+        if self._journal is None:
+            return
+        self._delivery.give_up()
+        if self._is_new:
+            self._journal.remove()
+        else:
+            self._journal.close()
+        self._journal, self._is_new = None, True
+
+    # -- Sending
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._news = True
+            self._changed.notify()
+
     def _send(self) -> None:
+        self._deliver()
+        if self._journal is not None:
+            self._journal.close()  # whoever comes next may send what is left
+
+    def _deliver(self) -> None:
         failures = 0
-        while True:
-            with self._changed:
-                while not self._buffer and not self._closing.is_set():
-                    self._changed.wait()
-                points = self._buffer[:_BATCH]
-            if not points:
-                return
+        while not self._is_out_of_patience:
             try:
-                self._client.log_batch(self._run_id, metrics=points)
+                while self._delivery.step():
+                    failures, self._moved = 0, time.monotonic()
             except Exception as error:  # whatever the store's trouble is, training goes on
-                if time.monotonic() > self._deadline:
-                    self._problems.append(f"metrics could not be sent: {first_line(error)}")
-                    return
+                self._failure = error
                 self._pause(failures)
                 failures += 1
-            else:
-                failures = 0
-                with self._changed:
-                    del self._buffer[: len(points)]
+                continue
+            if self._closing.is_set():
+                return
+            with self._changed:
+                while not self._news and not self._closing.is_set():
+                    self._changed.wait()
+                self._news = False
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        return time.monotonic() - self._moved > self._patience
 
     def _pause(self, failures: int) -> None:
         """Waits before another try: longer each time, and never long once the run has ended."""
@@ -204,30 +280,25 @@ class MlflowTracker:
         else:
             self._closing.wait(seconds)
 
-    def _keep(self, folder: Path, below: str | None) -> None:
-        what = "the policy" if below else f"files {sorted(path.name for path in folder.iterdir())}"
-        if not self._attempt(
-            what, lambda: self._client.log_artifacts(self._run_id, str(folder), below)
-        ):
-            kept = self._unsent_folder() / "files" / (below or "")
-            with contextlib.suppress(OSError):
-                shutil.copytree(folder, kept, dirs_exist_ok=True)
-                self._problems.append(f"{what} wait in {kept}")
-
-    def _keep_unsent(self, points: list[Any]) -> None:
-        path = self._unsent_folder() / "metrics.jsonl"
-        lines = [json.dumps([m.key, m.value, m.timestamp, m.step]) for m in points]
+    def _keep(self, folder: Path, below: str) -> None:
+        if self._journal is None:
+            return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            self._journal.add_files(folder, below)
         except OSError as error:
-            self._problems.append(f"{len(lines)} metric points are lost: {first_line(error)}")
+            # Without room for a copy, the store may still have some.
+            what = "the policy" if below else f"files {sorted(p.name for p in folder.iterdir())}"
+            if self.run_id is None:
+                self._problems.append(f"{what} are lost: {error.strerror or error}")
+                return
+            self._attempt(
+                what,
+                lambda: self._delivery.client.log_artifacts(
+                    self.run_id, str(folder), below or None
+                ),
+            )
         else:
-            self._problems.append(f"{len(lines)} metric points wait in {path}")
-
-    def _unsent_folder(self) -> Path:
-        home = self._store.artifacts.parent if self._store.artifacts else EMBEDDED
-        return home / "unsent" / str(self._run_id)
+            self._wake()
 
     def _attempt(self, what: str, action: Callable[[], object]) -> bool:
         """Tries a few times; a failure is told by `finish` and costs nothing else."""

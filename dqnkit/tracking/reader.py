@@ -23,7 +23,7 @@ from dqnkit.tracking.client import (
     set_stale_runs_right,
 )
 from dqnkit.tracking.records import STUDY_TAG, RecordedRun
-from dqnkit.tracking.store import Store, without_password
+from dqnkit.tracking.store import Store
 from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG
 
 _PAGE = 1_000
@@ -60,7 +60,7 @@ class Reader:
     @property
     def place(self) -> str:
         """The store, as messages name it."""
-        return without_password(self.store.uri)
+        return self.store.name
 
     @cached_property
     def client(self) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from dqnkit.errors import ConfigError
+from dqnkit.secrets import without_password
 
 EMBEDDED = Path("mlruns")
 """Folder of the default store, in the working directory."""
@@ -53,6 +54,16 @@ class Store:
         return self
 
     @property
+    def home(self) -> Path:
+        """Folder of what is kept on this machine until the store has it."""
+        return self.artifacts.parent if self.artifacts else EMBEDDED.resolve()
+
+    @property
+    def name(self) -> str:
+        """As messages have it."""
+        return without_password(self.uri)
+
+    @property
     def address(self) -> str | None:
         """Where a server shows itself; None for what `dqnkit ui` must serve."""
         if self.uri.startswith(("http://", "https://", "databricks")):
@@ -62,9 +73,13 @@ class Store:
     @property
     def ui_command(self) -> str:
         """The command that shows it."""
+        return self.command("ui")
+
+    def command(self, words: str) -> str:
+        """A command line of ours that means this store."""
         if self.database == (EMBEDDED / "mlflow.db").resolve():
-            return "dqnkit ui"
-        return f"dqnkit ui --tracking-uri {shlex.quote(without_password(self.uri))}"
+            return f"dqnkit {words}"
+        return f"dqnkit {words} --tracking-uri {shlex.quote(self.name)}"
 
 
 def resolve(tracking_uri: str | None = None) -> Store:
@@ -105,12 +120,6 @@ def experiment_page(experiment_id: str) -> str:
     return (
         f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
     )
-
-
-def without_password(text: str) -> str:
-    """Text whose URIs name no user and no password, neither before the host nor as an option."""
-    text = re.sub(r"(\w+://)(?:[^/@\s:]*:[^@\s]*|[^/@\s]*)@", r"\1", text)
-    return re.sub(r"([?&](?:password|passwd|pwd|token)=)[^&\s'\"]*", r"\1…", text)
 
 
 def _embedded(folder: Path, database: Path, options: str = "") -> Store:

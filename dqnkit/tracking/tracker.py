@@ -51,13 +51,15 @@ class RunRecord:
     """Markdown."""
     continues: str | None = None
     """Id of an earlier record that goes on; a new one is made where the store has it no more."""
+    repeats: bool = False
+    """Whether it may log again what the earlier record has: such points are left out."""
 
 
 class Tracker(Protocol):
     """A record of one run. Calls come in the order `start`, others, `finish`.
 
-    Metrics may be sent later; only `start` and `finish` wait. A store that stops answering after
-    `start` costs the record, never the run: what was not kept is told by `finish`.
+    All else may be sent later; only `start` and `finish` wait. A store that does not answer costs
+    neither the run nor the record: what it did not get is kept, and told by `finish`.
     """
 
     @property
@@ -68,11 +70,18 @@ class Tracker(Protocol):
     def run_id(self) -> str | None:
         """The run's id, once started; None if nothing is kept."""
 
-    def start(self, record: RunRecord) -> None:
+    @property
+    def folder(self) -> Path | None:
+        """Where, once started, the run may keep what must outlive its process; None is nowhere."""
+
+    def start(self, record: RunRecord) -> list[str]:
         """Creates the run.
 
+        Returns:
+          What the user should know at once, in words.
+
         Raises:
-          TrackingError: The store cannot be reached or written.
+          TrackingError: The store cannot be used.
         """
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -87,8 +96,22 @@ class Tracker(Protocol):
     def describe(self, markdown: str) -> None:
         """Replaces the run's description."""
 
-    def finish(self, status: Status) -> list[str]:
-        """Sends what is left and closes the run; gives what could not be kept, in words."""
+    def secure(self) -> None:
+        """Makes what was logged outlive a loss of power."""
+
+    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+        """Sends what is left and closes the run.
+
+        Args:
+          status: It ended with.
+          patiently: Whether there is time to wait for a store that is slow.
+
+        Returns:
+          What it has not got, in words.
+        """
+
+    def command(self, words: str) -> str | None:
+        """The command line of ours that does something with the record; None if there is none."""
 
     def hints(self) -> dict[str, str]:
         """Where a person finds the record: the command that shows it, the page to open."""
@@ -99,9 +122,12 @@ class NullTracker:
 
     keeps_files = False
     run_id: str | None = None
+    folder: Path | None = None
 
-    def start(self, record: RunRecord) -> None:
+    def start(self, record: RunRecord) -> list[str]:
         """See `Tracker`."""
+        del record
+        return []
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
@@ -115,10 +141,18 @@ class NullTracker:
     def describe(self, markdown: str) -> None:
         """See `Tracker`."""
 
-    def finish(self, status: Status) -> list[str]:
+    def secure(self) -> None:
         """See `Tracker`."""
-        del status
+
+    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+        """See `Tracker`."""
+        del status, patiently
         return []
+
+    def command(self, words: str) -> str | None:
+        """See `Tracker`."""
+        del words
+        return None
 
     def hints(self) -> dict[str, str]:
         """See `Tracker`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from dqnkit import __version__
 from dqnkit.config import Config
 from dqnkit.evaluation import MARKDOWN_HEAD, Evaluation
-from dqnkit.tracking.store import without_password
+from dqnkit.secrets import without_secrets
 from dqnkit.tracking.tracker import KIND_TAG
 
 _AGENTS = {"dqn": "DQN", "double_dqn": "Double DQN", "c51": "C51", "double_c51": "Double C51"}
@@ -44,7 +44,7 @@ def tags(config: Config) -> dict[str, str]:
         "dqnkit.env": config.env.id,
         "dqnkit.seed": str(config.training.seed),
         "dqnkit.loop": config.training.loop,
-        "dqnkit.command": without_password(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "dqnkit.command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "dqnkit.device": _device(),
         "dqnkit.python": platform.python_version(),
         **_git(),

@@ -29,8 +29,11 @@ class Reporter(Protocol):
     def preparing(self, config: Config, run_name: str) -> None:
         """The run is being compiled."""
 
-    def started(self, compile_seconds: float) -> None:
-        """Training begins."""
+    def warned(self, text: str) -> None:
+        """Something that the user should know now."""
+
+    def started(self, compile_seconds: float, iteration: int) -> None:
+        """Training begins, or goes on from an iteration."""
 
     def progressed(self, progress: Progress) -> None:
         """A chunk is done."""
@@ -45,7 +48,10 @@ class SilentReporter:
     def preparing(self, config: Config, run_name: str) -> None:
         """See `Reporter`."""
 
-    def started(self, compile_seconds: float) -> None:
+    def warned(self, text: str) -> None:
+        """See `Reporter`."""
+
+    def started(self, compile_seconds: float, iteration: int) -> None:
         """See `Reporter`."""
 
     def progressed(self, progress: Progress) -> None:

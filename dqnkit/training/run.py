@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,23 @@ from dqnkit.policies import Weights
 from dqnkit.resolution import resolve
 from dqnkit.specs import EnvSpec
 from dqnkit.tracking import policy_files
+from dqnkit.tracking.journal import CHECKPOINTS, LAST_CHECKPOINT
 from dqnkit.tracking.policy_files import PolicyFiles
 from dqnkit.tracking.records import LATE_IQM
 from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
 from dqnkit.training import descriptions
+from dqnkit.training.checkpoints import Checkpoints
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.training.parts import Parts, build
 from dqnkit.training.reporting import Progress, Reporter, SilentReporter
+from dqnkit.training.resumption import Resumption
+from dqnkit.training.snapshot import Clocks, Snapshot
 
 CHUNK_SECONDS = 0.25
 """What a chunk should take: a display that moves, a Ctrl-C that is heard, few calls."""
 _FIRST_CHUNK = 10
+_SHORT_ID = 8
+_NO_WEIGHTS: Weights = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,12 @@ class TrainResult:
     """Those of the last evaluations together (`LATE_EVALUATIONS`)."""
     evaluations: tuple[Evaluation, ...]
     """All, in their order."""
+    checkpoints: int
+    """Written while training."""
+    checkpoint_seconds: float
+    """That they took."""
+    checkpoint_megabytes: float
+    """Of the last one."""
     hints: dict[str, str] = field(default_factory=dict)
     """Where to look at the record."""
     problems: list[str] = field(default_factory=list)
@@ -96,19 +108,52 @@ def train(
 
     Raises:
       ConfigError: The configuration cannot be run.
-      TrackingError: The store cannot be reached; nothing was trained.
-      InterruptedRun: SIGINT or SIGTERM came; what there was is recorded, as KILLED.
+      TrackingError: The store cannot be used; nothing was trained.
+      InterruptedRun: SIGINT or SIGTERM came; what there was is recorded, as KILLED, with a
+        checkpoint to go on from.
       TrainingDivergedError: The loss is not finite; the record says FAILED.
     """
-    tracker, reporter = tracker or NullTracker(), reporter or SilentReporter()
     config, spec = resolve(config)
-    run = _Run(config, spec, run_name or descriptions.run_name(config), tracker)
-    reporter.preparing(config, run.name)
+    name = run_name or descriptions.run_name(config)
+    run = _Run(config, spec, name, tracker or NullTracker())
+    return _trained(run, reporter or SilentReporter(), interrupts)
+
+
+def resume(
+    resumption: Resumption,
+    tracker: Tracker,
+    reporter: Reporter | None = None,
+    interrupts: Interrupts | None = None,
+) -> TrainResult:
+    """Goes on with a run that ended before its time, in the record that it has.
+
+    In the graph loop all that follows is what would have followed, bit for bit. In the host loop
+    new episodes begin; all else goes on.
+
+    Args:
+      resumption: What it goes on from.
+      tracker: Of the store that has the record.
+      reporter: Hears of progress.
+      interrupts: See `train`.
+
+    Raises:
+      CheckpointError: The checkpoint does not fit this version of the configuration.
+      Anything that `train` does.
+    """
+    config, spec = resolve(resumption.config)
+    run = _Run(config, spec, resumption.run_name, tracker, resumption)
+    return _trained(run, reporter or SilentReporter(), interrupts)
+
+
+def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> TrainResult:
+    reporter.preparing(run.config, run.name)
     with noticed(interrupts) as interrupted, run.recorded(interrupted) as opened, run.resources:
         run.prepare()
-        opened.result()  # the record was opened beside the compilation
+        notes = opened.result()  # the record was opened beside the compilation
         run.keep_config()
-        reporter.started(run.compile_seconds)
+        for note in (*run.warnings, *notes):
+            reporter.warned(note)
+        reporter.started(run.compile_seconds, run.parts.loop.iteration)
         for event in run.events(interrupted):
             run.record(event)
             if isinstance(event, Progress):
@@ -117,11 +162,9 @@ def train(
                 reporter.evaluated(event, run.best)
         run.conclude(Status.FINISHED if run.is_complete else interrupted.status or Status.FINISHED)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
-        kept = f"what was trained until then is recorded in the run {run.name!r} as KILLED"
         raise InterruptedRun(
             f"interrupted by {interrupted.signal.name} after {run.parts.loop.iteration:,} of "
-            f"{config.training.num_iterations:,} iterations; "
-            f"{kept if tracker.run_id else 'nothing is recorded: tracking is off'}"
+            f"{run.config.training.num_iterations:,} iterations; {run.what_is_kept()}"
         )
     return run.result
 
@@ -130,32 +173,51 @@ class _Run:
     """The parts of one run and what it has come to until now."""
 
     parts: Parts
-    best: Evaluation
     result: TrainResult
 
-    def __init__(self, config: Config, spec: EnvSpec, name: str, tracker: Tracker) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: Config,
+        spec: EnvSpec,
+        name: str,
+        tracker: Tracker,
+        resumption: Resumption | None = None,
+    ) -> None:
+        self.config = config
         self._spec = spec
         self._tracker = tracker
-        self._evaluations: list[Evaluation] = []
-        self._best_weights: Weights = np.zeros(0, np.float32)
+        self._resumption = resumption
+        self._snapshot = resumption.snapshot if resumption else None
+        self._evaluations = list(self._snapshot.evaluations) if self._snapshot else []
+        self._best = self._snapshot.best if self._snapshot else -1
+        self._best_weights = self._snapshot.best_weights if self._snapshot else _NO_WEIGHTS
+        self._before = self._snapshot.clocks if self._snapshot else Clocks()
         self._total = config.training.num_iterations
         self._began = time.perf_counter()
-        self._training_seconds = 0.0
-        self._training_steps = 0
+        self._training_seconds = self._before.training_seconds
+        self._training_steps = self._before.training_steps
+        self._checkpoints = Checkpoints(None, None)
+        self.warnings = resumption.warnings if resumption else ()
         self.name = name
         self.compile_seconds = 0.0
         self.resources = ExitStack()
 
+    @property
+    def best(self) -> Evaluation:
+        """The best until now."""
+        return self._evaluations[self._best]
+
     @contextmanager
-    def recorded(self, interrupts: Interrupts) -> Iterator[concurrent.futures.Future[None]]:
+    def recorded(self, interrupts: Interrupts) -> Iterator[concurrent.futures.Future[list[str]]]:
         """Opens the record in a thread, and closes it with the true status, come what may."""
         record = RunRecord(
-            experiment=self._config.name,
+            experiment=self.config.name,
             run_name=self.name,
-            params=self._config.flat(),
-            tags=descriptions.tags(self._config),
-            description=descriptions.before(self._config),
+            params=self.config.flat(),
+            tags=self._tags(),
+            description=descriptions.before(self.config),
+            continues=self._resumption.run_id if self._resumption else None,
+            repeats=self._resumption is not None,
         )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             opened = pool.submit(self._tracker.start, record)
@@ -164,13 +226,18 @@ class _Run:
             except BaseException as error:
                 with interrupts.held_off():
                     concurrent.futures.wait([opened])
-                    self._tracker.describe(descriptions.broken_off(self._config, error))
                     killed = isinstance(error, KeyboardInterrupt | SystemExit)
-                    self._tracker.finish(Status.KILLED if killed else Status.FAILED)
+                    self._keep_last_checkpoint()
+                    self._tracker.describe(descriptions.broken_off(self.config, error))
+                    status = Status.KILLED if killed else Status.FAILED
+                    problems = self._tracker.finish(status, patiently=not killed)
+                    self._explain(error, problems)
                 raise
             with interrupts.held_off():
-                problems = self._tracker.finish(self.result.status)
-            self.result = replace(self.result, problems=problems)
+                done = self.result.status is Status.FINISHED
+                problems = self._tracker.finish(self.result.status, patiently=done)
+            trouble = [self._checkpoints.trouble] if self._checkpoints.trouble else []
+            self.result = replace(self.result, problems=trouble + problems)
 
     @property
     def is_complete(self) -> bool:
@@ -180,8 +247,10 @@ class _Run:
     def prepare(self) -> None:
         """Builds and compiles loop and evaluation."""
         start = time.perf_counter()
-        self.parts = build(self._config, self._spec)
+        self.parts = build(self.config, self._spec)
         self.resources.callback(self.parts.close)
+        if self._snapshot is not None:
+            self.parts.loop.restore(self._snapshot.loop)
         self.parts.loop.start()
         self.parts.evaluator.prepare()
         self.compile_seconds = time.perf_counter() - start
@@ -189,12 +258,18 @@ class _Run:
     def events(self, interrupted: Interrupts) -> Iterator[Progress | Evaluation]:
         """Trains chunk by chunk and evaluates before, at each interval, and after."""
         total = self._total
-        interval = self._config.evaluation.eval_interval
+        interval = self.config.evaluation.eval_interval
         chunk = _FIRST_CHUNK
-        yield self._evaluate()
+        self._checkpoints = Checkpoints(
+            self._tracker.folder, self.config.training.checkpoint_interval
+        )
+        if not self._evaluations:
+            yield self._evaluate()
         while self.parts.loop.iteration < total and not interrupted:
-            until = min(total, (self.parts.loop.iteration // interval + 1) * interval)
-            size = min(chunk, until - self.parts.loop.iteration)
+            iteration = self.parts.loop.iteration
+            until = min(total, (iteration // interval + 1) * interval)
+            stop = min(until, self._checkpoints.stop_after(iteration, total))
+            size = min(chunk, stop - iteration)
             steps, start = self.parts.loop.env_steps, time.perf_counter()
             metrics = self.parts.loop.advance(size)
             seconds = time.perf_counter() - start
@@ -209,6 +284,11 @@ class _Run:
             )
             if self.parts.loop.iteration == until:
                 yield self._evaluate()
+            if self._checkpoints.is_due(self.parts.loop.iteration):
+                self._write_checkpoint()
+        if not self.is_complete:  # what is under way is still to come, when the run goes on
+            self._write_checkpoint()
+            return
         rest = self.parts.loop.flush()
         if rest:
             rate = self._training_steps / self._training_seconds
@@ -227,17 +307,19 @@ class _Run:
             if event is self.best:
                 self._tracker.log({"best/return_mean": event.summary.mean}, event.env_steps)
             return
-        updates = self._config.training.gradient_steps_per_iteration > 0
+        updates = self.config.training.gradient_steps_per_iteration > 0
         for metrics in event.metrics:
             if updates and not math.isfinite(metrics.loss):
-                huber = "" if self._config.agent.is_categorical else ", or use agent.loss=huber"
+                huber = "" if self.config.agent.is_categorical else ", or use agent.loss=huber"
+                began = metrics.iteration - self.config.training.log_interval
                 raise TrainingDivergedError(
-                    f"the loss became {metrics.loss} at iteration {metrics.iteration:,}; lower "
+                    f"the loss became {metrics.loss} between iterations {max(0, began):,} and "
+                    f"{metrics.iteration:,} (environment step {metrics.env_steps:,}); lower "
                     f"optimizer.learning_rate or set agent.gradient_clipping{huber}"
                 )
             values = {
                 "train/loss": metrics.loss,
-                f"train/{self._config.exploration.parameter}": metrics.exploration,
+                f"train/{self.config.exploration.parameter}": metrics.exploration,
                 "train/return_mean": metrics.return_mean,
                 "train/length_mean": metrics.length_mean,
                 "train/episodes": float(metrics.episodes),
@@ -250,13 +332,13 @@ class _Run:
         final = self._evaluate_best(in_full=self.is_complete)
         late = late_episodes(self._evaluations)
         self.result = TrainResult(
-            experiment=self._config.name,
+            experiment=self.config.name,
             run_name=self.name,
             run_id=self._tracker.run_id,
             status=status,
             iterations=self.parts.loop.iteration,
             env_steps=self.parts.loop.env_steps,
-            seconds=time.perf_counter() - self._began,
+            seconds=self._clocks().total_seconds,
             compile_seconds=self.compile_seconds,
             training_seconds=self._training_seconds,
             steps_per_second=self._training_steps / max(self._training_seconds, 1e-9),
@@ -265,6 +347,9 @@ class _Run:
             final=final,
             late=late,
             evaluations=tuple(self._evaluations),
+            checkpoints=self._clocks().checkpoints,
+            checkpoint_seconds=self._clocks().checkpoint_seconds,
+            checkpoint_megabytes=self._checkpoints.megabytes,
             hints=self._tracker.hints(),
         )
         values = final.metrics("final") | {
@@ -274,17 +359,90 @@ class _Run:
             "time/compile_seconds": self.result.compile_seconds,
             "time/training_seconds": self.result.training_seconds,
             "time/steps_per_second": self.result.steps_per_second,
+            "time/checkpoint_seconds": self.result.checkpoint_seconds,
         }
         self._tracker.log(values, self.parts.loop.env_steps)
-        self._tracker.describe(descriptions.after(self._config, self.best, final))
+        self._tracker.describe(descriptions.after(self.config, self.best, final))
         if self._tracker.keeps_files:
             self._keep_files(final)
+
+    def what_is_kept(self) -> str:
+        """For the message of an interruption: where it is recorded, and how it goes on."""
+        if self._tracker.run_id is None:
+            return "nothing is recorded: tracking is off, or its store does not answer"
+        command = self._tracker.command(f"train --resume {self._tracker.run_id[:_SHORT_ID]}")
+        return (
+            f"what was trained until then is recorded in the run {self.name!r} as KILLED; "
+            f"`{command}` goes on"
+        )
+
+    def _tags(self) -> dict[str, str]:
+        tags = descriptions.tags(self.config)
+        if self._resumption is None:
+            return tags
+        del tags["dqnkit.command"]  # that which began it stays
+        at = self._snapshot.iteration if self._snapshot else 0
+        return tags | {"dqnkit.resumed_at": f"{at}"}
+
+    def _clocks(self) -> Clocks:
+        before = self._before
+        return Clocks(
+            total_seconds=before.total_seconds + time.perf_counter() - self._began,
+            training_seconds=self._training_seconds,
+            training_steps=self._training_steps,
+            checkpoints=before.checkpoints + self._checkpoints.count,
+            checkpoint_seconds=before.checkpoint_seconds + self._checkpoints.seconds,
+        )
+
+    def _take_snapshot(self) -> Snapshot:
+        return Snapshot(
+            config=experiments.dump(self.config),
+            iteration=self.parts.loop.iteration,
+            loop=self.parts.loop.state(),
+            evaluations=tuple(self._evaluations),
+            best=self._best,
+            best_weights=self._best_weights,
+            clocks=self._clocks(),
+        )
+
+    def _write_checkpoint(self) -> None:
+        """Writes one, unless the weights are beyond use.
+
+        Raises:
+          TrainingDivergedError: They are; the checkpoint before is kept.
+        """
+        snapshot = self._take_snapshot()
+        if not snapshot.is_finite:
+            raise TrainingDivergedError(
+                f"weights of the agent became infinite or NaN before iteration "
+                f"{snapshot.iteration:,}; lower optimizer.learning_rate or set "
+                "agent.gradient_clipping"
+            )
+        self._tracker.secure()
+        self._checkpoints.write(snapshot.iteration, snapshot.arrays())
+
+    def _keep_last_checkpoint(self) -> None:
+        if self._tracker.keeps_files:
+            with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch, suppress(OSError):
+                if self._checkpoints.copy_last(Path(scratch)):
+                    self._tracker.artifacts(Path(scratch))
+
+    def _explain(self, error: BaseException, problems: list[str]) -> None:
+        """Adds to an error what is kept all the same."""
+        for problem in problems:
+            error.add_note(problem)
+        if self._checkpoints.last is not None and self._tracker.run_id is not None:
+            command = self._tracker.command(f"train --resume {self._tracker.run_id[:_SHORT_ID]}")
+            error.add_note(
+                f"the checkpoint of iteration {self._checkpoints.last_iteration:,} is kept; "
+                f"`{command}` goes on from it"
+            )
 
     def keep_config(self) -> None:
         """Keeps what repeats the run, from its first moment."""
         if self._tracker.keeps_files:
             with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-                text = experiments.dump(self._config)
+                text = experiments.dump(self.config)
                 (Path(scratch) / "config.yaml").write_text(text, encoding="utf-8")
                 self._tracker.artifacts(Path(scratch))
 
@@ -301,16 +459,16 @@ class _Run:
         self._evaluations.append(evaluation)
         # Of equals the later: it has seen more.
         if len(self._evaluations) == 1 or evaluation.summary.mean >= self.best.summary.mean:
-            self.best, self._best_weights = evaluation, weights
+            self._best, self._best_weights = len(self._evaluations) - 1, weights
         return evaluation
 
     def _evaluate_best(self, *, in_full: bool) -> Evaluation:
         """Episodes that no choice was made by: those at negative counters."""
         self.parts.policy.set_weights(self._best_weights)
-        wanted = self._config.evaluation.final_episodes
+        wanted = self.config.evaluation.final_episodes
         if not in_full:  # somebody is waiting
-            wanted = min(wanted, self._config.evaluation.num_eval_episodes)
-        batches = -(-wanted // self._config.evaluation.num_eval_episodes)
+            wanted = min(wanted, self.config.evaluation.num_eval_episodes)
+        batches = -(-wanted // self.config.evaluation.num_eval_episodes)
         played = [self.parts.evaluator.play(-1 - batch) for batch in range(batches)]
         returns = np.concatenate([batch[0] for batch in played])[:wanted]
         lengths = np.concatenate([batch[1] for batch in played])[:wanted]
@@ -324,26 +482,23 @@ class _Run:
     def _keep_files(self, final: Evaluation) -> None:
         with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
             folder = Path(scratch) / "artifacts"
-            (folder / "checkpoints").mkdir(parents=True)
+            (folder / CHECKPOINTS).mkdir(parents=True)
             document = {
                 "evaluations": [evaluation.as_dict() for evaluation in self._evaluations],
                 "best": self.best.as_dict(),
                 "final": final.as_dict() | {"iqm_interval": list(final.interval)},
             }
             (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
-            title = (
-                f"{self._config.name} ({self._config.env.id}), seed {self._config.training.seed}"
-            )
+            title = f"{self.config.name} ({self.config.env.id}), seed {self.config.training.seed}"
             plots.learning_curve(self._evaluations, title, folder / "learning_curve.png")
-            checkpoint.save(folder / "checkpoints" / "last.npz", self.parts.loop.state())
-            best = {"online": self._best_weights}
-            checkpoint.save(folder / "checkpoints" / "best.npz", best)
+            checkpoint.save(folder / CHECKPOINTS / LAST_CHECKPOINT, self._take_snapshot().arrays())
+            checkpoint.save(folder / CHECKPOINTS / "best.npz", {"online": self._best_weights})
             self._tracker.artifacts(folder)
             saved_model = Path(scratch) / policy_files.SAVED_MODEL.name
             self.parts.policy.set_weights(self._best_weights)
             self.parts.policy.save(saved_model)
             config = Path(scratch) / policy_files.CONFIG.name
-            config.write_text(experiments.dump(self._config), encoding="utf-8")
+            config.write_text(experiments.dump(self.config), encoding="utf-8")
             self._tracker.policy(PolicyFiles(saved_model, config, self._spec))
 
 

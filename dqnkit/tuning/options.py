@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from dqnkit.errors import ConfigError
-from dqnkit.tracking.store import without_password
+from dqnkit.secrets import without_password
 from dqnkit.tuning.samplers import PrunerName, SamplerName
 from dqnkit.workers.training import check_number, worker_count
 

@@ -15,7 +15,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from dqnkit.config import NAME_PATTERN
 from dqnkit.errors import ConfigError, StudyError
-from dqnkit.tracking.store import EMBEDDED, without_password
+from dqnkit.secrets import without_password
+from dqnkit.tracking.store import EMBEDDED
 
 _SUFFIX = ".journal"
 _BUSY_SECONDS = 20

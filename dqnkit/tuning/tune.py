@@ -13,7 +13,7 @@ from dqnkit.commands import as_typed
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, StudyError
 from dqnkit.resolution import resolve
-from dqnkit.tracking.store import without_password
+from dqnkit.secrets import without_password
 from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.tuning import results, space

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 from dqnkit import memory
 from dqnkit.errors import ConfigError, DqnkitError, InterruptedRun, TrainingDivergedError
 from dqnkit.evaluation import Evaluation, late_episodes
+from dqnkit.secrets import without_secrets
 from dqnkit.tracking import open_tracker
-from dqnkit.tracking.store import without_password
 from dqnkit.tracking.tracker import Status, Tracker
 from dqnkit.training.interrupts import Interrupts
 from dqnkit.training.reporting import Progress, SilentReporter
@@ -120,9 +120,9 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
         connection.send(Interrupted(tracker.run_id))
     except DqnkitError as error:
         again = not isinstance(error, ConfigError | TrainingDivergedError)
-        connection.send(Failed(tracker.run_id, without_password(str(error)), again))
+        connection.send(Failed(tracker.run_id, without_secrets(str(error)), again))
     except Exception as error:  # whatever an environment or the system raises costs this run only
-        cause = without_password(f"{type(error).__name__}: {error}")
+        cause = without_secrets(f"{type(error).__name__}: {error}")
         connection.send(Failed(tracker.run_id, cause, again=True))
     else:
         connection.send(
@@ -153,9 +153,9 @@ class _Reporter(SilentReporter):
         self._tracker = tracker
         self._evaluations: list[Evaluation] = []
 
-    def started(self, compile_seconds: float) -> None:
+    def started(self, compile_seconds: float, iteration: int) -> None:
         """See `Reporter`."""
-        del compile_seconds
+        del compile_seconds, iteration
         self._tell(Began(self._tracker.run_id))
 
     def progressed(self, progress: Progress) -> None:

@@ -25,7 +25,7 @@ def _screen(reporter: LiveReporter) -> str:
 
 def _half_way(reporter: Reporter) -> None:
     reporter.preparing(Config(name="mine"), "mine-s0-abcd")
-    reporter.started(2.5)
+    reporter.started(2.5, 0)
     first = Evaluation(iteration=0, env_steps=100, returns=(8.0, 10.0), lengths=(8, 10))
     reporter.evaluated(first, first)
     reporter.progressed(Progress(5_000, 5_100, (METRICS,), 12_345.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dqnkit import checkpoint
-from dqnkit.errors import ConfigError
+from dqnkit.errors import CheckpointError
 
 
 def test_arrays_come_back_as_they_were() -> None:
@@ -47,11 +47,11 @@ def test_what_is_no_checkpoint_is_said_to_be_none(damage: str) -> None:
         path.write_text("not an archive", encoding="utf-8")
     else:
         path.unlink()
-    with pytest.raises(ConfigError, match=r"x\.npz"):
+    with pytest.raises(CheckpointError, match=r"x\.npz"):
         checkpoint.load(path)
 
 
 def test_nothing_is_ever_unpickled() -> None:
     np.savez("x.npz", a=np.array([{"an": "object"}], dtype=object))
-    with pytest.raises(ConfigError):
+    with pytest.raises(CheckpointError):
         checkpoint.load(Path("x.npz"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from dqnkit.config import Config, NetworkConfig
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.policies import GreedyPolicy
 from dqnkit.runtime import tf
-from dqnkit.tracking import processes, store
+from dqnkit.tracking import processes, store, syncing
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.policy_files import PolicyFiles
-from dqnkit.tracking.tracker import RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
 from tests.environments import vector_spec
 
-RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, {"tag": "value"}, "**text**")
+TAGS = {"tag": "value", KIND_TAG: "training"}
+RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text**")
 
 
 def _client() -> Any:
@@ -110,7 +112,7 @@ def test_a_store_that_fails_for_a_while_gets_everything_once(
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
     tracker.start(RECORD)
-    send, sent = tracker._client.log_batch, threading.Event()
+    send, sent = tracker._delivery.client.log_batch, threading.Event()
     failures = iter(range(5))
 
     def flaky(*args: Any, **kwargs: Any) -> None:
@@ -119,7 +121,7 @@ def test_a_store_that_fails_for_a_while_gets_everything_once(
         send(*args, **kwargs)
         sent.set()
 
-    monkeypatch.setattr(tracker._client, "log_batch", flaky)
+    monkeypatch.setattr(tracker._delivery.client, "log_batch", flaky)
     for step in range(50):
         tracker.log({"m": 1.0}, step)
     assert sent.wait(20)
@@ -128,33 +130,69 @@ def test_a_store_that_fails_for_a_while_gets_everything_once(
     assert sorted(m.step for m in history) == list(range(50))
 
 
-def test_what_a_lost_store_did_not_get_waits_in_a_file_and_is_told(
+def test_what_a_lost_store_did_not_get_waits_is_told_and_is_sent_later(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
-    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._FINISH_SECONDS", 0.5)
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
     tracker.start(RECORD)
 
     def gone(*_: Any, **__: Any) -> None:
         raise ConnectionError("away")
 
     for method in ("log_batch", "log_artifacts", "set_terminated"):
-        monkeypatch.setattr(tracker._client, method, gone)
+        monkeypatch.setattr(tracker._delivery.client, method, gone)
     for step in range(50):
         tracker.log({"m": 1.0}, step)
     Path("files").mkdir()
     Path("files/a.txt").write_text("content", encoding="utf-8")
     tracker.artifacts(Path("files"))
-    problems = " / ".join(tracker.finish(Status.FINISHED))
-    assert "50 metric points wait in" in problems
-    assert "the status FINISHED could not be kept" in problems
-    unsent = Path("mlruns/unsent") / str(tracker.run_id)
-    assert len((unsent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 50
-    assert (unsent / "files" / "a.txt").read_text(encoding="utf-8") == "content"
+    tracker.describe("the end")
+    (problem,) = tracker.finish(Status.FINISHED)
+    assert "away; 50 metric points, files, how it ended wait in" in problem
+    assert "dqnkit sync` sends them" in problem
+    run_id = tracker.run_id
+    assert _client().get_run(run_id).info.status == "RUNNING"
+
+    (synced,) = syncing.sync(store.resolve()).runs
+    assert synced.sent
+    run = _client().get_run(run_id)
+    assert (run.info.status, run.data.tags["mlflow.note.content"]) == ("FINISHED", "the end")
+    assert len(_client().get_metric_history(run_id, "m")) == 50
+    assert [each.path for each in _client().list_artifacts(run_id)] == ["a.txt"]
+    assert not list(Path("mlruns/live").iterdir())
+    assert syncing.sync(store.resolve()).runs == ()
 
 
-def test_a_run_that_could_only_half_start_is_closed_all_the_same(
+def test_a_run_that_could_only_half_start_is_made_whole_later(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    send, failures = MlflowClient.log_batch, iter(range(2))
+
+    def flaky(*args: Any, **kwargs: Any) -> None:
+        if next(failures, None) is not None:
+            raise ConnectionError("away")
+        send(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", flaky)
+    (note,) = tracker.start(RECORD)
+    assert "does not answer: the run is kept in" in note
+    tracker.log({"m": 1.0}, 3)
+    assert tracker.finish(Status.FINISHED) == []
+    (run,) = _client().search_runs(
+        [_client().get_experiment_by_name("an-experiment").experiment_id]
+    )
+    assert (run.info.run_id, run.info.status) == (tracker.run_id, "FINISHED")
+    assert run.data.metrics == {"m": 1.0}
+    assert (
+        run.data.params.items() >= {key: str(value) for key, value in RECORD.params.items()}.items()
+    )
+
+
+def test_a_run_that_others_stand_below_must_be_there_from_the_start(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from mlflow import MlflowClient
 
@@ -162,10 +200,14 @@ def test_a_run_that_could_only_half_start_is_closed_all_the_same(
         raise ConnectionError("away")
 
     monkeypatch.setattr(MlflowClient, "log_batch", gone)
+    tracker = MlflowTracker(store.resolve().make())
     with pytest.raises(TrackingError, match="away"):
-        tracker.start(RECORD)
-    tracker.finish(Status.FAILED)
-    assert _client().get_run(tracker.run_id).info.status == "FAILED"
+        tracker.start(replace(RECORD, tags={KIND_TAG: "study"}))
+    assert tracker.finish(Status.FAILED) == []
+    (run,) = _client().search_runs(
+        [_client().get_experiment_by_name("an-experiment").experiment_id]
+    )
+    assert run.info.status == "FAILED"
 
 
 def test_passwords_are_in_no_hint() -> None:
@@ -211,16 +253,40 @@ def test_processes_elsewhere_are_left_alone() -> None:
     assert not processes.is_dead("")
 
 
-def test_a_server_that_does_not_answer_is_told_in_one_message(
+def test_a_server_that_does_not_answer_costs_neither_the_run_nor_its_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    tracker = MlflowTracker(store.resolve("http://user:secret@127.0.0.1:9"))
-    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 cannot be used") as caught:
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
+    server = store.resolve("http://user:secret@127.0.0.1:9")
+    tracker = MlflowTracker(server)
+    (note,) = tracker.start(RECORD)
+    assert note.startswith("the tracking store http://127.0.0.1:9 does not answer")
+    tracker.log({"m": 1.0}, 3)
+    (problem,) = tracker.finish(Status.FINISHED)
+    assert "the run itself, 1 metric points, how it ended wait in" in problem
+    assert "secret" not in note + problem
+    assert not any("secret" in path.read_text() for path in Path("mlruns").rglob("*.*"))
+    (left,) = syncing.sync(server).runs
+    assert not left.sent
+    assert "Is it running?" in left.why
+
+
+def test_a_mistake_is_told_at_once_though_the_run_could_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import UNAUTHENTICATED
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise MlflowException("who are you?", UNAUTHENTICATED)
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", refused)
+    tracker = MlflowTracker(store.resolve().make())
+    with pytest.raises(TrackingError, match="who are you"):
         tracker.start(RECORD)
-    assert "secret" not in str(caught.value)
-    assert caught.value.exit_code == 1
-    assert tracker.finish(Status.FAILED) == []
+    assert not list(Path("mlruns/live").iterdir())
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(tracker: MlflowTracker) -> None:
@@ -235,7 +301,7 @@ def test_four_processes_starting_on_an_empty_store_all_get_their_run() -> None:
     code = """
 from dqnkit.tracking import store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
 tracker = MlflowTracker(store.resolve().make())
 tracker.start(RunRecord("an-experiment", "one-of-four", {}))
 tracker.log({"m": 1.0}, 0)

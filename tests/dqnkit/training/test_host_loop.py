@@ -199,7 +199,7 @@ from dqnkit.training.run import train
 from dqnkit.training.reporting import SilentReporter
 
 class Impatient(SilentReporter):
-    def started(self, compile_seconds):
+    def started(self, compile_seconds, iteration):
         # As a terminal's Ctrl-C, in the middle of a chunk.
         threading.Timer(1.5, os.killpg, (os.getpgid(0), signal.SIGINT)).start()
 

@@ -42,9 +42,10 @@ class MemoryTracker(NullTracker):
         self.statuses: list[Status] = []
         self.description = ""
 
-    def start(self, record: RunRecord) -> None:
+    def start(self, record: RunRecord) -> list[str]:
         assert self.record is None
         self.record = record
+        return []
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         assert self.record is not None
@@ -64,7 +65,7 @@ class MemoryTracker(NullTracker):
     def describe(self, markdown: str) -> None:
         self.description = markdown
 
-    def finish(self, status: Status) -> list[str]:
+    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
         self.statuses.append(status)
         return []
 
@@ -163,7 +164,7 @@ def test_a_signal_while_the_run_is_being_recorded_does_not_change_how_it_ended(
             if "evaluation.json" in self.folders[-1]:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        def finish(self, status: Status) -> list[str]:
+        def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
             return super().finish(status)
@@ -249,7 +250,7 @@ def test_a_loss_that_overflows_ends_the_run_as_failed(small: Small) -> None:
 
 def test_a_store_that_cannot_be_opened_is_told_before_any_training(small: Small) -> None:
     class Closed(MemoryTracker):
-        def start(self, record: RunRecord) -> None:
+        def start(self, record: RunRecord) -> list[str]:
             raise TrackingError("no store here")
 
     heard: list[Any] = []

@@ -1,0 +1,33 @@
+"""Passwords and tokens, kept out of what is recorded or shown."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_NAMES = re.compile(r"PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|API_?KEY|PRIVATE_KEY", re.IGNORECASE)
+_SHORTEST = 8
+"""Characters; shorter values stand in innocent text by chance."""
+HIDDEN = "…"
+
+
+def without_secrets(text: str) -> str:
+    """Text without passwords of URIs, and without what the environment holds as a secret."""
+    text = without_password(text)
+    for value in _environment():
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+def without_password(text: str) -> str:
+    """Text whose URIs name no user and no password, neither before the host nor as an option."""
+    text = re.sub(r"(\w+://)(?:[^/@\s:]*:[^@\s]*|[^/@\s]*)@", r"\1", text)
+    return re.sub(
+        r"([?&](?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\"]*", rf"\1{HIDDEN}", text
+    )
+
+
+def _environment() -> list[str]:
+    """Values of variables that are named like secrets, the longest first."""
+    values = {value for name, value in os.environ.items() if _NAMES.search(name)}
+    return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)

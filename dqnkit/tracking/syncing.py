@@ -1,0 +1,125 @@
+"""Sends what stores did not take while runs were trained."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dqnkit.checkpoint import CheckpointFolder
+from dqnkit.errors import BusyRunError, DqnkitError
+from dqnkit.tracking.client import experiment_names, explained, set_stale_runs_right
+from dqnkit.tracking.delivery import Delivery
+from dqnkit.tracking.journal import CHECKPOINTS, LAST_CHECKPOINT, Journal, journals, read_header
+from dqnkit.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of a run that waited."""
+
+    run_name: str
+    experiment: str
+    folder: str
+    sent: bool
+    """Whether the store has it all now."""
+    what: str
+    """What was sent, or waits still, in words."""
+    why: str = ""
+    """It waits."""
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What `sync` came to."""
+
+    store: str
+    runs: tuple[Synced, ...]
+
+    @property
+    def left(self) -> int:
+        """Runs that wait still."""
+        return sum(not run.sent for run in self.runs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"store": self.store, "left": self.left, "runs": [asdict(run) for run in self.runs]}
+
+
+def waiting(store: Store) -> int:
+    """Runs of which something has not been sent, those in training aside."""
+    count = 0
+    for folder in journals(store.home):
+        try:
+            Journal.open(folder).close()
+        except BusyRunError:
+            continue
+        except DqnkitError:
+            pass
+        count += 1
+    return count
+
+
+def sync(store: Store) -> SyncResult:
+    """Sends to a store what waits beside it, and sets right what was left half done.
+
+    Runs that are in training are left alone. Nothing is sent twice.
+    """
+    return SyncResult(store.name, tuple(_one(store, folder) for folder in journals(store.home)))
+
+
+def _one(store: Store, folder: Path) -> Synced:
+    try:
+        header = read_header(folder)
+    except DqnkitError as error:
+        return Synced(folder.name, "", str(folder), sent=False, what="", why=str(error))
+
+    def outcome(*, sent: bool, what: str, why: str = "") -> Synced:
+        return Synced(header.run_name, header.experiment, str(folder), sent, what, why)
+
+    if store.database is None and header.store != store.name:
+        why = f"it is of the store {header.store}: name that by --tracking-uri"
+        return outcome(sent=False, what="all of it", why=why)
+    try:
+        journal = Journal.open(folder)
+    except BusyRunError:
+        return outcome(sent=False, what="", why="it is in training")
+    except DqnkitError as error:
+        return outcome(sent=False, what="", why=str(error))
+    try:
+        with explained(store):
+            what = _deliver(store, journal)
+    except DqnkitError as error:
+        left = journal.what_waits()
+        journal.close()
+        return outcome(sent=False, what=left, why=str(error))
+    return outcome(sent=True, what=what)
+
+
+def _deliver(store: Store, journal: Journal) -> str:
+    """Sends it all; what it was, in words."""
+    was_killed = "status" not in journal.pending
+    if was_killed:
+        _add_checkpoint(journal)
+    what = journal.what_waits() or "nothing was left"
+    delivery = Delivery(store, journal)
+    while delivery.step():
+        pass
+    journal.remove()
+    if was_killed:
+        set_stale_runs_right(delivery.client, experiment_names(delivery.client))
+    return what
+
+
+def _add_checkpoint(journal: Journal) -> None:
+    """A killed process has not made its last checkpoint an artifact."""
+    found, _ = CheckpointFolder(journal.folder / CHECKPOINTS).newest()
+    if found is None:
+        return
+    with tempfile.TemporaryDirectory(dir=journal.folder) as scratch:
+        folder = Path(scratch) / CHECKPOINTS
+        folder.mkdir()
+        shutil.copyfile(found.path, folder / LAST_CHECKPOINT)
+        journal.add_files(Path(scratch))
