@@ -73,6 +73,9 @@ class EnvConfig(Section):
     vectorization: Literal["sync", "async", "vector_entry_point"] = "sync"
     """How they are stepped outside the graph: in turn, in a process each, or by the
     environment's own vector class."""
+    step_timeout: Annotated[Positive, Field(le=1e6)] | None = 300.0
+    """Seconds that a step or reset of all environments may take outside the graph, until the run
+    ends as failed; null lets it take for ever."""
 
     @field_validator("kwargs")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from dqnkit import experiments
 from dqnkit.config import Config
 
+_TALLY = "tried: "
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -43,3 +45,27 @@ def small() -> Callable[..., Config]:
         )
 
     return build
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Counts what was tried: `tally("kills")`. The sums stand below the tests' results."""
+
+    def count(what: str, times: int = 1) -> None:
+        request.node.user_properties.append((_TALLY + what, times))
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many kills, faults and inputs were tried."""
+    sums: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for name, times in report.user_properties:
+                    if name.startswith(_TALLY):
+                        sums[name.removeprefix(_TALLY)] += times
+    if sums:
+        tried = ", ".join(f"{times:,} {what}" for what, times in sorted(sums.items()))
+        terminalreporter.write_line(f"tried: {tried}")

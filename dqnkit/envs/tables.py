@@ -9,6 +9,7 @@ import numpy as np
 
 from dqnkit.config import EnvConfig
 from dqnkit.envs import gymnasium_envs
+from dqnkit.errors import EnvironmentFailedError
 
 
 class TransitionTable(NamedTuple):
@@ -41,6 +42,11 @@ def transition_table(config: EnvConfig) -> TransitionTable:
                 for column, value in zip(columns, branch, strict=True):
                     column[state, action, index] = value
     probability, next_state, reward, terminated = columns
+    if not np.isfinite(reward).all():
+        raise EnvironmentFailedError(
+            f"{config.id!r} has a reward that is not finite in its table of transitions; mend the "
+            "environment, or its env.kwargs"
+        )
     limit = env.spec.max_episode_steps if env.spec else None
     env.close()
     return TransitionTable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from dqnkit.config import EnvConfig, WrapperConfig
 from dqnkit.envs import gymnasium_envs
 from dqnkit.envs.explanations import blamed
+from dqnkit.envs.watch import Watch, hangs
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 from dqnkit.specs import EnvSpec
 
@@ -72,13 +74,17 @@ class VectorEnvironment:
         self._envs = gymnasium_envs.make_vector(config, num_envs, wrappers)
         mode = self._envs.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
-            self.close()
+            self._envs.close()
             raise UnsupportedEnvironmentError(
                 f"env.vectorization: the vector class of {config.id!r} says {mode!r} in its "
                 "metadata['autoreset_mode'], which must be one of Gymnasium's AutoresetMode; "
                 "take sync or async"
             )
         self._mode = mode
+        self._timeout = config.step_timeout
+        # Processes have a time limit of their own.
+        foreign = isinstance(self._envs, AsyncVectorEnv)
+        self._watch = Watch(None if foreign else config.step_timeout, spec.id)
         self._is_foreign = config.vectorization == "vector_entry_point"
         self._dtype = np.dtype(spec.observation.dtype)
         self._ended = np.zeros(num_envs, np.bool_)
@@ -107,7 +113,7 @@ class VectorEnvironment:
         # A vector class of the environment's own makes its seeds from one.
         given: Any = seeds[0] if self._is_foreign else list(seeds)
         with self._blamed("reset"):
-            frame, _ = self._envs.reset(seed=given)
+            frame, _ = self._reset(seed=given)
         self._ended = np.zeros(self.num_envs, np.bool_)
         first = self._cast(frame)
         self._check_numbers(first, np.zeros(0))
@@ -116,7 +122,7 @@ class VectorEnvironment:
     def step(self, actions: np.ndarray) -> Step:
         """Takes actions int [N], counted from 0, and starts ended episodes anew."""
         with self._blamed("step"):
-            following, rewards, terminated, truncated, infos = self._envs.step(
+            following, rewards, terminated, truncated, infos = self._take(
                 actions + self._spec.first_action
             )
         following = self._cast(following)
@@ -138,13 +144,15 @@ class VectorEnvironment:
                     x.copy() for x in (rewards, terminated, truncated)
                 )
                 with self._blamed("reset"):
-                    fresh, _ = self._envs.reset(options={"reset_mask": done})
+                    fresh, _ = self._reset(options={"reset_mask": done})
                 following = self._cast(fresh)
+                self._check_numbers(following, np.zeros(0))
         self._push(following, started)
         return Step(stepped, outcome, rewards.astype(np.float32), terminated, truncated, started)
 
     def close(self) -> None:
         """Ends the environments and their processes, whatever those are doing."""
+        self._watch.close()
         if isinstance(self._envs, AsyncVectorEnv):
             for process in self._envs.processes:
                 process.kill()
@@ -153,6 +161,20 @@ class VectorEnvironment:
                 self._envs.close(terminate=True)
         else:
             self._envs.close()
+
+    def _take(self, actions: np.ndarray) -> Any:
+        if isinstance(self._envs, AsyncVectorEnv):
+            self._envs.step_async(actions)
+            return self._envs.step_wait(timeout=self._timeout)
+        with self._watch:
+            return self._envs.step(actions)
+
+    def _reset(self, **arguments: Any) -> Any:
+        if isinstance(self._envs, AsyncVectorEnv):
+            self._envs.reset_async(**arguments)
+            return self._envs.reset_wait(timeout=self._timeout)
+        with self._watch:
+            return self._envs.reset(**arguments)
 
     @contextmanager
     def _blamed(self, call: str) -> Iterator[None]:
@@ -165,6 +187,8 @@ class VectorEnvironment:
         with _without_warnings(), blamed(self._spec.id, call):
             try:
                 yield
+            except multiprocessing.TimeoutError as error:
+                raise hangs(self._spec.id, self._timeout) from error
             except (EOFError, ConnectionError) as error:
                 raise EnvironmentFailedError(
                     f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); "

@@ -89,14 +89,12 @@ def _own(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | No
 def _kept(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | None:
     """Of the run's artifacts."""
     kept = f"{CHECKPOINTS}/{LAST_CHECKPOINT}"
-    if CHECKPOINTS not in reader.artifacts(run):
+    if not _has(reader, run, CHECKPOINTS):
         return None
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         try:
-            path = reader.fetch(run, f"{CHECKPOINTS}/{LAST_CHECKPOINT}", Path(scratch))
-            return Snapshot.of(
-                checkpoint.load(path), f"{CHECKPOINTS}/{LAST_CHECKPOINT} of {run.label}"
-            )
+            path = reader.fetch(run, kept, Path(scratch))
+            return Snapshot.of(checkpoint.load(path), f"{kept} of {run.label}")
         except (CheckpointError, TrackingError) as error:
             warnings.append(str(error))
             return None
@@ -107,13 +105,20 @@ def _config(reader: Reader, run: RecordedRun) -> Config:
     folder = journal.folder_of(reader.store.home, run.id)
     for waiting in sorted(folder.glob(f"files/*/{_CONFIG}")) if folder else ():
         return _parsed(waiting.read_text(encoding="utf-8"), run)
-    if _CONFIG not in reader.artifacts(run):
+    if not _has(reader, run, _CONFIG):
         raise CheckpointError(
             f"the run {run.label} ended before anything of it was kept: train it anew"
         )
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         text = reader.fetch(run, _CONFIG, Path(scratch)).read_text(encoding="utf-8")
     return _parsed(text, run)
+
+
+def _has(reader: Reader, run: RecordedRun, artifact: str) -> bool:
+    try:
+        return artifact in reader.artifacts(run)
+    except TrackingError:  # their folder is made with the first of them
+        return False
 
 
 def _parsed(text: str, run: RecordedRun) -> Config:

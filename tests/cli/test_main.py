@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cli import main
-from dqnkit import checkpoint
 from dqnkit.tracking import store
 from tests.cli.conftest import Run
+from tests.processes import assert_same_state, last_state
 
 FAST = [
     *("--set", "network.fc_layer_params=[8]", "--set", "training.num_iterations=60"),
@@ -126,12 +125,25 @@ def test_a_folder_that_cannot_be_written_is_one_message(run: Run) -> None:
     assert "--tracking-uri" in err
 
 
-def test_a_tracking_server_that_does_not_answer_is_exit_code_1(run: Run) -> None:
-    code, out, err = run("train", "tutorial", "--tracking-uri", "http://127.0.0.1:9", *FAST)
+def test_a_tracking_server_that_does_not_answer_is_told_and_costs_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
+    place = ("--tracking-uri", "http://127.0.0.1:9")
+    code, out, err = run("train", "tutorial", *place, *FAST)
+    assert code == 0
+    assert "http://127.0.0.1:9 does not answer: the run is kept in" in err
+    assert "sync --tracking-uri http://127.0.0.1:9` sends them" in err
+    assert "Traceback" not in err
+    assert "final" in out
+
+    code, _, err = run("sync", *place)
+    assert code == 1
+    assert "Is it running?" in err
+    code, out, err = run("train", "--seeds", "2", "tutorial", *place, *FAST)
     assert code == 1
     assert "cannot be used" in err
-    assert "Traceback" not in err
-    assert "iteration" not in out
 
 
 def test_a_diverging_run_is_failed_in_the_record(run: Run) -> None:
@@ -199,17 +211,11 @@ def test_a_reader_who_leaves_does_not_end_the_training() -> None:
 
 
 def test_a_fresh_process_gives_the_same_curve_bit_for_bit_and_no_noise() -> None:
-    states = []
     for _ in range(2):
         process = _console_script("train", "tutorial", "--seed", "7", *FAST)
         _, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "")
-    for record in _runs():
-        artifacts = Path(record.info.artifact_uri.removeprefix("file://"))
-        states.append(checkpoint.load(artifacts / "checkpoints" / "last.npz"))
-    first, second = states
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    assert_same_state(*(last_state(record) for record in _runs()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,245 @@
+"""Runs go on from their checkpoints as if they had never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit import checkpoint
+from dqnkit.config import Config
+from dqnkit.errors import (
+    CheckpointError,
+    ConfigError,
+    DqnkitError,
+    InterruptedRun,
+)
+from dqnkit.tracking import open_tracker, store
+from dqnkit.tracking.reader import Reader
+from dqnkit.tracking.tracker import Status
+from dqnkit.training import resumption
+from dqnkit.training.interrupts import Interrupts
+from dqnkit.training.reporting import Progress, SilentReporter
+from dqnkit.training.run import TrainResult, resume, train
+from tests.processes import assert_same_state, last_state, repeated, runs
+from tests.runs import make_store
+
+Small = Callable[..., Config]
+
+
+@pytest.fixture(autouse=True)
+def _store() -> None:
+    make_store()
+
+
+def slow(*assignments: str) -> Any:
+    """A variant for the slow suite."""
+    return pytest.param(assignments, marks=pytest.mark.slow)
+
+
+def _go_on(reference: str = "latest") -> TrainResult:
+    found = resumption.find(Reader(store.resolve()), reference)
+    return resume(found, open_tracker(found.config))
+
+
+class _Stop(SilentReporter):
+    """Ends the run at a chunk."""
+
+    def __init__(self, interrupts: Interrupts, iteration: int) -> None:
+        self._interrupts, self._iteration = interrupts, iteration
+
+    def progressed(self, progress: Progress) -> None:
+        if progress.iteration >= self._iteration:
+            self._interrupts.end(Status.KILLED)
+
+
+def _broken_off(config: Config, iteration: int = 25) -> Any:
+    """A run that has ended at the first chunk from an iteration on."""
+    interrupts = Interrupts()
+    train(config, open_tracker(config), _Stop(interrupts, iteration), None, interrupts)
+    (run,) = runs()
+    assert run.info.status == "KILLED"
+    return run
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        ("agent.kind=double_c51", "agent.n_step=3", "agent.v_min=0", "agent.v_max=50"),
+        slow("replay.kind=prioritized", "network.dueling=true"),
+        slow("env.id=Acrobot-v1", "env.num_envs=3", "exploration.schedule=linear"),
+        slow("env.id=FrozenLake-v1", "optimizer.kind=rmsprop", "optimizer.schedule=linear"),
+    ],
+)
+def test_a_run_that_goes_on_is_one_that_never_stopped(small: Small, variant: Any) -> None:
+    config = small(*variant, "training.checkpoint_interval=7")
+    _broken_off(config)
+    _go_on()
+    result = train(config, open_tracker(config))
+    again, whole = sorted(runs(), key=lambda run: run.info.run_id == result.run_id)
+    assert_same_state(last_state(again), last_state(whole))
+    same, wanted = repeated(again), repeated(whole)
+    assert same.keys() == wanted.keys()
+    for key, value in wanted.items():
+        if key.startswith(("final/", "late/")):  # which it had when it was broken off, too
+            assert same[key][-1] == value[-1]
+        else:
+            assert same[key] == value
+
+
+def test_a_run_in_python_goes_on_with_all_but_its_episode(small: Small) -> None:
+    config = small("training.loop=host", "replay.kind=prioritized")
+    run = _broken_off(config)
+    before = last_state(run)
+    found = resumption.find(Reader(store.resolve()), run.info.run_id)
+    assert found.snapshot is not None
+    assert found.snapshot.iteration == int(before["loop/counters"][0]) < 60
+    assert any(name.startswith("random/") for name in before)
+    result = _go_on()
+    assert result.iterations == 60
+    (run,) = runs()
+    steps = [step for step, _ in repeated(run)["train/loss"]]
+    assert steps == [20 + 10 * (row + 1) for row in range(6)]
+
+
+def _live() -> Path:
+    (folder,) = Path("mlruns/live").iterdir()
+    return folder
+
+
+def _killed(config: Config, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run whose process has gone without a word, after checkpoints at 20 and 40."""
+
+    class Gone(BaseException):
+        pass
+
+    tracker = open_tracker(config)
+
+    class Dies(SilentReporter):
+        def progressed(self, progress: Progress) -> None:
+            if progress.iteration > 40:
+                for method in ("artifacts", "describe", "finish"):
+                    monkeypatch.setattr(tracker, method, lambda *_, **__: [])
+                raise Gone
+
+    with pytest.raises(Gone):
+        train(config, tracker, Dies())
+    tracker._journal.close()  # type: ignore[attr-defined]  # as the end of a process does
+    monkeypatch.setattr("dqnkit.tracking.processes.is_dead", lambda _: True)
+    return runs()[0]
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])
+def test_the_checkpoint_before_a_damaged_one_is_taken_with_a_warning(
+    small: Small, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("training.checkpoint_interval=20")
+    run = _killed(config, monkeypatch)
+    first, second = sorted((_live() / "checkpoints").iterdir())
+    assert [path.name for path in (first, second)] == [
+        "iteration-000000000020.npz",
+        "iteration-000000000040.npz",
+    ]
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1
+    half = bytes(content[: len(content) // 2])
+    second.write_bytes({"torn": half, "flipped": bytes(content), "empty": b""}[damage])
+    found = resumption.find(Reader(store.resolve()), run.info.run_id)
+    assert found.snapshot is not None
+    assert found.snapshot.iteration == 20
+    (warning,) = found.warnings
+    assert "iteration-000000000040.npz" in warning
+    assert "the one before it is taken" in warning
+
+    assert resume(found, open_tracker(found.config)).iterations == 60
+    whole = train(config, open_tracker(config))
+    states = {each.info.run_id: last_state(each) for each in runs()}
+    assert_same_state(states[run.info.run_id], states[whole.run_id or ""])
+
+
+def test_a_run_without_a_checkpoint_begins_anew_in_its_record(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small()
+    run = _killed(config, monkeypatch)
+    found = resumption.find(Reader(store.resolve()), "latest")
+    assert found.snapshot is None
+    assert "has no checkpoint yet, and begins anew" in found.warnings[0]
+    assert resume(found, open_tracker(found.config)).run_id == run.info.run_id
+    whole = train(config, open_tracker(config))
+    metrics = {each.info.run_id: repeated(each) for each in runs()}
+    assert metrics[run.info.run_id] == metrics[whole.run_id or ""]
+
+
+def test_what_cannot_go_on_says_why(small: Small) -> None:
+    config = small()
+    result = train(config, open_tracker(config))
+    with pytest.raises(ConfigError, match=r"is complete, with all 60 iterations; to train longer"):
+        _go_on()
+    with pytest.raises(ConfigError, match="no run"):
+        _go_on("nobody")
+    from dqnkit.tracking.client import connect
+
+    connect(store.resolve()).set_tag(result.run_id, "dqnkit.study", "a-search")
+    with pytest.raises(ConfigError, match=r"belongs to the study 'a-search'"):
+        _go_on()
+
+
+def test_a_run_goes_on_only_once_at_a_time(small: Small) -> None:
+    config = small()
+    _broken_off(config)
+    found = resumption.find(Reader(store.resolve()), "latest")
+    first, second = open_tracker(found.config), open_tracker(found.config)
+
+    class Intruder(SilentReporter):
+        def started(self, compile_seconds: float, iteration: int) -> None:
+            with pytest.raises(ConfigError, match="is being trained"):
+                resumption.find(Reader(store.resolve()), "latest")
+            with pytest.raises(DqnkitError, match="in use by another process"):
+                resume(found, second)
+
+    assert resume(found, first, Intruder()).status is Status.FINISHED
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+
+
+def test_what_checkpoints_cost_is_reported(small: Small) -> None:
+    config = small("training.checkpoint_interval=20")
+    result = train(config, open_tracker(config))
+    assert result.checkpoints == 3
+    assert 0 < result.checkpoint_seconds < result.seconds
+    (run,) = runs()
+    size = (
+        Path(run.info.artifact_uri.removeprefix("file://"), "checkpoints/last.npz").stat().st_size
+    )
+    assert result.checkpoint_megabytes * 1e6 == pytest.approx(size, rel=0.02)
+    assert run.data.metrics["time/checkpoint_seconds"] == result.checkpoint_seconds
+
+
+def test_a_foreign_file_is_no_checkpoint_of_a_run(small: Small) -> None:
+    run = _broken_off(small())
+    last = Path(run.info.artifact_uri.removeprefix("file://"), "checkpoints/last.npz")
+    checkpoint.save(last, {"online": np.zeros(3)})
+    found = resumption.find(Reader(store.resolve()), "latest")
+    assert found.snapshot is None
+    assert "is not a checkpoint that a run goes on from" in found.warnings[0]
+    with pytest.raises(CheckpointError):
+        checkpoint.load(Path("nowhere.npz"))
+
+
+def test_an_interruption_gives_the_line_that_goes_on(small: Small) -> None:
+    import os
+    import signal
+
+    class Struck(SilentReporter):
+        def progressed(self, progress: Progress) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = small()
+    with pytest.raises(InterruptedRun) as caught:
+        train(config, open_tracker(config), Struck())
+    (run,) = runs()
+    assert f"dqnkit train --resume {run.info.run_id[:8]}` goes on" in str(caught.value)

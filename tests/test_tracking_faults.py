@@ -1,0 +1,250 @@
+"""Stores that go away, are slow, fail, are locked or full, under real runs; points are counted."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Training, points, runs
+from tests.servers import MlflowServer, Proxy
+
+pytestmark = pytest.mark.slow
+
+ROWS = 1_000
+"""Log intervals of a run."""
+EVALUATIONS = 11
+CONFIGURATION = """
+network: {fc_layer_params: [32]}
+training: {num_iterations: 200_000, log_interval: 200, checkpoint_interval: 20_000}
+evaluation: {eval_interval: 20_000, num_eval_episodes: 4}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quick_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    Path("long.yaml").write_text(CONFIGURATION, encoding="utf-8")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path / "server")
+    yield server
+    server.stop()
+
+
+def _check_all_is_there(uri: str | None = None) -> None:
+    """One run, ended well, with every point that was measured, once."""
+    (run,) = runs(uri)
+    assert run.info.status == "FINISHED"
+    found = points(run, uri)
+    steps = [100 + 200 * (row + 1) for row in range(ROWS)]
+    for key in ("train/loss", "train/epsilon", "train/episodes", "train/steps_per_second"):
+        assert [step for step, _ in found[key]] == steps, key
+    evaluated = [0 if i == 0 else 20_000 * i for i in range(EVALUATIONS)]
+    assert [step for step, _ in found["eval/return_mean"]] == [100 + each for each in evaluated]
+    assert len(found["final/return_iqm"]) == 1
+
+
+def _kept(uri: str | None = None) -> set[str]:
+    from tests.processes import client
+
+    (run,) = runs(uri)
+    return {each.path for each in client(uri).list_artifacts(run.info.run_id)}
+
+
+def test_a_server_that_stops_and_comes_back_gets_every_point_once(
+    server: MlflowServer, tally: Callable[..., None]
+) -> None:
+    server.start()
+    training = Training("train", "long.yaml", "--tracking-uri", server.uri)
+    training.wait_for("compiled in")
+    for _ in range(2):
+        assert not training.has_ended(1.5)
+        server.stop()
+        tally("faults of tracking")
+        assert not training.has_ended(1.0)
+        server.start()
+    assert training.ended() == 0, training.output
+    assert "warning" not in training.output
+    _check_all_is_there(server.uri)
+    assert {"config.yaml", "policy", "checkpoints", "evaluation.json"} <= _kept(server.uri)
+    assert not list(Path("mlruns/live").iterdir())
+
+
+def test_what_a_server_that_stays_away_did_not_get_is_sent_by_sync(
+    server: MlflowServer, tally: Callable[..., None]
+) -> None:
+    server.start()
+    training = Training("train", "long.yaml", "--tracking-uri", server.uri)
+    training.wait_for("compiled in")
+    assert not training.has_ended(1.5)
+    server.stop()
+    tally("faults of tracking")
+    assert training.ended() == 0, training.output
+    assert f"dqnkit sync --tracking-uri {server.uri}` sends them" in training.output
+    early = Training("sync", "--tracking-uri", server.uri)
+    assert early.ended() == 1
+    assert "Is it running?" in early.output
+    server.start()
+    late = Training("sync", "--tracking-uri", server.uri)
+    assert late.ended() == 0, late.output
+    _check_all_is_there(server.uri)
+    assert {"config.yaml", "policy", "checkpoints", "evaluation.json"} <= _kept(server.uri)
+    assert "nothing waits" in _output_of("sync", "--tracking-uri", server.uri)
+
+
+def test_a_server_that_refuses_from_the_start_may_come_later(
+    server: MlflowServer, tally: Callable[..., None]
+) -> None:
+    training = Training("train", "long.yaml", "--tracking-uri", server.uri)
+    training.wait_for("does not answer: the run is kept in")
+    tally("faults of tracking")
+    server.start()
+    assert training.ended() == 0, training.output
+    if "did not take it all" in training.output:  # it came too late
+        assert Training("sync", "--tracking-uri", server.uri).ended() == 0
+    _check_all_is_there(server.uri)
+
+
+@pytest.mark.parametrize("mode", ["slow", "500", "deaf"])
+def test_a_server_that_answers_badly_gets_every_point_once(
+    mode: str, server: MlflowServer, tally: Callable[..., None]
+) -> None:
+    """`slow` is slower than the time limit of a request, so that some are sent again."""
+    server.start()
+    proxy = Proxy(server.port)
+    proxy.delay = 6.0
+    training = Training("train", "long.yaml", "--tracking-uri", proxy.uri)
+    training.wait_for("compiled in")
+    for _ in range(2):
+        assert not training.has_ended(1.0)
+        proxy.mode = mode
+        assert not training.has_ended(2.5)
+        proxy.mode = "pass"
+    assert training.ended() == 0, training.output
+    assert proxy.failed[mode] > 0
+    tally("faults of tracking", proxy.failed[mode])
+    if "did not take it all" in training.output:
+        assert Training("sync", "--tracking-uri", proxy.uri).ended() == 0
+    _check_all_is_there(server.uri)
+    proxy.close()
+
+
+def test_a_server_that_is_bad_from_first_to_last_is_made_up_for_by_sync(
+    server: MlflowServer, tally: Callable[..., None]
+) -> None:
+    """Its answers are lost: also that to the request which made the run."""
+    server.start()
+    proxy = Proxy(server.port)
+    proxy.mode = "deaf"
+    training = Training("train", "long.yaml", "--tracking-uri", proxy.uri)
+    assert training.ended() == 0, training.output
+    assert proxy.failed["deaf"] > 0
+    tally("faults of tracking", proxy.failed["deaf"])
+    proxy.mode = "pass"
+    assert Training("sync", "--tracking-uri", proxy.uri).ended() == 0
+    _check_all_is_there(server.uri)
+    proxy.close()
+
+
+def test_a_database_that_is_locked_gets_every_point_once(tally: Callable[..., None]) -> None:
+    """Longer than SQLite waits for a lock, which is 20 seconds."""
+    training = Training("train", "long.yaml")
+    training.wait_for("compiled in")
+    with sqlite3.connect("mlruns/mlflow.db", timeout=30, isolation_level=None) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        tally("faults of tracking")
+        training.has_ended(25)
+        database.execute("ROLLBACK")
+    assert training.ended() == 0, training.output
+    if "did not take it all" in training.output:
+        assert Training("sync").ended() == 0
+    _check_all_is_there()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system may be mounted here: {mounted.stderr.decode().strip()}")
+    monkeypatch.chdir(disk)
+    yield disk
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def _fill(file: Path) -> None:
+    """Takes all room that there is left."""
+    with file.open("wb", buffering=0) as sink:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    sink.write(os.urandom(size))
+            except OSError:
+                continue
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(
+    small_disk: Path, tally: Callable[..., None]
+) -> None:
+    (small_disk / "long.yaml").write_text(CONFIGURATION, encoding="utf-8")
+    training = Training("train", "long.yaml")
+    training.wait_for("compiled in")
+    assert not training.has_ended(1.0)
+    _fill(small_disk / "filler")
+    tally("faults of tracking")
+    assert not training.has_ended(3.0)
+    (small_disk / "filler").unlink()
+    assert training.ended() == 0, training.output
+    _check_all_is_there()
+
+
+def test_a_disk_that_stays_full_is_told_and_the_training_ends(
+    small_disk: Path, tally: Callable[..., None]
+) -> None:
+    (small_disk / "long.yaml").write_text(CONFIGURATION, encoding="utf-8")
+    training = Training("train", "long.yaml")
+    training.wait_for("compiled in")
+    assert not training.has_ended(1.0)
+    _fill(small_disk / "filler")
+    tally("faults of tracking")
+    assert training.ended() == 0, training.output
+    assert "did not take it all" in training.output
+    assert "No space left on device" in training.output
+    assert "Traceback" not in training.output
+
+
+def test_eight_runs_into_one_store_that_does_not_exist_yet(tally: Callable[..., None]) -> None:
+    trainings = [Training("train", "long.yaml", "--seed", str(seed)) for seed in range(8)]
+    for training in trainings:
+        assert training.ended(600) == 0, training.output
+        assert "locked" not in training.output
+        assert "warning" not in training.output
+    tally("processes on one store", len(trainings))
+    found = runs()
+    assert {run.data.params["training.seed"] for run in found} == {str(seed) for seed in range(8)}
+    steps = [100 + 200 * (row + 1) for row in range(ROWS)]
+    for run in found:
+        assert run.info.status == "FINISHED"
+        assert [step for step, _ in points(run)["train/loss"]] == steps
+    assert not list(Path("mlruns/live").iterdir())
+
+
+def _output_of(*arguments: str) -> str:
+    command = Training(*arguments)
+    command.ended()
+    return command.output
