@@ -15,9 +15,6 @@ from tests.servers import MlflowServer, Proxy
 
 pytestmark = pytest.mark.slow
 
-ROWS = 1_000
-"""Log intervals of a run."""
-EVALUATIONS = 11
 CONFIGURATION = """
 network: {fc_layer_params: [32]}
 training: {num_iterations: 200_000, log_interval: 200, checkpoint_interval: 20_000}
@@ -44,11 +41,12 @@ def _check_all_is_there(uri: str | None = None) -> None:
     (run,) = runs(uri)
     assert run.info.status == "FINISHED"
     found = points(run, uri)
-    steps = [100 + 200 * (row + 1) for row in range(ROWS)]
+    iterations = int(run.data.params["training.num_iterations"])
+    steps = [100 + iteration for iteration in range(200, iterations + 1, 200)]
     for key in ("train/loss", "train/epsilon", "train/episodes", "train/steps_per_second"):
         assert [step for step, _ in found[key]] == steps, key
-    evaluated = [0 if i == 0 else 20_000 * i for i in range(EVALUATIONS)]
-    assert [step for step, _ in found["eval/return_mean"]] == [100 + each for each in evaluated]
+    evaluated = [100 + iteration for iteration in range(0, iterations + 1, 20_000)]
+    assert [step for step, _ in found["eval/return_mean"]] == evaluated
     assert len(found["final/return_iqm"]) == 1
 
 
@@ -63,7 +61,8 @@ def test_a_server_that_stops_and_comes_back_gets_every_point_once(
     server: MlflowServer, tally: Callable[..., None]
 ) -> None:
     server.start()
-    training = Training("train", "long.yaml", "--tracking-uri", server.uri)
+    longer = ("--set", "training.num_iterations=800_000")
+    training = Training("train", "long.yaml", "--tracking-uri", server.uri, *longer)
     training.wait_for("compiled in")
     for _ in range(2):
         assert not training.has_ended(1.5)
@@ -237,7 +236,7 @@ def test_eight_runs_into_one_store_that_does_not_exist_yet(tally: Callable[..., 
     tally("processes on one store", len(trainings))
     found = runs()
     assert {run.data.params["training.seed"] for run in found} == {str(seed) for seed in range(8)}
-    steps = [100 + 200 * (row + 1) for row in range(ROWS)]
+    steps = [100 + iteration for iteration in range(200, 200_001, 200)]
     for run in found:
         assert run.info.status == "FINISHED"
         assert [step for step, _ in points(run)["train/loss"]] == steps

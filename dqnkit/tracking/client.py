@@ -42,8 +42,9 @@ def connect(store: Store) -> Any:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # seconds that only a record needs
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    # What they have to say of a store that is away or full, they raise too.
+    for library in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     with _one_at_a_time(store):
         client = MlflowClient(store.uri)
         client.search_experiments(max_results=1)  # which makes or migrates it
