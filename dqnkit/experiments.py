@@ -27,6 +27,11 @@ _DIRECTORIES = (_PACKAGE / "_experiments", _PACKAGE.parent / "experiments")
 """Where the committed experiments are: beside the code in a wheel, at the top in a checkout."""
 
 
+_SCALARS = (str, int, float, bool, type(None))
+_MAX_VALUES = 100_000
+_MAX_DEPTH = 50
+
+
 class Option(NamedTuple):
     """A value that has an option of its own on the command line."""
 
@@ -182,6 +187,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         document = yaml.load(text, Loader=_Loader)
+        _check_values(document)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: is not valid YAML: {_one_line(error)}") from error
     if document is None:
@@ -192,6 +198,35 @@ def _parse(text: str, source: str) -> dict[str, Any]:
             f"sections ({', '.join(Config.model_fields)})"
         )
     return document
+
+
+def _check_values(document: Any) -> None:
+    """Refuses what no file of JSON could hold, and what aliases make larger than any memory.
+
+    Raises:
+      ValueError: It is such.
+    """
+    values, count = [(document, 0)], 0
+    while values:
+        value, depth = values.pop()
+        count += 1
+        if count > _MAX_VALUES or depth > _MAX_DEPTH:
+            raise ValueError(
+                f"it holds more than {_MAX_VALUES:,} values, or nests them more than {_MAX_DEPTH} "
+                "deep, aliases counted as what they stand for"
+            )
+        if isinstance(value, dict):
+            odd = next((key for key in value if not isinstance(key, str)), None)
+            if odd is not None or None in value:
+                raise ValueError(f"the key {reprlib.repr(odd)} is no text: put it in quotes")
+            values += [(each, depth + 1) for each in value.values()]
+        elif isinstance(value, list):
+            values += [(each, depth + 1) for each in value]
+        elif not isinstance(value, _SCALARS):
+            raise ValueError(  # noqa: TRY004 - as all that is wrong with the text
+                f"{reprlib.repr(value)} is a {type(value).__name__}, and values are text, numbers, "
+                "true, false, null, lists and mappings: put it in quotes"
+            )
 
 
 def _validate(
@@ -247,11 +282,13 @@ def _parse_assignment(assignment: str) -> tuple[tuple[str, ...], Any]:
             "for example --set optimizer.learning_rate=1e-4"
         )
     try:
-        return path, yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
+        _check_values(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"--set {assignment}: the value is not valid YAML: {_one_line(error)}"
         ) from error
+    return path, value
 
 
 def _assign(document: dict[str, Any], path: tuple[str, ...], value: Any, assignment: str) -> None:
