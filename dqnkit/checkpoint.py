@@ -23,7 +23,7 @@ _SEAL = b"sha256 "
 _PIECE = 1 << 20
 _SEAL_BYTES = len(_SEAL) + 2 * hashlib.sha256().digest_size
 # Level 1 halves CartPole's replay and takes two thirds off MinAtar's; higher ones take several
-# times as long for a few per cent (benchmarks/checkpoints.py).
+# times as long for a few per cent.
 _COMPRESSION_LEVEL = 1
 
 
