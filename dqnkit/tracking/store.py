@@ -95,14 +95,13 @@ def resolve(tracking_uri: str | None = None) -> Store:
         return Store(given, artifacts=None)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", given)
     if scheme is None or scheme[1] == "file":
-        path = unquote(re.sub(r"^file:(//)?", "", given)) if scheme else given
-        folder = Path(path).expanduser().resolve()
+        folder = _path(unquote(re.sub(r"^file:(//)?", "", given)) if scheme else given)
         return _embedded(folder, folder / "mlflow.db")
     if scheme[1] in {"http", "https"}:
         return Store(given, artifacts=None)
     if scheme[1] == "sqlite":
         path, query, options = given.removeprefix("sqlite:///").partition("?")
-        database = Path(unquote(path)).resolve()
+        database = _path(unquote(path))
         return _embedded(database.parent, database, query + options)
     if scheme[1].partition("+")[0] in {"postgresql", "mysql", "mssql"}:
         return Store(given, artifacts=EMBEDDED.resolve() / "artifacts")
@@ -120,6 +119,13 @@ def experiment_page(experiment_id: str) -> str:
     return (
         f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
     )
+
+
+def _path(given: str) -> Path:
+    try:
+        return Path(given).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a NUL in it, a loop
+        raise ConfigError(f"tracking URI {given!r}: is no path: {error}") from error
 
 
 def _embedded(folder: Path, database: Path, options: str = "") -> Store:
