@@ -25,7 +25,8 @@ import report
 
 from dqnkit import experiments
 from dqnkit.statistics import bootstrap_interval, interquartile_mean
-from dqnkit.training.run import TrainResult, train
+from dqnkit.training.result import TrainResult
+from dqnkit.training.run import train
 
 GOALS = {
     "tutorial": 195.0,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # these import TensorFlow
     from dqnkit.evaluation import Evaluation
     from dqnkit.training.loop import Metrics
     from dqnkit.training.reporting import Progress
-    from dqnkit.training.run import TrainResult
+    from dqnkit.training.result import TrainResult
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _PLAIN_SECONDS = 5.0

@@ -53,6 +53,24 @@ def runs(
         output.say("no runs; `dqnkit train` makes one, --tracking-uri names another store")
     else:
         _print(found, sort)
+    _say_what_waits(tracking_uri)
+
+
+def _say_what_waits(tracking_uri: str | None) -> None:
+    from cli import output
+    from dqnkit.commands import as_typed
+    from dqnkit.tracking import store
+    from dqnkit.tracking.syncing import waiting
+
+    place = store.resolve(tracking_uri)
+    count = waiting(place)
+    if count:
+        output.warn(
+            [
+                f"of {count} run{'s' * (count > 1)} not all is in the store: "
+                f"`{as_typed(place.command('sync'))}` sends it, `dqnkit train --resume RUN` goes on"
+            ]
+        )
 
 
 def _print(found: list[RecordedRun], sort: str | None) -> None:

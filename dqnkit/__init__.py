@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from dqnkit.errors import DqnkitError
     from dqnkit.experiments import dump, load
     from dqnkit.tracking.reader import Filter
-    from dqnkit.training.run import TrainResult, train
+    from dqnkit.training.result import TrainResult
+    from dqnkit.training.run import train
     from dqnkit.tuning.options import TuneOptions
     from dqnkit.tuning.results import TuneResult
     from dqnkit.tuning.tune import tune

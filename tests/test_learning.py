@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dqnkit import experiments
-from dqnkit.training.run import TrainResult, train
+from dqnkit.training.result import TrainResult
+from dqnkit.training.run import train
 
 SEEDS = range(20, 30)
 """Neither those of the benchmark nor any that settings were chosen by."""

@@ -197,15 +197,21 @@ def _fill(file: Path) -> None:
                 continue
 
 
-def test_a_disk_that_is_full_for_a_while_costs_nothing(
-    small_disk: Path, tally: Callable[..., None]
-) -> None:
-    (small_disk / "long.yaml").write_text(CONFIGURATION, encoding="utf-8")
+def _on_a_disk_that_fills(disk: Path, tally: Callable[..., None]) -> Training:
+    """A run in training there, when there is no room any more."""
+    (disk / "long.yaml").write_text(CONFIGURATION, encoding="utf-8")
     training = Training("train", "long.yaml")
     training.wait_for("compiled in")
     assert not training.has_ended(1.0)
-    _fill(small_disk / "filler")
+    _fill(disk / "filler")
     tally("faults of tracking")
+    return training
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(
+    small_disk: Path, tally: Callable[..., None]
+) -> None:
+    training = _on_a_disk_that_fills(small_disk, tally)
     assert not training.has_ended(3.0)
     (small_disk / "filler").unlink()
     assert training.ended() == 0, training.output
@@ -215,12 +221,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
 def test_a_disk_that_stays_full_is_told_and_the_training_ends(
     small_disk: Path, tally: Callable[..., None]
 ) -> None:
-    (small_disk / "long.yaml").write_text(CONFIGURATION, encoding="utf-8")
-    training = Training("train", "long.yaml")
-    training.wait_for("compiled in")
-    assert not training.has_ended(1.0)
-    _fill(small_disk / "filler")
-    tally("faults of tracking")
+    training = _on_a_disk_that_fills(small_disk, tally)
     assert training.ended() == 0, training.output
     assert "did not take it all" in training.output
     assert "No space left on device" in training.output

@@ -83,8 +83,8 @@ class VectorEnvironment:
         self._mode = mode
         self._timeout = config.step_timeout
         # Processes have a time limit of their own.
-        foreign = isinstance(self._envs, AsyncVectorEnv)
-        self._watch = Watch(None if foreign else config.step_timeout, spec.id)
+        in_processes = isinstance(self._envs, AsyncVectorEnv)
+        self._watch = Watch(None if in_processes else config.step_timeout, spec.id)
         self._is_foreign = config.vectorization == "vector_entry_point"
         self._dtype = np.dtype(spec.observation.dtype)
         self._ended = np.zeros(num_envs, np.bool_)

@@ -280,6 +280,17 @@ def journals(home: Path) -> list[Path]:
     return [path.parent for path in found]
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process has a journal open."""
+    try:
+        _hold(folder).close()
+    except BusyRunError:
+        return True
+    except OSError:  # it may only be read
+        return False
+    return False
+
+
 def folder_of(home: Path, run_id: str) -> Path | None:
     """The folder of a run's journal; None if nothing is left of it."""
     for folder in journals(home):

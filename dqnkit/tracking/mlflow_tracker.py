@@ -201,7 +201,6 @@ class MlflowTracker:
         left = journals.folder_of(self._store.home, run_id)
         if left is not None:
             journal = Journal.open(left)
-            journal.said(journal.pending)  # how it ended then
             self._is_new = False
         else:
             journal = Journal.create(self._store.home, self._header(record))
@@ -211,6 +210,7 @@ class MlflowTracker:
         if not take_up(client, run_id, tags):
             self._abandon()
             return False
+        journal.said(journal.pending)  # how it had ended
         journal.name(run_id)
         if record.repeats:
             self._learn_what_is_known(journal, client, run_id)

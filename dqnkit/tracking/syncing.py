@@ -12,7 +12,14 @@ from dqnkit.checkpoint import CheckpointFolder
 from dqnkit.errors import BusyRunError, DqnkitError
 from dqnkit.tracking.client import experiment_names, explained, set_stale_runs_right
 from dqnkit.tracking.delivery import Delivery
-from dqnkit.tracking.journal import CHECKPOINTS, LAST_CHECKPOINT, Journal, journals, read_header
+from dqnkit.tracking.journal import (
+    CHECKPOINTS,
+    LAST_CHECKPOINT,
+    Journal,
+    is_held,
+    journals,
+    read_header,
+)
 from dqnkit.tracking.store import Store
 
 
@@ -50,16 +57,7 @@ class SyncResult:
 
 def waiting(store: Store) -> int:
     """Runs of which something has not been sent, those in training aside."""
-    count = 0
-    for folder in journals(store.home):
-        try:
-            Journal.open(folder).close()
-        except BusyRunError:
-            continue
-        except DqnkitError:
-            pass
-        count += 1
-    return count
+    return sum(not is_held(folder) for folder in journals(store.home))
 
 
 def sync(store: Store) -> SyncResult:
@@ -116,7 +114,8 @@ def _deliver(store: Store, journal: Journal) -> str:
 def _add_checkpoint(journal: Journal) -> None:
     """A killed process has not made its last checkpoint an artifact."""
     found, _ = CheckpointFolder(journal.folder / CHECKPOINTS).newest()
-    if found is None:
+    kept = [batch / CHECKPOINTS / LAST_CHECKPOINT for batch in journal.batches()]
+    if found is None or any(path.is_file() for path in kept):  # by a try that failed
         return
     with tempfile.TemporaryDirectory(dir=journal.folder) as scratch:
         folder = Path(scratch) / CHECKPOINTS

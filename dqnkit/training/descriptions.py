@@ -60,7 +60,8 @@ def before(config: Config) -> str:
 
 def broken_off(config: Config, reason: BaseException) -> str:
     """Markdown shown with a run that an exception has ended."""
-    cause = " ".join(str(reason).split()) or "interrupted"
+    said = "; ".join([str(reason), *getattr(reason, "__notes__", ())])
+    cause = " ".join(said.split()) or "interrupted"
     return f"{before(config)}\n\nIt did not end by itself: {type(reason).__name__}, {cause}"
 
 

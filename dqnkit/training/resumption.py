@@ -71,8 +71,8 @@ def _check_kind(run: RecordedRun) -> None:
         )
     if run.status == "RUNNING":
         raise ConfigError(
-            f"the run {run.label} is being trained: wait for it, or end it; where its machine was "
-            "lost, say so by `mlflow runs` or set its status in MLflow first"
+            f"the run {run.label} is being trained: wait for it, or end it; if its machine was "
+            f"lost, say so to MLflow first: MlflowClient(…).set_terminated({run.id!r}, 'KILLED')"
         )
 
 

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
-import math
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dqnkit import checkpoint, experiments, plots
+from dqnkit import experiments
 from dqnkit.config import Config
-from dqnkit.errors import InterruptedRun, TrainingDivergedError
-from dqnkit.evaluation import Episodes, Evaluation, late_episodes
+from dqnkit.errors import EnvironmentFailedError, InterruptedRun, TrainingDivergedError
+from dqnkit.evaluation import Evaluation, late_episodes
 from dqnkit.policies import Weights
 from dqnkit.resolution import resolve
 from dqnkit.specs import EnvSpec
-from dqnkit.tracking import policy_files
-from dqnkit.tracking.journal import CHECKPOINTS, LAST_CHECKPOINT
-from dqnkit.tracking.policy_files import PolicyFiles
 from dqnkit.tracking.records import LATE_IQM
 from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
-from dqnkit.training import descriptions
+from dqnkit.training import descriptions, files, measured
 from dqnkit.training.checkpoints import Checkpoints
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.training.parts import Parts, build
 from dqnkit.training.reporting import Progress, Reporter, SilentReporter
+from dqnkit.training.result import TrainResult
 from dqnkit.training.resumption import Resumption
 from dqnkit.training.snapshot import Clocks, Snapshot
 
@@ -40,54 +35,6 @@ CHUNK_SECONDS = 0.25
 _FIRST_CHUNK = 10
 _SHORT_ID = 8
 _NO_WEIGHTS: Weights = np.zeros(0, np.float32)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run came to."""
-
-    experiment: str
-    run_name: str
-    run_id: str | None
-    status: Status
-    iterations: int
-    env_steps: int
-    seconds: float
-    """From the call to the last episode: compilation and training."""
-    compile_seconds: float
-    training_seconds: float
-    """In the training loop alone."""
-    steps_per_second: float
-    """Environment steps a second of the training loop alone."""
-    last: Evaluation
-    best: Evaluation
-    final: Evaluation
-    """Of the best policy, on fresh episodes."""
-    late: Episodes
-    """Those of the last evaluations together (`LATE_EVALUATIONS`)."""
-    evaluations: tuple[Evaluation, ...]
-    """All, in their order."""
-    checkpoints: int
-    """Written while training."""
-    checkpoint_seconds: float
-    """That they took."""
-    checkpoint_megabytes: float
-    """Of the last one."""
-    hints: dict[str, str] = field(default_factory=dict)
-    """Where to look at the record."""
-    problems: list[str] = field(default_factory=list)
-    """What could not be recorded."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: the fields, with statistics in place of episodes."""
-        names = [each.name for each in fields(self) if each.name != "evaluations"]
-        document = {name: getattr(self, name) for name in names}
-        return document | {
-            "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
-            "best": {"env_steps": self.best.env_steps, **asdict(self.best.summary)},
-            "final": self.final.statistics(),
-            "late": self.late.statistics(),
-        }
 
 
 def train(
@@ -162,10 +109,13 @@ def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> Tr
                 reporter.evaluated(event, run.best)
         run.conclude(Status.FINISHED if run.is_complete else interrupted.status or Status.FINISHED)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
-        raise InterruptedRun(
+        interruption = InterruptedRun(
             f"interrupted by {interrupted.signal.name} after {run.parts.loop.iteration:,} of "
             f"{run.config.training.num_iterations:,} iterations; {run.what_is_kept()}"
         )
+        for problem in run.result.problems:
+            interruption.add_note(problem)
+        raise interruption
     return run.result
 
 
@@ -228,6 +178,7 @@ class _Run:
                     concurrent.futures.wait([opened])
                     killed = isinstance(error, KeyboardInterrupt | SystemExit)
                     self._keep_last_checkpoint()
+                    self._say_where(error)
                     self._tracker.describe(descriptions.broken_off(self.config, error))
                     status = Status.KILLED if killed else Status.FAILED
                     problems = self._tracker.finish(status, patiently=not killed)
@@ -303,29 +254,15 @@ class _Run:
           TrainingDivergedError: A loss is infinite or NaN though there were updates.
         """
         if isinstance(event, Evaluation):
-            self._tracker.log(_evaluation_metrics(event), event.env_steps)
+            self._tracker.log(measured.evaluation(event), event.env_steps)
             if event is self.best:
                 self._tracker.log({"best/return_mean": event.summary.mean}, event.env_steps)
             return
-        updates = self.config.training.gradient_steps_per_iteration > 0
-        for metrics in event.metrics:
-            if updates and not math.isfinite(metrics.loss):
-                huber = "" if self.config.agent.is_categorical else ", or use agent.loss=huber"
-                began = metrics.iteration - self.config.training.log_interval
-                raise TrainingDivergedError(
-                    f"the loss became {metrics.loss} between iterations {max(0, began):,} and "
-                    f"{metrics.iteration:,} (environment step {metrics.env_steps:,}); lower "
-                    f"optimizer.learning_rate or set agent.gradient_clipping{huber}"
-                )
-            values = {
-                "train/loss": metrics.loss,
-                f"train/{self.config.exploration.parameter}": metrics.exploration,
-                "train/return_mean": metrics.return_mean,
-                "train/length_mean": metrics.length_mean,
-                "train/episodes": float(metrics.episodes),
-                "train/steps_per_second": event.steps_per_second,
-            }
-            self._tracker.log(values, metrics.env_steps)
+        for interval in event.metrics:
+            measured.check_loss(self.config, interval)
+            values = measured.training(self.config, interval)
+            values["train/steps_per_second"] = event.steps_per_second
+            self._tracker.log(values, interval.env_steps)
 
     def conclude(self, status: Status) -> None:
         """Plays the best policy on fresh episodes and keeps all files."""
@@ -368,13 +305,17 @@ class _Run:
 
     def what_is_kept(self) -> str:
         """For the message of an interruption: where it is recorded, and how it goes on."""
+        if self._tracker.folder is None:
+            return "nothing is recorded: tracking is off"
         if self._tracker.run_id is None:
-            return "nothing is recorded: tracking is off, or its store does not answer"
-        command = self._tracker.command(f"train --resume {self._tracker.run_id[:_SHORT_ID]}")
+            return "what was trained until then is kept, and goes on once its store has the run"
         return (
             f"what was trained until then is recorded in the run {self.name!r} as KILLED; "
-            f"`{command}` goes on"
+            f"`{self._goes_on_by()}` goes on"
         )
+
+    def _goes_on_by(self) -> str | None:
+        return self._tracker.command(f"train --resume {(self._tracker.run_id or '')[:_SHORT_ID]}")
 
     def _tags(self) -> dict[str, str]:
         tags = descriptions.tags(self.config)
@@ -427,15 +368,22 @@ class _Run:
                 if self._checkpoints.copy_last(Path(scratch)):
                     self._tracker.artifacts(Path(scratch))
 
+    def _say_where(self, error: BaseException) -> None:
+        """An environment does not know what training had come to when it failed."""
+        if isinstance(error, EnvironmentFailedError) and hasattr(self, "parts"):
+            loop = self.parts.loop
+            error.add_note(
+                f"that was after iteration {loop.iteration:,}, environment step {loop.env_steps:,}"
+            )
+
     def _explain(self, error: BaseException, problems: list[str]) -> None:
         """Adds to an error what is kept all the same."""
         for problem in problems:
             error.add_note(problem)
         if self._checkpoints.last is not None and self._tracker.run_id is not None:
-            command = self._tracker.command(f"train --resume {self._tracker.run_id[:_SHORT_ID]}")
             error.add_note(
                 f"the checkpoint of iteration {self._checkpoints.last_iteration:,} is kept; "
-                f"`{command}` goes on from it"
+                f"`{self._goes_on_by()}` goes on from it"
             )
 
     def keep_config(self) -> None:
@@ -480,35 +428,16 @@ class _Run:
         )
 
     def _keep_files(self, final: Evaluation) -> None:
+        outcome = files.Outcome(
+            config=self.config,
+            evaluations=self._evaluations,
+            best=self.best,
+            best_weights=self._best_weights,
+            final=final,
+        )
         with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
             folder = Path(scratch) / "artifacts"
-            (folder / CHECKPOINTS).mkdir(parents=True)
-            document = {
-                "evaluations": [evaluation.as_dict() for evaluation in self._evaluations],
-                "best": self.best.as_dict(),
-                "final": final.as_dict() | {"iqm_interval": list(final.interval)},
-            }
-            (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
-            title = f"{self.config.name} ({self.config.env.id}), seed {self.config.training.seed}"
-            plots.learning_curve(self._evaluations, title, folder / "learning_curve.png")
-            checkpoint.save(folder / CHECKPOINTS / LAST_CHECKPOINT, self._take_snapshot().arrays())
-            checkpoint.save(folder / CHECKPOINTS / "best.npz", {"online": self._best_weights})
+            files.write(outcome, self._take_snapshot(), folder)
             self._tracker.artifacts(folder)
-            saved_model = Path(scratch) / policy_files.SAVED_MODEL.name
-            self.parts.policy.set_weights(self._best_weights)
-            self.parts.policy.save(saved_model)
-            config = Path(scratch) / policy_files.CONFIG.name
-            config.write_text(experiments.dump(self.config), encoding="utf-8")
-            self._tracker.policy(PolicyFiles(saved_model, config, self._spec))
-
-
-def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
-    summary = evaluation.summary
-    return {
-        "eval/return_mean": summary.mean,
-        "eval/return_std": summary.std,
-        "eval/return_min": summary.min,
-        "eval/return_max": summary.max,
-        "eval/return_iqm": summary.iqm,
-        "eval/length_mean": float(np.mean(evaluation.lengths)),
-    }
+            policy = files.write_policy(outcome, self.parts.policy, Path(scratch) / "policy")
+            self._tracker.policy(policy)

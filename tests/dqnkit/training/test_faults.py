@@ -16,7 +16,8 @@ from dqnkit.tracking import open_tracker, store
 from dqnkit.tracking.reader import Reader
 from dqnkit.tracking.tracker import Status
 from dqnkit.training import resumption
-from dqnkit.training.run import TrainResult, resume, train
+from dqnkit.training.result import TrainResult
+from dqnkit.training.run import resume, train
 from tests.faulty import BROKEN
 from tests.processes import last_state, repeated, runs
 from tests.runs import make_store
@@ -74,11 +75,13 @@ def test_a_broken_environment_is_named_and_the_run_goes_on_once_it_is_mended(
     with pytest.raises(EnvironmentFailedError, match=said) as caught:
         train(config, open_tracker(config))
     tally("faults of environments")
-    (note,) = caught.value.__notes__
-    assert note.startswith("the checkpoint of iteration 100 is kept; `")
+    where, kept = caught.value.__notes__
+    assert where.startswith("that was after iteration 1")
+    assert kept.startswith("the checkpoint of iteration 100 is kept; `")
     (run,) = runs()
     assert run.info.status == "FAILED"
     assert said in run.data.tags["mlflow.note.content"]
+    assert where in run.data.tags["mlflow.note.content"]
 
     BROKEN.unlink()
     result = _go_on()

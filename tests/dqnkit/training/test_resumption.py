@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cli import main
 from dqnkit import checkpoint
 from dqnkit.config import Config
 from dqnkit.errors import (
@@ -17,13 +18,14 @@ from dqnkit.errors import (
     DqnkitError,
     InterruptedRun,
 )
-from dqnkit.tracking import open_tracker, store
+from dqnkit.tracking import open_tracker, store, syncing
 from dqnkit.tracking.reader import Reader
 from dqnkit.tracking.tracker import Status
 from dqnkit.training import resumption
 from dqnkit.training.interrupts import Interrupts
 from dqnkit.training.reporting import Progress, SilentReporter
-from dqnkit.training.run import TrainResult, resume, train
+from dqnkit.training.result import TrainResult
+from dqnkit.training.run import resume, train
 from tests.processes import assert_same_state, last_state, repeated, runs
 from tests.runs import make_store
 
@@ -243,3 +245,53 @@ def test_an_interruption_gives_the_line_that_goes_on(small: Small) -> None:
         train(config, open_tracker(config), Struck())
     (run,) = runs()
     assert f"dqnkit train --resume {run.info.run_id[:8]}` goes on" in str(caught.value)
+
+
+def test_a_resumption_that_fails_loses_nothing_of_what_waits(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def gone(*_: object, **__: object) -> None:
+        raise ConnectionError("away")
+
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._HASTE_SECONDS", 0.1)
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.1,))
+    interrupts = Interrupts()
+    config = small()
+    with monkeypatch.context() as away:
+        away.setattr(MlflowClient, "set_terminated", gone)
+        train(config, open_tracker(config), _Stop(interrupts, 25), None, interrupts)
+        found = resumption.Resumption(runs()[0].info.run_id, "small", config, None)
+        away.setattr(MlflowClient, "get_run", gone)
+        with pytest.raises(DqnkitError, match="away"):
+            resume(found, open_tracker(config))
+    (synced,) = syncing.sync(store.resolve()).runs
+    assert synced.sent
+    assert runs()[0].info.status == "KILLED"
+
+
+def test_a_killed_run_is_told_of_and_sent_with_its_checkpoint(
+    small: Small, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    run = _killed(small("training.checkpoint_interval=20"), monkeypatch)
+    assert main.run(["runs"]) == 0
+    assert "of 1 run not all is in the store" in capsys.readouterr().err
+
+    def gone(*_: object, **__: object) -> None:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(MlflowClient, "log_artifacts", gone)
+        for _ in range(2):
+            assert syncing.sync(store.resolve()).left == 1
+    assert len(list(_live().glob("files/*/checkpoints"))) == 1
+    assert syncing.sync(store.resolve()).left == 0
+    assert runs()[0].info.status == "KILLED"
+    found = resumption.find(Reader(store.resolve()), run.info.run_id)
+    assert found.snapshot is not None
+    assert found.snapshot.iteration == 40
+    assert main.run(["runs"]) == 0
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,56 @@
+"""The files that a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dqnkit import checkpoint, experiments, plots
+from dqnkit.config import Config
+from dqnkit.evaluation import Evaluation
+from dqnkit.policies import GreedyPolicy, Weights
+from dqnkit.tracking import policy_files
+from dqnkit.tracking.journal import CHECKPOINTS, LAST_CHECKPOINT
+from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.training.snapshot import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a training has led to."""
+
+    config: Config
+    evaluations: Sequence[Evaluation]
+    best: Evaluation
+    best_weights: Weights
+    """Of the policy that it played."""
+    final: Evaluation
+    """Of that policy, on fresh episodes."""
+
+
+def write(outcome: Outcome, snapshot: Snapshot, folder: Path) -> None:
+    """Evaluations, learning curve and checkpoints, below a folder that is made."""
+    (folder / CHECKPOINTS).mkdir(parents=True)
+    document = {
+        "evaluations": [evaluation.as_dict() for evaluation in outcome.evaluations],
+        "best": outcome.best.as_dict(),
+        "final": outcome.final.as_dict() | {"iqm_interval": list(outcome.final.interval)},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
+    config = outcome.config
+    title = f"{config.name} ({config.env.id}), seed {config.training.seed}"
+    plots.learning_curve(outcome.evaluations, title, folder / "learning_curve.png")
+    checkpoint.save(folder / CHECKPOINTS / LAST_CHECKPOINT, snapshot.arrays())
+    checkpoint.save(folder / CHECKPOINTS / "best.npz", {"online": outcome.best_weights})
+
+
+def write_policy(outcome: Outcome, policy: GreedyPolicy, folder: Path) -> PolicyFiles:
+    """The best policy as TensorFlow saves it, and the configuration that plays it."""
+    policy.set_weights(outcome.best_weights)
+    saved_model = folder / policy_files.SAVED_MODEL.name
+    policy.save(saved_model)
+    config = folder / policy_files.CONFIG.name
+    config.write_text(experiments.dump(outcome.config), encoding="utf-8")
+    return PolicyFiles(saved_model, config, policy.spec)
