@@ -98,15 +98,16 @@ def _goes_on(training: Training) -> bool:
 def test_an_interrupted_run_says_how_it_goes_on_and_does(
     number: int, monkeypatch: pytest.MonkeyPatch, tally: Callable[[str], None], tmp_path: Path
 ) -> None:
-    command = _train_in("reference", monkeypatch, CONFIGURATIONS["dqn"])
-    reference = Training(*command)
+    # Long enough for a fast machine not to be done before the last signal.
+    configuration = CONFIGURATIONS["dqn"].replace("120_000", "400_000")
+    reference = Training(*_train_in("reference", monkeypatch, configuration))
     assert reference.ended() == 0, reference.output
     (whole,) = runs()
     wanted, end = repeated(whole), last_state(whole)
 
     monkeypatch.chdir(tmp_path)
-    training = Training(*_train_in("interrupted", monkeypatch, CONFIGURATIONS["dqn"]))
-    for moment in (0.4, 1.1, 0.7):
+    training = Training(*_train_in("interrupted", monkeypatch, configuration))
+    for moment in (0.2, 0.6, 0.4):
         training.wait_for("compiled in")
         assert not training.has_ended(moment)
         assert training.end(number) == 130, training.output

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 CONFIGURATION = """
 network: {fc_layer_params: [32]}
-training: {num_iterations: 200_000, log_interval: 200, checkpoint_interval: 20_000}
-evaluation: {eval_interval: 20_000, num_eval_episodes: 4}
+training: {num_iterations: 600_000, log_interval: 600, checkpoint_interval: 60_000}
+evaluation: {eval_interval: 60_000, num_eval_episodes: 4}
 """
 
 
@@ -42,10 +42,10 @@ def _check_all_is_there(uri: str | None = None) -> None:
     assert run.info.status == "FINISHED"
     found = points(run, uri)
     iterations = int(run.data.params["training.num_iterations"])
-    steps = [100 + iteration for iteration in range(200, iterations + 1, 200)]
+    steps = [100 + iteration for iteration in range(600, iterations + 1, 600)]
     for key in ("train/loss", "train/epsilon", "train/episodes", "train/steps_per_second"):
         assert [step for step, _ in found[key]] == steps, key
-    evaluated = [100 + iteration for iteration in range(0, iterations + 1, 20_000)]
+    evaluated = [100 + iteration for iteration in range(0, iterations + 1, 60_000)]
     assert [step for step, _ in found["eval/return_mean"]] == evaluated
     assert len(found["final/return_iqm"]) == 1
 
@@ -61,7 +61,7 @@ def test_a_server_that_stops_and_comes_back_gets_every_point_once(
     server: MlflowServer, tally: Callable[..., None]
 ) -> None:
     server.start()
-    longer = ("--set", "training.num_iterations=800_000")
+    longer = ("--set", "training.num_iterations=3_000_000")
     training = Training("train", "long.yaml", "--tracking-uri", server.uri, *longer)
     training.wait_for("compiled in")
     for _ in range(2):
@@ -237,7 +237,7 @@ def test_eight_runs_into_one_store_that_does_not_exist_yet(tally: Callable[..., 
     tally("processes on one store", len(trainings))
     found = runs()
     assert {run.data.params["training.seed"] for run in found} == {str(seed) for seed in range(8)}
-    steps = [100 + iteration for iteration in range(200, 200_001, 200)]
+    steps = [100 + iteration for iteration in range(600, 600_001, 600)]
     for run in found:
         assert run.info.status == "FINISHED"
         assert [step for step, _ in points(run)["train/loss"]] == steps
