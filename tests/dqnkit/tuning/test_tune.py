@@ -195,7 +195,8 @@ def test_hopeless_trials_are_pruned_and_finished_in_mlflow() -> None:
 
 
 def test_fresh_seeds_may_overturn_the_search() -> None:
-    result = _tune("tracking.tags={lucky: t001}", confirm=3)
+    # With two workers it depends on their pace which of the others are pruned beside the lucky one.
+    result = _tune("tracking.tags={lucky: t001}", confirm=3, workers=1)
     assert result.standing.best is not None
     assert result.standing.best.number == 1  # by luck
     assert result.was_overturned
