@@ -141,9 +141,9 @@ def test_two_starts_work_on_one_study_and_end_as_many_trials_as_one() -> None:
     first = _start(*SEARCH, "--workers", "1", "--confirm", "0", "--seed", "5")
     _wait_for(first, 1)
     second = _start(*SEARCH, "--workers", "1", "--confirm", "0", "--seed", "5")
-    second.communicate(timeout=600)
+    ended, _ = second.communicate(timeout=600)
     first.communicate(timeout=600)
-    assert (first.returncode, second.returncode) == (0, 0)
+    assert (first.returncode, second.returncode) == (0, 0), ended
     states = Counter(trial.state.name for trial in _trials())
     assert states["COMPLETE"] + states["PRUNED"] == TRIALS
     assert states["RUNNING"] == states["WAITING"] == 0

@@ -111,7 +111,8 @@ def test_a_search_its_winner_and_new_seeds(run: Run) -> None:
     repeated = json.loads(out)
     first, again = (_last_checkpoint(each) for each in (champion.info.run_id, repeated["run_id"]))
     assert first.keys() == again.keys()
-    assert all((first[name] == again[name]).all() for name in first)
+    different = {name for name in first if not (first[name] == again[name]).all()}
+    assert different <= {"run/clocks"}, "only how long it took may differ"
 
     code, out, _ = run("train", "--from-study", "mine", "--seed", "6", "--seeds", "2")
     assert code == 0
