@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dqnkit import experiments
 from dqnkit.config import Config
+from tests.postgres import PostgresServer, binaries
 
 _TALLY = "tried: "
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,3 +70,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if sums:
         tried = ", ".join(f"{times:,} {what}" for what, times in sorted(sums.items()))
         terminalreporter.write_line(f"tried: {tried}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; tests that need one are skipped where the system has none."""
+    if binaries() is None:
+        pytest.skip("no PostgreSQL server: install the system's package postgresql")
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()

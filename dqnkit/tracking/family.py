@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dqnkit.tracking.client import quoted, set_stale_runs_right
+from dqnkit.tracking.client import PROCESS_TAG, quoted, set_stale_runs_right
+from dqnkit.tracking.delivery import take_up
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import NullTracker, Status, Tracker
 
@@ -24,6 +25,16 @@ class FamilyTracker(Tracker, Protocol):
           run_id: Of it.
           tags: To set.
           status: To end it with, where it has not ended by itself.
+        """
+
+    def claim(self) -> None:
+        """Makes the run this process's, and RUNNING: one that shared it has died."""
+
+    def leave(self, process: str) -> list[str]:
+        """Like `finish`, where others go on with the run: it does not end.
+
+        Args:
+          process: One of them (see `processes`), whose the run is from now on.
         """
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
@@ -46,6 +57,19 @@ class MlflowFamilyTracker(MlflowTracker):
     def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
         """See `FamilyTracker`."""
         self._attempt(f"what became of the run {run_id}", lambda: self._mark(run_id, tags, status))
+
+    def claim(self) -> None:
+        """See `FamilyTracker`."""
+        run_id = self.run_id
+        if run_id is not None:
+            client = self._delivery.client
+            self._attempt("whose the study's run is", lambda: take_up(client, run_id, {}))
+
+    def leave(self, process: str) -> list[str]:
+        """See `FamilyTracker`."""
+        if self.run_id is not None:
+            self.mark(self.run_id, {PROCESS_TAG: process})
+        return self._close(patiently=True)
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
         """See `FamilyTracker`."""
@@ -108,6 +132,14 @@ class NullFamilyTracker(NullTracker):
 
     def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
         """See `FamilyTracker`."""
+
+    def claim(self) -> None:
+        """See `FamilyTracker`."""
+
+    def leave(self, process: str) -> list[str]:
+        """See `FamilyTracker`."""
+        del process
+        return []
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
         """See `FamilyTracker`."""

@@ -291,13 +291,17 @@ def is_held(folder: Path) -> bool:
     return False
 
 
-def folder_of(home: Path, run_id: str) -> Path | None:
-    """The folder of a run's journal; None if nothing is left of it."""
+def folders_of(home: Path, run_id: str) -> Iterator[Path]:
+    """The folders of a run's journals: what processes write now, or have left."""
     for folder in journals(home):
         with contextlib.suppress(OSError, ValueError, TypeError):
             if _header(folder).run_id == run_id:
-                return folder
-    return None
+                yield folder
+
+
+def folder_of(home: Path, run_id: str) -> Path | None:
+    """The folder of a run that one process writes; None if nothing is left of it."""
+    return next(folders_of(home, run_id), None)
 
 
 def read_header(folder: Path) -> Header:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 import math
 import tempfile
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dqnkit.commands import as_typed
-from dqnkit.errors import TrackingError
+from dqnkit.errors import BusyRunError, TrackingError
 from dqnkit.secrets import without_secrets
 from dqnkit.tracking import journal as journals
 from dqnkit.tracking import processes
@@ -36,6 +37,8 @@ _PATIENCE_SECONDS = 15.0
 """Longest that `finish` waits for a store that takes nothing."""
 _HASTE_SECONDS = 2.0
 """The same where somebody is waiting."""
+_PARENT_SECONDS = 30.0
+"""Longest that a run waits for a store that has taken the run above it, but does not answer now."""
 
 
 class MlflowTracker:
@@ -84,7 +87,7 @@ class MlflowTracker:
             with explained(self._store, advice):
                 if record.continues is None or not self._continue(record.continues, record):
                     self._begin(Journal.create(self._store.home, self._header(record)))
-                self._delivery.open()
+                self._open()
                 self._experiment_id = self._delivery.experiment_id
         except TrackingError as error:
             if self._journal is None or not self._may_wait(record, error):
@@ -135,10 +138,15 @@ class MlflowTracker:
 
     def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
         """See `Tracker`."""
+        if self._journal is not None:
+            self._journal.note(status=str(status), ended=int(time.time() * 1000))
+        return self._close(patiently=patiently)
+
+    def _close(self, *, patiently: bool) -> list[str]:
+        """Sends what is left; what the store did not take, in words."""
         journal = self._journal
         if journal is None:
             return self._problems
-        journal.note(status=str(status), ended=int(time.time() * 1000))
         self._moved = time.monotonic()
         self._patience = _PATIENCE_SECONDS if patiently else _HASTE_SECONDS
         self._closing.set()
@@ -192,18 +200,28 @@ class MlflowTracker:
             started=int(time.time() * 1000),
         )
 
+    def _open(self) -> None:
+        """Makes the run; a store that others write already is waited for a while."""
+        deadline = time.monotonic() + (_PARENT_SECONDS if self._belongs_to.parent else 0.0)
+        for failures in itertools.count():
+            try:
+                self._delivery.open()
+            except Exception as error:
+                if not may_pass(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+            else:
+                return
+
     def _begin(self, journal: Journal) -> None:
         self._journal = journal
         self._delivery = Delivery(self._store, journal)
 
     def _continue(self, run_id: str, record: RunRecord) -> bool:
         """Takes up an earlier record; False if the store has it no more."""
-        left = journals.folder_of(self._store.home, run_id)
-        if left is not None:
-            journal = Journal.open(left)
-            self._is_new = False
-        else:
-            journal = Journal.create(self._store.home, self._header(record))
+        left = self._left_journal(run_id, record)
+        self._is_new = left is None
+        journal = left or Journal.create(self._store.home, self._header(record))
         self._begin(journal)
         client = self._delivery.connect()
         tags = {key: without_secrets(value) for key, value in record.tags.items()}
@@ -215,6 +233,20 @@ class MlflowTracker:
         if record.repeats:
             self._learn_what_is_known(journal, client, run_id)
         return True
+
+    def _left_journal(self, run_id: str, record: RunRecord) -> Journal | None:
+        """What a process that ended has left of a run; those of a shared one that live are theirs.
+
+        Raises:
+          BusyRunError: Another process writes it, and only one may.
+        """
+        for folder in journals.folders_of(self._store.home, run_id):
+            try:
+                return Journal.open(folder)
+            except BusyRunError:
+                if not record.is_shared:
+                    raise
+        return None
 
     def _learn_what_is_known(self, journal: Journal, client: Any, run_id: str) -> None:
         for point in journal.logged():

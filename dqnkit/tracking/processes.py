@@ -12,6 +12,11 @@ def identity() -> str:
     return "/".join([*_place(), str(os.getpid()), _start_time(os.getpid())])
 
 
+def host(process: str) -> str:
+    """The host of a process, by its `identity`."""
+    return process.partition("/")[0]
+
+
 def is_dead(process: str) -> bool:
     """True only if the process surely has ended; another host's is beyond our sight."""
     parts = process.split("/")

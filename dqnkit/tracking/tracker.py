@@ -51,6 +51,8 @@ class RunRecord:
     """Markdown."""
     continues: str | None = None
     """Id of an earlier record that goes on; a new one is made where the store has it no more."""
+    is_shared: bool = False
+    """Whether other processes may write the same run at the same time."""
     repeats: bool = False
     """Whether it may log again what the earlier record has: such points are left out."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from dqnkit.errors import InterruptedRun
+from dqnkit.errors import InterruptedRun, StudyError
 from dqnkit.tracking import open_family_tracker
 from dqnkit.tracking.records import STUDY_TAG
 from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
@@ -36,7 +37,7 @@ class StudyRecord:
         self._study = study
         self._confirmed: Sequence[Confirmed] = ()
 
-    @contextmanager
+    @contextlib.contextmanager
     def open(self, options: TuneOptions, interrupts: Interrupts) -> Iterator[None]:
         """The study's run, that of earlier starts if there is one; it ends with the true status."""
         purpose = self._study.purpose
@@ -48,29 +49,38 @@ class StudyRecord:
             "tune.seeds_per_trial": purpose.seeds_per_trial,
         }
         kind = {KIND_TAG: STUDY_KIND, STUDY_TAG: self._study.name}
-        self.tracker.start(
-            RunRecord(
-                experiment=config.name,
-                run_name=self._study.name,
-                params={**config.flat(), **searched, **how},
-                tags={**descriptions.tags(config), **kind},
-                description=results.opening(purpose),
-                continues=self._study.recall(RUN_ID),
-            )
+        record = RunRecord(
+            experiment=config.name,
+            run_name=self._study.name,
+            params={**config.flat(), **searched, **how},
+            tags={**descriptions.tags(config), **kind},
+            description=results.opening(purpose),
+            is_shared=True,
         )
-        status = Status.FAILED
-        try:
+        with self._study.locked():  # of two hosts that begin together one makes it
+            self.tracker.start(replace(record, continues=self._study.recall(RUN_ID)))
             if self.tracker.run_id is not None:
                 self._study.remember(RUN_ID, self.tracker.run_id)
+        status = Status.FAILED
+        try:
             yield
             status = Status.FINISHED
         except (InterruptedRun, KeyboardInterrupt):
             status = Status.KILLED
             raise
         finally:
-            with interrupts.held_off(), ExitStack() as at_last:
-                at_last.callback(lambda: self.problems.extend(self.tracker.finish(status)))
+            with interrupts.held_off(), contextlib.ExitStack() as at_last:
+                at_last.callback(lambda: self.problems.extend(self._close(status)))
+                at_last.enter_context(contextlib.suppress(StudyError))
                 self._summarize(has_winner=status is Status.FINISHED)
+
+    def _close(self, status: Status) -> list[str]:
+        """Ends the run, unless this process leaves a search that others go on with."""
+        other = None
+        if status is not Status.FINISHED:
+            with contextlib.suppress(StudyError):  # the storage may be why it ends
+                other = self._study.another_at_work()
+        return self.tracker.leave(other) if other is not None else self.tracker.finish(status)
 
     def confirmed(self, ranked: Sequence[Confirmed]) -> None:
         """Takes note of what fresh seeds said, the best first."""

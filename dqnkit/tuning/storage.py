@@ -5,41 +5,50 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy.engine import URL
 
 from dqnkit.config import NAME_PATTERN
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.secrets import without_password
 from dqnkit.tracking.store import EMBEDDED
+from dqnkit.tuning import databases
 
 _SUFFIX = ".journal"
-_BUSY_SECONDS = 20
+COMPANION = "/"
+"""In the name of what stands beside a study in its storage, and in no name of a study."""
 
 
 @dataclass(frozen=True)
 class StudyStorage:
     """A place that holds studies by name."""
 
-    url: str | None
+    url: URL | None
     """Of a database; None for the embedded journals, one a study."""
+    is_hurried: Callable[[], bool] = lambda: False
+    """Whether somebody waits for this process to end, so that no call should wait."""
 
     @property
     def place(self) -> str:
         """As messages name it, without a password."""
-        return without_password(self.url) if self.url else str(EMBEDDED / "studies")
+        if self.url is None:
+            return str(EMBEDDED / "studies")
+        return without_password(self.url.render_as_string(hide_password=False))
 
     def names(self) -> list[str]:
         """The studies that it holds."""
         if self.url is None:
             return sorted(path.stem for path in _folder().glob(f"*{_SUFFIX}"))
         with self.explained():
-            return list(optuna.get_all_study_names(self._database()))
+            names = optuna.get_all_study_names(self._database)
+        return [name for name in names if COMPANION not in name]
 
     def open(self, name: str) -> BaseStorage:
         """What Optuna keeps the study in; made where it is missing.
@@ -54,7 +63,17 @@ class StudyStorage:
                 "begins with a letter or digit, and has 100 characters at most"
             )
         with self.explained():
-            return self._database() if self.url is not None else _journal(name)
+            return self._database if self.url is not None else _journal(name)
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """One process at a time, of those that open or change the study itself."""
+        if self.url is None:
+            with databases.file_lock(_folder() / f".{name}.lock"):
+                yield
+        else:
+            with databases.locked(self.url, name):
+                yield
 
     def dashboard(self, name: str) -> str:
         """The command that shows a study in optuna-dashboard."""
@@ -69,32 +88,36 @@ class StudyStorage:
         except (ConfigError, StudyError):
             raise
         except Exception as error:  # whatever a database driver raises
-            text = without_password(" ".join(str(error).split()))[:300]
+            driver = self.url and self.url.get_driver_name()
+            if isinstance(error, ImportError) and driver in {"psycopg", "psycopg2"}:
+                raise ConfigError(
+                    f"--storage {self.place}: PostgreSQL needs a driver: install "
+                    "'dqnkit[postgresql]', or psycopg[binary] beside it"
+                ) from error
             raise StudyError(
-                f"the storage of studies {self.place} cannot be used: {text}. "
+                f"the storage of studies {self.place} cannot be used: "
+                f"{databases.in_one_line(error)}. "
                 "Name another by --storage, or leave it out for the embedded one"
             ) from error
 
+    @cached_property
     def _database(self) -> BaseStorage:
         assert self.url is not None
-        sqlite = self.url.startswith("sqlite")
-        arguments = {"timeout": _BUSY_SECONDS} if sqlite else {}
-        return RDBStorage(self.url, engine_kwargs={"connect_args": arguments})
+        return get_storage(databases.connect(self.url, self.is_hurried))
 
 
-def resolve(url: str | None) -> StudyStorage:
+def resolve(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> StudyStorage:
     """The storage of a `--storage`, else the embedded one.
+
+    Args:
+      url: Of a database.
+      is_hurried: See `StudyStorage`.
 
     Raises:
       ConfigError: It is no database's URL.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if url is not None and not re.match(r"[a-z]+(\+[a-z0-9]+)?://", url):
-        raise ConfigError(
-            f"--storage {without_password(url)!r}: give the URL of a database, such as "
-            "postgresql+psycopg://host/name or sqlite:///studies.db"
-        )
-    return StudyStorage(url)
+    return StudyStorage(databases.parse(url) if url is not None else None, is_hurried)
 
 
 def _folder() -> Path:

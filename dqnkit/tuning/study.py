@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,12 +23,11 @@ from dqnkit.config import Config
 from dqnkit.distributions import SearchSpace
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.tracking import processes
+from dqnkit.tuning.liveness import PROCESS, Liveness
 from dqnkit.tuning.space import Params, Space, Values, differences
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.workers.seed_jobs import ATTEMPTS
 
-_UNOWNED_SECONDS = 30.0
-"""After which a trial that says of no process that it runs it is run by none."""
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 # Attributes of a study.
@@ -41,8 +41,8 @@ _VERSION = "dqnkit.version"
 RUN_ID = "dqnkit.run_id"
 CONFIRMATION = "dqnkit.confirmation"
 BEST = "dqnkit.best"
-# Attributes of a trial.
-_PROCESS = "process"
+CONCLUDED = "dqnkit.concluded"
+# Attributes of a trial; see `liveness` too.
 _ATTEMPT = "attempt"
 CAUSE = "cause"
 RUN = "run_id"
@@ -97,11 +97,15 @@ class SharedStudy:
     its own is one too many: if N with lower numbers are claimed.
     """
 
-    def __init__(self, study: optuna.Study, purpose: Purpose, plan: Plan) -> None:
+    def __init__(
+        self, study: optuna.Study, purpose: Purpose, plan: Plan, storage: StudyStorage
+    ) -> None:
         self.study = study
+        self._storage = storage
         self.purpose = purpose
         self._wanted = plan.total
         self._points = plan.points
+        self._liveness = Liveness(study)
 
     @property
     def name(self) -> str:
@@ -137,9 +141,9 @@ class SharedStudy:
             if _claimed(trials) >= self.total:
                 return None
             self._place_next_point(trials)
-        trial = self.study.ask()
+        trial = self._liveness.ask()
         try:
-            trial.set_user_attr(_PROCESS, processes.identity())
+            self._liveness.hold(trial)
             if _claimed(self.trials()[: trial.number]) >= self.total:
                 self.fail(trial.number, INTERRUPTED)  # others have claimed all by now
                 return None
@@ -161,6 +165,7 @@ class SharedStudy:
           Whether they will be.
         """
         trial = self.trials()[number]
+        self._liveness.let_go(trial)
         try:
             # An `optuna.Trial`, which has a public way, would choose parameters as it is made.
             self.study._storage.set_trial_user_attr(trial._trial_id, CAUSE, cause)
@@ -173,20 +178,48 @@ class SharedStudy:
         self.study.enqueue_trial(_params(trial), user_attrs={_ATTEMPT: attempt})
         return True
 
+    def tell(self, claim: Claim, value: float | None) -> bool:
+        """Ends a trial as complete with a value, or as pruned.
+
+        Returns:
+          Whether it was still this process's: others fail a trial whose process seems dead, and
+          run it again.
+        """
+        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+        try:
+            self.study.tell(claim.trial, value, state)
+        except (UpdateFinishedTrialError, ValueError):
+            told = self.trials()[claim.number].state
+            if not told.is_finished():
+                raise
+            return told is state  # the answer to a first try was lost
+        finally:
+            self._liveness.let_go(claim.trial)
+        return True
+
+    def report(self, claim: Claim, value: float, step: int) -> bool:
+        """Reports how a trial does; whether it is still this process's (see `tell`)."""
+        with contextlib.suppress(UpdateFinishedTrialError):
+            claim.trial.report(value, step)
+            return True
+        return False
+
+    def note(self, claim: Claim, key: str, value: Any) -> bool:
+        """Keeps something with a trial; whether it is still this process's (see `tell`)."""
+        with contextlib.suppress(UpdateFinishedTrialError):
+            claim.trial.set_user_attr(key, value)
+            return True
+        return False
+
     def reap(self) -> list[FrozenTrial]:
         """Fails the trials whose process has died, and lets them be tried again.
 
         Returns:
           Those trials.
         """
-        found = [
-            trial
-            for trial in self.trials()
-            if trial.state is TrialState.RUNNING and _is_abandoned(trial)
-        ]
         return [
             trial
-            for trial in found
+            for trial in self._liveness.abandoned(self.trials())
             if self.fail(trial.number, INTERRUPTED, again=True, counts=False)
         ]
 
@@ -196,8 +229,15 @@ class SharedStudy:
         return [
             trial
             for trial in self.trials()
-            if trial.state is TrialState.RUNNING and trial.user_attrs.get(_PROCESS) != mine
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get(PROCESS) != mine
         ]
+
+    def another_at_work(self) -> str | None:
+        """A living process that runs one of its trials, this one aside; None if there is none."""
+        running = self.running_elsewhere()
+        dead = {trial.number for trial in self._liveness.abandoned(running)}
+        found = [t.user_attrs.get(PROCESS) for t in running if t.number not in dead]
+        return next((process for process in found if process is not None), None)
 
     def values(self, number: int) -> Values:
         """What a trial changes in the experiment."""
@@ -206,6 +246,12 @@ class SharedStudy:
     def configuration(self, number: int) -> Config:
         """The experiment with the values of a trial."""
         return self.purpose.space.configure(self.purpose.config, self.values(number))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time, of all that work on it; for what is short."""
+        with self._storage.explained(), self._storage.locked(self.name):
+            yield
 
     def remember(self, key: str, value: Any) -> None:
         """Keeps something with the study."""
@@ -234,32 +280,41 @@ def open_study(storage: StudyStorage, name: str, purpose: Purpose, plan: Plan) -
       StudyError: The storage does not answer.
     """
     with storage.explained():
-        study = optuna.create_study(
-            storage=storage.open(name),
-            study_name=name,
-            direction="maximize",
-            sampler=plan.make_sampler(0),
-            pruner=plan.pruner,
-            load_if_exists=True,
-        )
-        exists = _SPACE in study.user_attrs
-        if exists:
-            _refuse_another(study, purpose)
-        elif any(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False)):
-            raise ConfigError(
-                f"the study {name!r} in {storage.place} is not one of dqnkit: name another by "
-                "--study"
-            )
-        else:
-            own, _ = purpose.space.params(purpose.config)
-            study.enqueue_trial(own, skip_if_exists=True)
-            for key, value in _written(purpose).items():
-                study.set_user_attr(key, value)
-        study.set_user_attr(_OWNER, processes.identity())
+        opened = storage.open(name)
+        with storage.locked(name):  # of two hosts that begin it together one makes it
+            study, exists = _open(opened, name, storage.place, purpose, plan)
     if exists:  # what is drawn must be neither what was drawn before nor what others draw
         start = f"{processes.identity()} {len(study.get_trials(deepcopy=False))}"
         study.sampler = plan.make_sampler(zlib.crc32(start.encode()))
-    return SharedStudy(study, purpose, plan)
+    return SharedStudy(study, purpose, plan, storage)
+
+
+def _open(
+    opened: BaseStorage, name: str, place: str, purpose: Purpose, plan: Plan
+) -> tuple[optuna.Study, bool]:
+    """The study, and whether it was there."""
+    study = optuna.create_study(
+        storage=opened,
+        study_name=name,
+        direction="maximize",
+        sampler=plan.make_sampler(0),
+        pruner=plan.pruner,
+        load_if_exists=True,
+    )
+    exists = _SPACE in study.user_attrs
+    if exists:
+        _refuse_another(study, purpose)
+    elif any(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False)):
+        raise ConfigError(
+            f"the study {name!r} in {place} is not one of dqnkit: name another by --study"
+        )
+    else:
+        own, _ = purpose.space.params(purpose.config)
+        study.enqueue_trial(own, skip_if_exists=True)
+        for key, value in _written(purpose).items():
+            study.set_user_attr(key, value)
+    study.set_user_attr(_OWNER, processes.identity())
+    return study, exists
 
 
 def find_purpose(storage: StudyStorage, name: str) -> Purpose | None:
@@ -330,16 +385,6 @@ def _used_up(trials: Sequence[FrozenTrial]) -> list[Params]:
     others = [_params(t) for t in trials if t.state is not TrialState.FAIL]
     given_up = [_params(t) for t in failed if t.user_attrs[CAUSE] != INTERRUPTED]
     return [params for params in given_up if params not in others]
-
-
-def _is_abandoned(trial: FrozenTrial) -> bool:
-    """Whether the process that runs a trial has died."""
-    process = trial.user_attrs.get(_PROCESS)
-    if process is not None:
-        return processes.is_dead(process)
-    # It died between two lines of the storage, or is just about to write the second.
-    began = trial.datetime_start
-    return began is not None and (datetime.now() - began).total_seconds() > _UNOWNED_SECONDS
 
 
 def _claimed(trials: Sequence[FrozenTrial]) -> int:

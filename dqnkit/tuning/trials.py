@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from optuna.trial import TrialState
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.statistics import interquartile_mean
+from dqnkit.tracking import processes
 from dqnkit.tracking.family import FamilyTracker
 from dqnkit.tracking.records import STUDY_TAG
 from dqnkit.tracking.tracker import Membership, Status
+from dqnkit.tuning.liveness import PROCESS
 from dqnkit.tuning.reporting import Standing, TrialScore, TuneReporter
 from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, Claim, SharedStudy
 from dqnkit.workers.messages import (
@@ -25,6 +28,7 @@ from dqnkit.workers.messages import (
     Ended,
     Evaluated,
     Failed,
+    Interrupt,
     Interrupted,
     Task,
     Verdict,
@@ -85,6 +89,8 @@ class _Running:
     reports: int = 0
     """Evaluations of the present seed."""
     pruned: bool = False
+    lost: bool = False
+    """Whether others took this process for dead, and run the trial again."""
 
 
 class TrialJobs:
@@ -156,7 +162,7 @@ class TrialJobs:
                 self._began(running, message)
             case Evaluated():
                 go_on = self._evaluated(running, message)
-                if message.asks:
+                if message.asks and not running.lost:
                     news.worker.send(Verdict(go_on))
             case Ended():
                 del self._running[task.run_name]
@@ -168,12 +174,20 @@ class TrialJobs:
                 del self._running[task.run_name]
                 again = isinstance(message, Died) or message.again
                 self._failed(running, message.cause, again=again)
+        if running.lost and isinstance(message, Began | Evaluated):
+            news.worker.send(Interrupt())
 
     def reap(self) -> None:
         """Lets trials be tried again whose process has died, and says so in their records."""
         self._reaped = time.monotonic()
-        for trial in self._study.reap():
-            self._reporter.told(f"trial {trial.number} is tried again: its process was killed")
+        reaped = self._study.reap()
+        if reaped:
+            self._record.tracker.claim()  # it may have been theirs
+        for trial in reaped:
+            self._reporter.told(
+                f"trial {trial.number} is tried again: its process has died"
+                f"{_elsewhere(trial.user_attrs.get(PROCESS))}"
+            )
             run_id = trial.user_attrs.get(RUN) or self._find_run(trial.number)
             if run_id is not None:
                 tags = {STATE_TAG: INTERRUPTED}
@@ -181,9 +195,11 @@ class TrialJobs:
 
     def _look_at_others(self) -> None:
         """All that is left is with other processes: some may have died, the rest is waited for."""
-        if self._running or time.monotonic() - self._reaped < _REAP_SECONDS:
+        if time.monotonic() - self._reaped < _REAP_SECONDS:
             return
         self.reap()
+        if self._running:
+            return
         waited_for = [trial.number for trial in self._study.running_elsewhere()]
         if waited_for and waited_for != self._waited_for:
             self._waited_for = waited_for
@@ -198,7 +214,8 @@ class TrialJobs:
     def abandon(self) -> None:
         """Marks what still runs as interrupted: its workers are gone."""
         for running in [*self._running.values(), *self._between_seeds]:
-            self._interrupted(running)
+            with contextlib.suppress(StudyError):  # which may be why they are
+                self._interrupted(running)
         self._running, self._between_seeds = {}, []
 
     # -- A trial's life
@@ -244,7 +261,7 @@ class TrialJobs:
         if running.group is None:
             running.run_id = message.run_id
         if running.run_id is not None:
-            running.claim.trial.set_user_attr(RUN, running.run_id)
+            running.lost = not self._study.note(running.claim, RUN, running.run_id)
 
     def _evaluated(self, running: _Running, message: Evaluated) -> bool:
         """Reports an evaluation; whether the run goes on."""
@@ -253,7 +270,10 @@ class TrialJobs:
         running.reports += 1
         trial = running.claim.trial
         step = len(running.values) * running.config.num_evaluations + running.reports
-        trial.report(_over_seeds([*running.values, message.late.summary.iqm]), step)
+        value = _over_seeds([*running.values, message.late.summary.iqm])
+        running.lost = not self._study.report(running.claim, value, step)
+        if running.lost:
+            return False
         # At its end a training asks nothing any more, but there may be other seeds to save.
         undecided = message.asks or bool(running.seeds)
         if self._pruning is Pruning.BY_EVALUATION and undecided and trial.should_prune():
@@ -262,7 +282,7 @@ class TrialJobs:
 
     def _ended(self, running: _Running, message: Ended, seed: int) -> None:
         self.problems += message.problems
-        if message.status is Status.KILLED:
+        if message.status is Status.KILLED or running.lost:
             self._interrupted(running)
             return
         if running.pruned:
@@ -273,7 +293,7 @@ class TrialJobs:
         if running.group is not None:
             running.group.add(SeedResult.of(seed, message))
         if self._pruning is Pruning.BY_SEED:
-            running.claim.trial.report(running.values[-1], len(running.values) - 1)
+            self._study.report(running.claim, running.values[-1], len(running.values) - 1)
             running.pruned = bool(running.seeds) and running.claim.trial.should_prune()
         if running.seeds and not running.pruned:
             self._between_seeds.append(running)
@@ -282,17 +302,19 @@ class TrialJobs:
 
     def _close(self, running: _Running, state: TrialState) -> None:
         """Tells the study and the record what a trial that counts came to."""
-        trial, study = running.claim.trial, self._study.study
+        value = None
         if state is TrialState.COMPLETE:
-            trial.set_user_attr(MEAN, float(np.mean(running.means)))
-            study.tell(trial, _over_seeds(running.values))
-        else:
-            study.tell(trial, state=state)
+            value = _over_seeds(running.values)
+            self._study.note(running.claim, MEAN, float(np.mean(running.means)))
+        if not self._study.tell(running.claim, value):
+            running.lost = True
+            self._interrupted(running)
+            return
         self._failures_in_a_row = self._faults_in_a_row = 0
-        name = state.name.lower()
+        number, name = running.claim.number, state.name.lower()
         self._close_record(running, name, Status.FINISHED)
-        value = self._study.trials()[trial.number].value
-        self._reporter.ended(trial.number, name, value, standing(self._study))
+        value = self._study.trials()[number].value
+        self._reporter.ended(number, name, value, standing(self._study))
 
     def _failed(self, running: _Running, cause: str, *, again: bool) -> None:
         self._close_record(running, "failed", Status.FAILED, cause)
@@ -300,7 +322,13 @@ class TrialJobs:
         self._reporter.ended(running.claim.number, "failed", None, standing(self._study))
 
     def _interrupted(self, running: _Running) -> None:
-        self._study.fail(running.claim.number, INTERRUPTED, again=True, counts=False)
+        number = running.claim.number
+        if running.lost:
+            self._reporter.told(
+                f"trial {number} is run by another process, which took this for dead"
+            )
+        else:
+            self._study.fail(number, INTERRUPTED, again=True, counts=False)
         self._close_record(running, INTERRUPTED, Status.KILLED)
 
     def _close_record(
@@ -334,6 +362,12 @@ class TrialJobs:
             self._faults_in_a_row >= _FAULTS_IN_A_ROW
             or self._failures_in_a_row >= _FAILURES_IN_A_ROW
         )
+
+
+def _elsewhere(process: str | None) -> str:
+    """On which host, if it is not this one."""
+    host = processes.host(process or "")
+    return f" on {host}" if host and host != processes.host(processes.identity()) else ""
 
 
 def standing(study: SharedStudy) -> Standing:

@@ -11,13 +11,13 @@ from functools import partial
 
 from dqnkit.commands import as_typed
 from dqnkit.config import Config
-from dqnkit.errors import ConfigError, InterruptedRun, StudyError
+from dqnkit.errors import ConfigError, InterruptedRun
 from dqnkit.resolution import resolve
 from dqnkit.secrets import without_password
-from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.tuning import results, space
-from dqnkit.tuning.confirmation import SEEDS, Confirmation, Confirmed
+from dqnkit.tuning.conclusion import Concluded, Conclusion
+from dqnkit.tuning.confirmation import SEEDS
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.record import StudyRecord
 from dqnkit.tuning.reporting import SilentTuneReporter, TuneReporter
@@ -30,7 +30,6 @@ from dqnkit.tuning.samplers import (
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.tuning.storage import resolve as resolve_storage
 from dqnkit.tuning.study import (
-    BEST,
     Plan,
     Purpose,
     SharedStudy,
@@ -38,11 +37,12 @@ from dqnkit.tuning.study import (
     find_unfinished,
     open_study,
 )
-from dqnkit.tuning.trials import Pruning, TrialJobs, best_trials, standing
+from dqnkit.tuning.trials import Pruning, TrialJobs, standing
 from dqnkit.workers.driver import drive
 from dqnkit.workers.pool import Pool
 from dqnkit.workers.training import worker_count
 
+_LOOK_SECONDS = 1.0
 _PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
 
 
@@ -72,8 +72,10 @@ def tune(
       WorkerError: Workers cannot be started.
       InterruptedRun: A signal came; the same call goes on.
     """
-    search = _Search(config, options, tracking_uri, reporter or SilentTuneReporter())
-    with noticed() as interrupts:
+    interrupts = Interrupts()
+    storage = resolve_storage(options.storage, lambda: bool(interrupts))
+    search = _Search(config, options, storage, tracking_uri, reporter or SilentTuneReporter())
+    with noticed(interrupts):
         return search.run(interrupts)
 
 
@@ -89,7 +91,12 @@ class _Search:
     """One start of a search."""
 
     def __init__(
-        self, config: Config, options: TuneOptions, tracking_uri: str | None, reporter: TuneReporter
+        self,
+        config: Config,
+        options: TuneOptions,
+        storage: StudyStorage,
+        tracking_uri: str | None,
+        reporter: TuneReporter,
     ) -> None:
         """Checks all that can be checked, and opens the study."""
         self._options = options
@@ -103,27 +110,31 @@ class _Search:
         _check_evaluations(self._config, searched)
         by_seed = options.pruner == "wilcoxon"
         purpose = Purpose(self._config, searched, options.seeds_per_trial, by_seed)
-        self._storage = resolve_storage(options.storage)
+        self._storage = storage
         self._study = self._open(purpose)
         self._record = StudyRecord(self._study, tracking_uri)
         self._problems = purpose.space.params(self._config)[1]
-        self._confirmed: list[Confirmed] = []
 
     def run(self, interrupts: Interrupts) -> TuneResult:
         """Searches, confirms and registers."""
-        runs = max(self._study.total, self._options.confirm * SEEDS)
-        size = min(worker_count(self._options.workers), runs)
+        options = self._options
+        runs = max(self._study.total, options.confirm * SEEDS)
+        size = min(worker_count(options.workers), runs)
         self._reporter.began(self._study.name, self._config.name, size, standing(self._study))
         for problem in self._problems:
             self._reporter.told(problem)
-        with Pool(size) as pool, self._record.open(self._options, interrupts):
+        with Pool(size) as pool, self._record.open(options, interrupts):
             self._search(pool, interrupts)
+            self._wait_for_others(interrupts)
             searched = time.monotonic()
-            if not interrupts:
-                self._confirm(pool, interrupts)
-            if interrupts:
+            conclusion = Conclusion(self._study, self._record, self._reporter, options.confirm)
+            try:
+                concluded = conclusion.run(pool, interrupts)
+            finally:
+                self._problems += conclusion.problems
+            if concluded is None:
                 raise self._interruption(interrupts)
-            result = self._conclude(searched)
+            result = self._result(concluded, searched)
         # What the record could not keep is known when it is closed.
         return replace(result, problems=self._problems + self._record.problems)
 
@@ -163,52 +174,25 @@ class _Search:
             jobs.abandon()
             self._problems += jobs.problems
 
-    def _confirm(self, pool: Pool, interrupts: Interrupts) -> None:
-        candidates = best_trials(self._study, self._options.confirm)
-        if not candidates:
-            return
-        confirmation = Confirmation(self._study, candidates, self._record)
-        self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
-        status = Status.FAILED
-        try:
-            drive(pool, confirmation.jobs, self._reporter, interrupts)
-            status = Status.KILLED
-        except KeyboardInterrupt:
-            status = Status.KILLED
-            raise
-        finally:
-            if pool.busy:
-                pool.close(at_once=True)
-            confirmation.jobs.close(status)
-            self._problems += confirmation.jobs.problems + confirmation.jobs.failures
-        self._confirmed = confirmation.ranked()
-        self._record.confirmed(self._confirmed)
+    def _wait_for_others(self, interrupts: Interrupts) -> None:
+        """Until nobody runs a trial: after a `timeout` of ours others may still search."""
+        told = False
+        while not interrupts and not self._study.is_done and self._study.another_at_work():
+            if not told:
+                self._reporter.told("waiting for the trials of other processes")
+                told = True
+            time.sleep(_LOOK_SECONDS)
 
-    def _conclude(self, searched: float) -> TuneResult:
-        best = best_trials(self._study, 1)
-        if not best:
-            raise StudyError(
-                f"no trial of the study {self._study.name!r} is complete, so there is no winner: "
-                "give more --trials or a longer --timeout, or --pruner none"
-            )
-        winner = self._study.configuration(best[0].number)
-        model = None
-        if self._confirmed:
-            first = self._confirmed[0]
-            winner = first.config.with_seed(first.champion.seed)
-            model = self._record.register(first)
-        text = results.explained_winner(winner, self._study, self._confirmed)
-        self._study.remember(BEST, text)
-        self._record.keep(text)
+    def _result(self, concluded: Concluded, searched: float) -> TuneResult:
         return TuneResult(
             study=self._study.name,
             experiment=self._config.name,
             env_id=self._config.env.id,
             run_id=self._record.tracker.run_id,
             standing=standing(self._study),
-            confirmed=tuple(self._confirmed),
-            winner=winner,
-            model=model,
+            confirmed=concluded.confirmed,
+            winner=concluded.winner,
+            model=concluded.model,
             fresh_seed=results.fresh_seed(self._study.purpose),
             seconds=time.monotonic() - self._began,
             search_seconds=searched - self._began,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from functools import partial
 
 import optuna
@@ -29,8 +29,11 @@ def _purpose(*assignments: str, seeds_per_trial: int = 1) -> Purpose:
     return Purpose(config, space.of(config), seeds_per_trial)
 
 
-@pytest.fixture(params=["journal", "sqlite"])
+@pytest.fixture(params=["journal", "sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest) -> StudyStorage:
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+        return storage.resolve(server.url(server.make_database()))
     return storage.resolve(None if request.param == "journal" else "sqlite:///studies.db")
 
 
@@ -129,12 +132,8 @@ def test_a_trial_whose_process_died_before_it_gave_its_name_is_found(
     lost = shared.study.ask()
     assert shared.reap() == []  # it might be about to
 
-    class Later(datetime):
-        @classmethod
-        def now(cls) -> datetime:  # type: ignore[override]
-            return datetime.now() + timedelta(minutes=1)
-
-    monkeypatch.setattr(study, "datetime", Later)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
     assert [trial.number for trial in shared.reap()] == [lost.number]
 
 
@@ -291,7 +290,7 @@ def test_a_name_never_leaves_its_folder(place: StudyStorage, name: str) -> None:
         ("not-a-url", ConfigError),
         ("sqlite:////no/such/folder/x.db", StudyError),
         ("postgresql+psycopg://me:secret@127.0.0.1:9/x", StudyError),
-        ("nosuchdatabase://x", StudyError),
+        ("nosuchdatabase://x", ConfigError),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_told_without_its_password(

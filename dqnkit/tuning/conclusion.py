@@ -1,0 +1,129 @@
+"""What follows a search: confirmation and the champion, once, by one of the processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dqnkit.config import Config
+from dqnkit.errors import StudyError
+from dqnkit.tracking import processes
+from dqnkit.tracking.tracker import Status
+from dqnkit.training.interrupts import Interrupts
+from dqnkit.tuning import results
+from dqnkit.tuning.confirmation import Confirmation, Confirmed
+from dqnkit.tuning.record import StudyRecord
+from dqnkit.tuning.reporting import TuneReporter
+from dqnkit.tuning.study import BEST, CONCLUDED, SharedStudy
+from dqnkit.tuning.trials import best_trials
+from dqnkit.tuning.turn import Turn
+from dqnkit.workers.driver import drive
+from dqnkit.workers.pool import Pool
+
+_LOOK_SECONDS = 1.0
+_TURN = "conclusion"
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """What a search came to."""
+
+    confirmed: tuple[Confirmed, ...]
+    """The best first; none if that was not asked for."""
+    winner: Config
+    """With the seed of the champion's run."""
+    model: str | None
+    """The registered model's URI."""
+
+
+class Conclusion:
+    """Confirms the best trials, and registers the winner."""
+
+    def __init__(
+        self, study: SharedStudy, record: StudyRecord, reporter: TuneReporter, confirm: int
+    ) -> None:
+        """Does nothing yet.
+
+        Args:
+          study: Whose trials have ended.
+          record: Of it.
+          reporter: Hears of progress.
+          confirm: Trials to confirm.
+        """
+        self._study = study
+        self._record = record
+        self._reporter = reporter
+        self._confirm = confirm
+        self.problems: list[str] = []
+
+    def run(self, pool: Pool, interrupts: Interrupts) -> Concluded | None:
+        """Concludes when no other process does; None if it was interrupted.
+
+        Whoever comes second finds that it is done, or does what is left if the first has died.
+
+        Raises:
+          StudyError: No trial is complete.
+        """
+        turn = Turn(self._study.study, _TURN)
+        waits_for = None
+        while not interrupts:
+            with turn.taken() as is_mine:
+                if is_mine:
+                    confirmed = self._confirmed(pool, interrupts)
+                    if interrupts:
+                        return None
+                    if turn.is_mine:
+                        return self._concluded(confirmed)
+            if turn.holder != waits_for:
+                waits_for = turn.holder
+                host = processes.host(waits_for or "") or "another process"
+                self._reporter.told(f"waiting for {host}, which confirms the winner")
+            time.sleep(_LOOK_SECONDS)
+        return None
+
+    def _confirmed(self, pool: Pool, interrupts: Interrupts) -> list[Confirmed]:
+        candidates = best_trials(self._study, self._confirm)
+        if not candidates:
+            return []
+        confirmation = Confirmation(self._study, candidates, self._record)
+        self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
+        status = Status.FAILED
+        try:
+            drive(pool, confirmation.jobs, self._reporter, interrupts)
+            status = Status.KILLED
+        except KeyboardInterrupt:
+            status = Status.KILLED
+            raise
+        finally:
+            if pool.busy:
+                pool.close(at_once=True)
+            confirmation.jobs.close(status)
+            self.problems += confirmation.jobs.problems + confirmation.jobs.failures
+        confirmed = confirmation.ranked()
+        self._record.confirmed(confirmed)
+        return confirmed
+
+    def _concluded(self, confirmed: Sequence[Confirmed]) -> Concluded:
+        best = best_trials(self._study, 1)
+        if not best:
+            raise StudyError(
+                f"no trial of the study {self._study.name!r} is complete, so there is no winner: "
+                "give more --trials or a longer --timeout, or --pruner none"
+            )
+        winner = self._study.configuration(best[0].number)
+        if confirmed:
+            winner = confirmed[0].config.with_seed(confirmed[0].champion.seed)
+        text = results.explained_winner(winner, self._study, confirmed)
+        return Concluded(tuple(confirmed), winner, self._register(confirmed, text))
+
+    def _register(self, confirmed: Sequence[Confirmed], text: str) -> str | None:
+        """Keeps the winner where it has not been kept; the model's URI."""
+        run_id, known = self._record.tracker.run_id, self._study.recall(CONCLUDED) or {}
+        if known.get("winner") == text and known.get("run_id") == run_id:
+            return known.get("model")
+        model = self._record.register(confirmed[0]) if confirmed else None
+        self._record.keep(text)
+        self._study.remember(BEST, text)
+        self._study.remember(CONCLUDED, {"winner": text, "run_id": run_id, "model": model})
+        return model
