@@ -28,13 +28,18 @@ def free_port() -> int:
 
 
 class MlflowServer:
-    """`mlflow server` on a database and a folder of artifacts, to be stopped and started again."""
+    """`mlflow server` on a database and a folder of artifacts, to be stopped and started again.
 
-    def __init__(self, folder: Path) -> None:
+    The database is a file in the folder, unless another is named.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1", database: str | None = None) -> None:
         self._folder = folder.resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._host = host
+        self._database = database or f"sqlite:///{self._folder}/server.db"
         self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"http://{host}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -42,8 +47,8 @@ class MlflowServer:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                *("--host", "127.0.0.1", "--port", str(self.port)),
-                *("--backend-store-uri", f"sqlite:///{self._folder}/server.db"),
+                *("--host", self._host, "--port", str(self.port)),
+                *("--backend-store-uri", self._database),
                 *("--artifacts-destination", str(self._folder / "artifacts")),
             ],
             env={

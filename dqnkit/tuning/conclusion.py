@@ -87,7 +87,8 @@ class Conclusion:
         if not candidates:
             return []
         confirmation = Confirmation(self._study, candidates, self._record)
-        self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
+        if confirmation.jobs.left:
+            self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
         status = Status.FAILED
         try:
             drive(pool, confirmation.jobs, self._reporter, interrupts)

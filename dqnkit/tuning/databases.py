@@ -64,6 +64,12 @@ def parse(given: str) -> URL:
     return url
 
 
+def shown(url: URL) -> str:
+    """The URL as it may be shown, and be given again where the password is in the environment."""
+    secret = [key for key in url.query if "password" in key.lower()]
+    return url.set(password=None).difference_update_query(secret).render_as_string()
+
+
 def connect(url: URL, is_hurried: Callable[[], bool]) -> PatientStorage:
     """Opens a database; an empty one gets its tables, from one process at a time.
 
@@ -182,13 +188,13 @@ class PatientStorage(RDBStorage):
     def explained(self, error: BaseException) -> str:
         """What went wrong, without a password."""
         return (
-            f"the storage of studies {without_password(self.url)} does not answer: "
+            f"the storage of studies {shown(sqlalchemy.make_url(self.url))} does not answer: "
             f"{in_one_line(_cause(error))}. Trials that ended are kept; start the same command "
             "again when it does"
         )
 
 
-for _name in BaseStorage.__abstractmethods__ | {"_get_stale_trial_ids"}:
+for _name in BaseStorage.__abstractmethods__ | {"_get_trials", "_get_stale_trial_ids"}:
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
 
 

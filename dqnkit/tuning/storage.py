@@ -17,7 +17,6 @@ from sqlalchemy.engine import URL
 
 from dqnkit.config import NAME_PATTERN
 from dqnkit.errors import ConfigError, StudyError
-from dqnkit.secrets import without_password
 from dqnkit.tracking.store import EMBEDDED
 from dqnkit.tuning import databases
 
@@ -40,7 +39,7 @@ class StudyStorage:
         """As messages name it, without a password."""
         if self.url is None:
             return str(EMBEDDED / "studies")
-        return without_password(self.url.render_as_string(hide_password=False))
+        return databases.shown(self.url)
 
     def names(self) -> list[str]:
         """The studies that it holds."""

@@ -152,7 +152,9 @@ class SharedStudy:
             self.fail(trial.number, INTERRUPTED, again=True, counts=False)
             raise
 
-    def fail(self, number: int, cause: str, *, again: bool = False, counts: bool = True) -> bool:
+    def fail(
+        self, number: int, cause: str, *, again: bool = False, counts: bool = True
+    ) -> bool | None:
         """Marks a running trial as failed.
 
         Args:
@@ -162,7 +164,7 @@ class SharedStudy:
           counts: Whether this was an attempt; an interruption is none.
 
         Returns:
-          Whether they will be.
+          Whether they will be; None if another process was first to end it.
         """
         trial = self.trials()[number]
         self._liveness.let_go(trial)
@@ -170,8 +172,8 @@ class SharedStudy:
             # An `optuna.Trial`, which has a public way, would choose parameters as it is made.
             self.study._storage.set_trial_user_attr(trial._trial_id, CAUSE, cause)
             self.study.tell(number, state=TrialState.FAIL)
-        except (UpdateFinishedTrialError, ValueError):  # another process was first
-            return False
+        except (UpdateFinishedTrialError, ValueError):
+            return None
         attempt = int(trial.user_attrs.get(_ATTEMPT, 1)) + counts
         if not again or attempt > ATTEMPTS:
             return False

@@ -123,7 +123,7 @@ class TrialJobs:
         self._faults_in_a_row = 0
         self._failures_in_a_row = 0
         self._reaped = time.monotonic()
-        self._waited_for: list[int] = []
+        self._waited_for: list[str] = []
         self.problems: list[str] = []
 
     # -- Jobs
@@ -200,11 +200,13 @@ class TrialJobs:
         self.reap()
         if self._running:
             return
-        waited_for = [trial.number for trial in self._study.running_elsewhere()]
+        waited_for = [
+            f"trial {trial.number}{_elsewhere(trial.user_attrs.get(PROCESS))}"
+            for trial in self._study.running_elsewhere()
+        ]
         if waited_for and waited_for != self._waited_for:
             self._waited_for = waited_for
-            numbers = ", ".join(map(str, waited_for))
-            self._reporter.told(f"waiting for what another process runs: trials {numbers}")
+            self._reporter.told(f"waiting for what others run: {', '.join(waited_for)}")
 
     def _find_run(self, number: int) -> str | None:
         """The run of a trial that died before it could tell which it was."""
@@ -324,9 +326,7 @@ class TrialJobs:
     def _interrupted(self, running: _Running) -> None:
         number = running.claim.number
         if running.lost:
-            self._reporter.told(
-                f"trial {number} is run by another process, which took this for dead"
-            )
+            self._reporter.told(_taken(number))
         else:
             self._study.fail(number, INTERRUPTED, again=True, counts=False)
         self._close_record(running, INTERRUPTED, Status.KILLED)
@@ -344,6 +344,9 @@ class TrialJobs:
 
     def _count_failure(self, claim: Claim, cause: str, *, again: bool) -> None:
         retried = self._study.fail(claim.number, cause, again=again)
+        if retried is None:
+            self._reporter.told(_taken(claim.number))
+            return
         then = "it is tried again" if retried else "another takes its place"
         problem = f"trial {claim.number} failed, {then}: {cause}"
         self._reporter.told(problem)
@@ -362,6 +365,10 @@ class TrialJobs:
             self._faults_in_a_row >= _FAULTS_IN_A_ROW
             or self._failures_in_a_row >= _FAILURES_IN_A_ROW
         )
+
+
+def _taken(number: int) -> str:
+    return f"trial {number} is another process's now, which took this one for dead"
 
 
 def _elsewhere(process: str | None) -> str:
