@@ -30,7 +30,7 @@ from cli.tune import tune
 from cli.ui import ui
 from dqnkit import __version__
 from dqnkit.errors import DqnkitError
-from dqnkit.secrets import without_secrets
+from dqnkit.secrets import holds_password, without_secrets
 
 
 class ExitCode(IntEnum):
@@ -132,6 +132,12 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
+    if any(map(holds_password, sys.argv[1:])):
+        _say_warning(
+            "everybody on this machine can read the password on your command line: leave it out, "
+            "and give it by PGPASSWORD or ~/.pgpass, by MLFLOW_TRACKING_PASSWORD or ~/.netrc, or "
+            "the whole URL by DQNKIT_STORAGE or MLFLOW_TRACKING_URI"
+        )
     code = run(sys.argv[1:])
     if "tensorflow" in sys.modules:
         _leave(code)
@@ -153,6 +159,11 @@ def _leave(code: int) -> NoReturn:
 def _say_error(message: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), without_secrets(message)))
+
+
+def _say_warning(message: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("warning: ", "yellow"), message))
 
 
 def _print_traceback() -> None:

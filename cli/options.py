@@ -51,8 +51,8 @@ Storage = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Database of studies, e.g. postgresql+psycopg://… or sqlite:///…. Default: the "
-        "embedded storage under mlruns/studies.",
+        help="Database of studies, e.g. postgresql+psycopg://… or sqlite:///…. Default: "
+        "DQNKIT_STORAGE, else the embedded storage under mlruns/studies.",
         show_default=False,
     ),
 ]

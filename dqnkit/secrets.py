@@ -27,6 +27,11 @@ def without_password(text: str) -> str:
     )
 
 
+def holds_password(text: str) -> bool:
+    """Whether a URI in it names a password."""
+    return re.search(r"\w+://[^/@\s]*:[^@\s]+@", text) is not None
+
+
 def _environment() -> list[str]:
     """Values of variables that are named like secrets, the longest first."""
     values = {value for name, value in os.environ.items() if _NAMES.search(name)}

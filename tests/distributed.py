@@ -135,8 +135,9 @@ def check(at: Site, total: int, confirmed: int = 5) -> dict[str, int]:
     kinds = Counter(run.data.tags.get("dqnkit.kind") for run in runs)
     assert kinds["study"] == 1
     assert kinds["confirmation"] == 1
-    finished = [r for r in runs if r.data.tags.get("dqnkit.confirms") and r.info.status == "FINISHED"]
-    assert len([r for r in finished if r.data.tags["dqnkit.kind"] == "training"]) == confirmed
+    confirming = [r for r in runs if "dqnkit.confirms" in r.data.tags]
+    trained = [r for r in confirming if r.data.tags["dqnkit.kind"] == "training"]
+    assert Counter(run.info.status for run in trained)["FINISHED"] == confirmed
     from mlflow import MlflowClient
 
     assert len(MlflowClient(at.tracking.uri).search_model_versions("name = 'tutorial'")) == 1

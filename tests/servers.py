@@ -87,7 +87,7 @@ class Proxy:
     """Passes requests on to a server, or fails them.
 
     Modes: `pass`; `slow` answers after `delay` seconds; `500` answers that, at once; `deaf` passes
-    the request on and closes the connection without the answer.
+    the request on and closes the connection without the answer; `old` knows no aliases of models.
     """
 
     def __init__(self, port: int) -> None:
@@ -117,6 +117,9 @@ def _handler(proxy: Proxy, port: int) -> type[BaseHTTPRequestHandler]:
                 proxy.failed[mode] += 1
             if mode == "500":
                 self.send_error(500)
+                return
+            if mode == "old" and self.path.partition("?")[0].endswith("registered-models/alias"):
+                self.send_error(404)
                 return
             if mode == "slow":
                 time.sleep(proxy.delay)

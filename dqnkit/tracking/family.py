@@ -6,7 +6,14 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dqnkit.tracking.client import PROCESS_TAG, quoted, set_stale_runs_right
+from dqnkit.errors import TrackingError
+from dqnkit.tracking.client import (
+    PROCESS_TAG,
+    connect,
+    explained,
+    quoted,
+    set_stale_runs_right,
+)
 from dqnkit.tracking.delivery import take_up
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import NullTracker, Status, Tracker
@@ -14,6 +21,13 @@ from dqnkit.tracking.tracker import NullTracker, Status, Tracker
 
 class FamilyTracker(Tracker, Protocol):
     """A tracker that also adds to the runs below its own, which other processes write."""
+
+    def check(self, name: str, alias: str) -> None:
+        """Looks whether the store answers, and could take a registered model; before `start`.
+
+        Raises:
+          TrackingError: It does not, or could not.
+        """
 
     def find(self, tags: Mapping[str, str]) -> str | None:
         """The id of the run of this experiment that has these tags; None if there is none."""
@@ -47,6 +61,23 @@ class FamilyTracker(Tracker, Protocol):
 
 class MlflowFamilyTracker(MlflowTracker):
     """In an MLflow store (`FamilyTracker`)."""
+
+    def check(self, name: str, alias: str) -> None:
+        """See `FamilyTracker`."""
+        with explained(self._store):
+            client = connect(self._store)
+            from mlflow.exceptions import MlflowException  # the client has loaded it
+
+            try:
+                client.get_model_version_by_alias(name, alias)
+            except MlflowException as error:
+                # That there is none is in the store's own words; an old server knows no such page.
+                if "error code 404" in str(error):
+                    raise TrackingError(
+                        f"the tracking store {self._store.name} knows no aliases of registered "
+                        "models, so its MLflow is older than 2.3: upgrade it, or name another "
+                        "store by --tracking-uri"
+                    ) from error
 
     def find(self, tags: Mapping[str, str]) -> str | None:
         """See `FamilyTracker`."""
@@ -124,6 +155,9 @@ class MlflowFamilyTracker(MlflowTracker):
 
 class NullFamilyTracker(NullTracker):
     """Keeps nothing (`FamilyTracker`)."""
+
+    def check(self, name: str, alias: str) -> None:
+        """See `FamilyTracker`."""
 
     def find(self, tags: Mapping[str, str]) -> str | None:
         """See `FamilyTracker`."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dqnkit.config import Config
 from dqnkit.errors import InterruptedRun, StudyError
 from dqnkit.tracking import open_family_tracker
 from dqnkit.tracking.records import STUDY_TAG
@@ -24,6 +25,15 @@ CHAMPION = "champion"
 """Alias of the registered model that a search's winner gets."""
 STUDY_KIND = "study"
 """Of the run that stands for a search."""
+
+
+def check_store(config: Config, tracking_uri: str | None) -> None:
+    """Looks whether the store of runs could take a search and its champion.
+
+    Raises:
+      TrackingError: It could not.
+    """
+    open_family_tracker(config, tracking_uri).check(config.name, CHAMPION)
 
 
 class StudyRecord:

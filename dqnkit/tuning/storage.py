@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -56,11 +57,7 @@ class StudyStorage:
           ConfigError: The name or the URL is none.
           StudyError: The storage does not answer, or cannot be written.
         """
-        if len(name) > 100 or not re.fullmatch(NAME_PATTERN, name):
-            raise ConfigError(
-                f"--study {name!r}: a name has letters, digits, dots, hyphens and underscores, "
-                "begins with a letter or digit, and has 100 characters at most"
-            )
+        check_name(name)
         with self.explained():
             return self._database if self.url is not None else _journal(name)
 
@@ -106,7 +103,7 @@ class StudyStorage:
 
 
 def resolve(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> StudyStorage:
-    """The storage of a `--storage`, else the embedded one.
+    """The storage of a `--storage`, else of DQNKIT_STORAGE, else the embedded one.
 
     Args:
       url: Of a database.
@@ -116,7 +113,21 @@ def resolve(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> 
       ConfigError: It is no database's URL.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return StudyStorage(databases.parse(url) if url is not None else None, is_hurried)
+    given = url or os.environ.get("DQNKIT_STORAGE")
+    return StudyStorage(databases.parse(given) if given else None, is_hurried)
+
+
+def check_name(name: str) -> None:
+    """Refuses what no study may be called.
+
+    Raises:
+      ConfigError: The name is such.
+    """
+    if len(name) > 100 or not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"--study {name!r}: a name has letters, digits, dots, hyphens and underscores, "
+            "begins with a letter or digit, and has 100 characters at most"
+        )
 
 
 def _folder() -> Path:

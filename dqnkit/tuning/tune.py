@@ -19,7 +19,7 @@ from dqnkit.tuning import results, space
 from dqnkit.tuning.conclusion import Concluded, Conclusion
 from dqnkit.tuning.confirmation import SEEDS
 from dqnkit.tuning.options import TuneOptions
-from dqnkit.tuning.record import StudyRecord
+from dqnkit.tuning.record import StudyRecord, check_store
 from dqnkit.tuning.reporting import SilentTuneReporter, TuneReporter
 from dqnkit.tuning.results import TuneResult
 from dqnkit.tuning.samplers import (
@@ -27,12 +27,11 @@ from dqnkit.tuning.samplers import (
     make_pruner,
     make_sampler,
 )
-from dqnkit.tuning.storage import StudyStorage
+from dqnkit.tuning.storage import StudyStorage, check_name
 from dqnkit.tuning.storage import resolve as resolve_storage
 from dqnkit.tuning.study import (
     Plan,
     Purpose,
-    SharedStudy,
     find_purpose,
     find_unfinished,
     open_study,
@@ -111,7 +110,11 @@ class _Search:
         by_seed = options.pruner == "wilcoxon"
         purpose = Purpose(self._config, searched, options.seeds_per_trial, by_seed)
         self._storage = storage
-        self._study = self._open(purpose)
+        plan = self._plan(purpose)
+        name = options.study or self._name(storage, purpose)
+        check_name(name)
+        check_store(self._config, tracking_uri)  # before the study is made
+        self._study = open_study(storage, name, purpose, plan)
         self._record = StudyRecord(self._study, tracking_uri)
         self._problems = purpose.space.params(self._config)[1]
 
@@ -140,19 +143,17 @@ class _Search:
 
     # -- The study
 
-    def _open(self, purpose: Purpose) -> SharedStudy:
+    def _plan(self, purpose: Purpose) -> Plan:
         options = self._options
         points = grid_points(purpose.space) if options.sampler == "grid" else []
         own, _ = purpose.space.params(self._config)
         if points and own not in points:
             points.insert(0, own)
-        name = options.study or self._name(self._storage, purpose)
         reports = self._config.num_evaluations * options.seeds_per_trial
         pruner = make_pruner(options.pruner, reports, options.seeds_per_trial)
         sampler = partial(make_sampler, options.sampler, self._config.training.seed)
         sampler(0)  # a package that is missing is told before the study is made
-        plan = Plan(options.trials, sampler, pruner, points)
-        return open_study(self._storage, name, purpose, plan)
+        return Plan(options.trials, sampler, pruner, points)
 
     def _name(self, storage: StudyStorage, purpose: Purpose) -> str:
         unfinished = find_unfinished(storage, purpose)

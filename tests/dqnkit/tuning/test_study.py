@@ -9,16 +9,17 @@ from functools import partial
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from dqnkit import experiments
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.resolution import resolve
 from dqnkit.tracking import processes
-from dqnkit.tuning import space, storage, study
+from dqnkit.tuning import databases, space, storage, study
 from dqnkit.tuning.samplers import grid_points, make_pruner, make_sampler
 from dqnkit.tuning.storage import StudyStorage
-from dqnkit.tuning.study import BEST, Claim, Plan, Purpose, SharedStudy
+from dqnkit.tuning.study import BEST, RUN, Claim, Plan, Purpose, SharedStudy
 from dqnkit.workers.seed_jobs import ATTEMPTS
 
 Open = Callable[..., SharedStudy]
@@ -135,6 +136,92 @@ def test_a_trial_whose_process_died_before_it_gave_its_name_is_found(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 60)
     assert [trial.number for trial in shared.reap()] == [lost.number]
+
+
+def test_a_trial_of_a_host_that_is_silent_is_tried_again_and_no_earlier(
+    place: StudyStorage, open_study: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a process on another host nothing is known but its heartbeat."""
+    shared = open_study(total=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "identity", lambda: "elsewhere/boot/pid:[1]/7/7")
+        far = open_study(total=3)
+        claim = _ask(far)
+        far._liveness.let_go(claim.trial)  # which stops its heartbeat
+    assert shared.another_at_work() == "elsewhere/boot/pid:[1]/7/7"
+    assert shared.reap() == []
+    if place.url is None:
+        return  # a journal is of one host
+    _let_time_pass(place, databases.GRACE_SECONDS + 5)
+    assert shared.another_at_work() is None
+    assert [trial.number for trial in shared.reap()] == [claim.number]
+    assert _ask(shared).values == claim.values
+
+    # It was only cut off: it learns that the trial is not its own any more, and breaks nothing.
+    assert not far.report(claim, 1.0, 1)
+    assert not far.note(claim, "key", "value")
+    assert far.fail(claim.number, "it broke") is None
+    assert not far.tell(claim, 1.0)
+    assert not far.tell(claim, None)
+    states = [trial.state for trial in shared.trials()]
+    assert states == [TrialState.FAIL, TrialState.RUNNING]
+
+
+def test_a_retried_trial_inherits_no_run(open_study: Open) -> None:
+    """A trial's run is an attribute of it, and must not become one of the next."""
+    shared = open_study(total=1)
+    first = _ask(shared)
+    assert shared.note(first, RUN, "the dead one's")
+    assert shared.fail(first.number, "it broke", again=True)
+    again = _ask(shared)
+    assert again.values == first.values
+    assert RUN not in shared.trials()[again.number].user_attrs
+
+
+def test_a_lost_answer_is_no_lost_trial(open_study: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The storage has taken it, but who told it asks once more."""
+    shared = open_study(total=2)
+    for value, state in ((1.0, TrialState.COMPLETE), (None, TrialState.PRUNED)):
+        claim = _ask(shared)
+        shared.study.tell(claim.trial, value, state)
+        assert shared.tell(claim, value)
+
+
+def test_heartbeats_go_on_while_a_trial_is_held(
+    place: StudyStorage, open_study: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place.url is None:
+        pytest.skip("a journal has none")
+    monkeypatch.setattr(databases, "HEARTBEAT_SECONDS", 1)
+    shared = open_study(total=1)
+    claim = _ask(shared)
+    before = _heartbeat(place)
+    deadline = time.monotonic() + 20
+    while _heartbeat(place) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shared.tell(claim, 1.0)
+
+
+def _heartbeat(place: StudyStorage) -> str:
+    assert place.url is not None
+    engine = sqlalchemy.create_engine(place.url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        return str(
+            connection.execute(sqlalchemy.text("SELECT heartbeat FROM trial_heartbeats")).all()
+        )
+
+
+def _let_time_pass(place: StudyStorage, seconds: int) -> None:
+    """For the heartbeats that the database has."""
+    assert place.url is not None
+    earlier = {
+        "postgresql": f"heartbeat - interval '{seconds} seconds'",
+        "sqlite": f"datetime(heartbeat, '-{seconds} seconds')",
+    }[place.url.get_backend_name()]
+    engine = sqlalchemy.create_engine(place.url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET heartbeat = {earlier}"))
 
 
 def test_of_two_that_give_up_a_trial_one_lets_it_be_tried_again(open_study: Open) -> None:
