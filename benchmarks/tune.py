@@ -33,6 +33,7 @@ from dqnkit.tuning import tune as tuning
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.reporting import SilentTuneReporter, Standing
 from dqnkit.tuning.samplers import SamplerName
+from dqnkit.workers.launchers import Launcher
 from dqnkit.workers.messages import Advanced, Began, Ended, Evaluated, Ready
 from dqnkit.workers.pool import Pool
 
@@ -240,8 +241,8 @@ def trivial_worker(connection: Connection, *_: object) -> None:
 
 
 class _TrivialPool(Pool):
-    def __init__(self, size: int) -> None:
-        super().__init__(size, trivial_worker)
+    def __init__(self, size: int, launcher: Launcher | None = None) -> None:
+        super().__init__(size, trivial_worker, launcher)
 
 
 class _Clock(SilentTuneReporter):

@@ -43,7 +43,8 @@ Workers = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Processes that train side by side. Default: as many as there are cores.",
+        help="Processes that train side by side. Default: as many as there are cores, or as the "
+        "Ray cluster has room for.",
         show_default=False,
     ),
 ]
@@ -55,6 +56,24 @@ Storage = Annotated[
         "DQNKIT_STORAGE, else the embedded storage under mlruns/studies.",
         show_default=False,
     ),
+]
+Launcher = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Where workers run: processes of this machine, or tasks of a Ray cluster."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Of a Ray cluster. Default: RAY_ADDRESS, else the one that runs on this machine, else "
+        "one that is started and ended with the command.",
+        show_default=False,
+    ),
+]
+Cpus = Annotated[float, typer.Option(metavar="N", help="CPUs of each worker on a Ray cluster.")]
+Gpus = Annotated[
+    float,
+    typer.Option(metavar="N", help="GPUs of each worker on a Ray cluster; 0.5 shares one by two."),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")

@@ -63,6 +63,10 @@ def train(
             show_default=False,
         ),
     ] = None,
+    launcher: options.Launcher = "local",
+    ray_address: options.RayAddress = None,
+    cpus: options.Cpus = 1.0,
+    gpus: options.Gpus = 0.0,
     tracking_uri: options.TrackingUri = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -82,11 +86,13 @@ def train(
             "--from-study": from_study,
             "--storage": storage,
             "--name": name,
+            "--launcher": None if launcher == "local" else launcher,
         }
         _resume(resume, given, tracking_uri, as_json=as_json, quiet=quiet)
         return
-    if workers is not None and seeds is None:
-        raise ConfigError(f"--workers {workers}: one run has one process; give --seeds K as well")
+    several = f"--workers {workers}" if workers is not None else f"--launcher {launcher}"
+    if several != "--launcher local" and seeds is None:
+        raise ConfigError(f"{several}: one run has one process; give --seeds K as well")
     if from_study is None:
         if storage is not None:
             raise ConfigError("--storage: names where --from-study looks; give that as well")
@@ -96,10 +102,12 @@ def train(
     if seeds is None:
         _train_one(config, name, tracking_uri, as_json=as_json, quiet=quiet)
     else:
+        from dqnkit.workers.launching import LaunchOptions
         from dqnkit.workers.training import SeedsOptions
 
-        several = SeedsOptions(count=seeds, workers=workers, run_name=name)
-        _train_seeds(config, several, tracking_uri, as_json=as_json, quiet=quiet)
+        launch = LaunchOptions(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
+        chosen = SeedsOptions(count=seeds, workers=workers, run_name=name, launch=launch)
+        _train_seeds(config, chosen, tracking_uri, as_json=as_json, quiet=quiet)
 
 
 def _winner(

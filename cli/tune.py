@@ -66,6 +66,10 @@ def tune(
         int,
         typer.Option(metavar="K", help="Best trials that are trained again on 5 fresh seeds each."),
     ] = 3,
+    launcher: options.Launcher = "local",
+    ray_address: options.RayAddress = None,
+    cpus: options.Cpus = 1.0,
+    gpus: options.Gpus = 0.0,
     tracking_uri: options.TrackingUri = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -78,6 +82,7 @@ def tune(
     from dqnkit.tuning.options import TuneOptions
     from dqnkit.tuning.tune import stored_experiment
     from dqnkit.tuning.tune import tune as run_search
+    from dqnkit.workers.launching import LaunchOptions
 
     chosen = TuneOptions(
         trials=trials,
@@ -89,6 +94,7 @@ def tune(
         timeout=timeout,
         seeds_per_trial=seeds_per_trial,
         confirm=confirm,
+        launch=LaunchOptions(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
     )
     config = None
     if study is not None and experiment is None and env is None:

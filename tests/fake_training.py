@@ -29,7 +29,7 @@ BEST_RATE = 1e-3
 """The learning rate with the highest score, 100."""
 
 
-def serve(connection: Connection, said: str, most_memory: int) -> None:
+def serve(connection: Connection, said: str | None, most_memory: int) -> None:
     """`process.serve`, which imports the training anew."""
     module = ModuleType("dqnkit.training.run")
     module.train = train  # type: ignore[attr-defined]
@@ -37,16 +37,17 @@ def serve(connection: Connection, said: str, most_memory: int) -> None:
     process.serve(connection, said, most_memory)
 
 
-def growing_after_one(connection: Connection, said: str, most_memory: int) -> None:
+def growing_after_one(connection: Connection, said: str | None, most_memory: int) -> None:
     """`serve` in a process that holds more than it may after its first run."""
     sizes = iter([0])
     memory.of_process = lambda: next(sizes, most_memory + 1)
     serve(connection, said, most_memory)
 
 
-def stillborn(connection: Connection, said: str, most_memory: int) -> None:
+def stillborn(connection: Connection, said: str | None, most_memory: int) -> None:
     """Dies before it is ready."""
     del connection, most_memory
+    assert said is not None
     Path(said).write_text("no such accelerator", encoding="utf-8")
     os._exit(3)
 

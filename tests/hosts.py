@@ -102,6 +102,7 @@ class Host:
     def remove(self) -> None:
         """Leaves nothing of it."""
         self.lose()
+        _ip("link", "del", self._link)  # which goes some time after its other end
         _ip("netns", "del", self.name)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from dqnkit.errors import ConfigError
 from dqnkit.secrets import without_password
 from dqnkit.tuning.samplers import PrunerName, SamplerName
-from dqnkit.workers.training import check_number, worker_count
+from dqnkit.workers.launching import LaunchOptions
+from dqnkit.workers.training import check_number, check_workers
 
 _MAX_TRIALS = 1_000_000
 _MAX_SEEDS = 100
@@ -26,7 +27,7 @@ class TuneOptions:
     trials: int = 50
     """Trials that are to end, complete or pruned, those of earlier starts included."""
     workers: int | None = None
-    """Processes; None takes as many as there are cores."""
+    """Processes; None takes as many as there are cores, or as a cluster has room for."""
     study: str | None = None
     """Name of the study; None goes on with the last of this experiment that was interrupted, or
     begins one."""
@@ -40,12 +41,14 @@ class TuneOptions:
     """Trainings a trial; its value is the interquartile mean over them."""
     confirm: int = 3
     """Best trials that are trained again on fresh seeds; 0 leaves that out."""
+    launch: LaunchOptions = field(default_factory=LaunchOptions)
+    """Where workers run."""
 
     def __post_init__(self) -> None:
         check_number("--trials", self.trials, _MAX_TRIALS)
         check_number("--seeds-per-trial", self.seeds_per_trial, _MAX_SEEDS)
         check_number("--confirm", self.confirm, _MAX_CONFIRM, least=0)
-        worker_count(self.workers)
+        check_workers(self.workers)
         if self.timeout is not None and not 0 < self.timeout <= 1e9:
             raise ConfigError(f"--timeout {self.timeout}: give seconds, more than 0")
 
@@ -53,6 +56,8 @@ class TuneOptions:
         """As `dqnkit tune` takes them; what is as ever is left out, and so are passwords."""
         for each in fields(self):
             value = getattr(self, each.name)
-            if value != each.default or each.name == "trials":
+            if isinstance(value, LaunchOptions):
+                yield from value.arguments()
+            elif value != each.default or each.name == "trials":
                 yield f"--{each.name.replace('_', '-')}"
                 yield without_password(str(value))

@@ -38,8 +38,8 @@ from dqnkit.tuning.study import (
 )
 from dqnkit.tuning.trials import Pruning, TrialJobs, standing
 from dqnkit.workers.driver import drive
+from dqnkit.workers.launching import open_launcher
 from dqnkit.workers.pool import Pool
-from dqnkit.workers.training import worker_count
 
 _LOOK_SECONDS = 1.0
 _PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
@@ -114,19 +114,25 @@ class _Search:
         name = options.study or self._name(storage, purpose)
         check_name(name)
         check_store(self._config, tracking_uri)  # before the study is made
-        self._study = open_study(storage, name, purpose, plan)
-        self._record = StudyRecord(self._study, tracking_uri)
+        self._launched = open_launcher(options.launch, tracking_uri)
+        try:
+            self._study = open_study(storage, name, purpose, plan)
+        except BaseException:
+            self._launched.launcher.close()
+            raise
+        self._record = StudyRecord(self._study, self._launched.tracking_uri)
         self._problems = purpose.space.params(self._config)[1]
 
     def run(self, interrupts: Interrupts) -> TuneResult:
         """Searches, confirms and registers."""
         options = self._options
         runs = max(self._study.total, options.confirm * SEEDS)
-        size = min(worker_count(options.workers), runs)
+        size = min(options.workers or self._launched.capacity, runs)
         self._reporter.began(self._study.name, self._config.name, size, standing(self._study))
         for problem in self._problems:
             self._reporter.told(problem)
-        with Pool(size) as pool, self._record.open(options, interrupts):
+        launcher = self._launched.launcher
+        with Pool(size, launcher=launcher) as pool, self._record.open(options, interrupts):
             self._search(pool, interrupts)
             self._wait_for_others(interrupts)
             searched = time.monotonic()

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import shutil
-import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from dqnkit import memory
 from dqnkit.errors import WorkerError
+from dqnkit.workers.launchers import Handle, Launcher, LocalLauncher, Target
 from dqnkit.workers.messages import (
     Began,
     Died,
@@ -38,35 +33,23 @@ _STILLBORN = 3
 """Processes in a row that die before they are ready; then there is no use in another."""
 
 
-Target = Callable[[Connection, str, int], None]
-_LEAST_MEMORY = 3 * 2**29
-"""Bytes that a worker may hold on any machine: TensorFlow alone takes a third of them."""
-_SHARE = 3
-"""All workers together may hold one part in so many of the machine's memory."""
-
-
 class Worker:
     """A process that trains, and what it trains now."""
 
-    def __init__(self, number: int, folder: Path, target: Target, most_memory: int) -> None:
+    def __init__(self, number: int, handle: Handle) -> None:
         self.number = number
+        self.handle = handle
         self.task: Task | None = None
         self.run_id: str | None = None
         self.is_ready = False
         """Whether it waits for a run, if it has none."""
         self.was_ready = False
         """Whether it came so far at all."""
-        self._said = folder / f"{number}.txt"
-        # Spawned, since TensorFlow survives no fork.
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=target,
-            args=(theirs, str(self._said), most_memory),
-            name=f"dqnkit-worker-{number}",
-        )
-        self.process.start()
-        theirs.close()
+
+    @property
+    def connection(self) -> Connection:
+        """To it."""
+        return self.handle.connection
 
     def give(self, task: Task) -> None:
         """Lets it train a run; it must be idle."""
@@ -83,8 +66,7 @@ class Worker:
         try:
             message: Message = self.connection.recv()
         except (EOFError, OSError):
-            self.process.join(_CLOSE_SECONDS)  # which gives it an exit code
-            return Died(self.run_id, self._last_words())
+            return Died(self.run_id, self.handle.last_words())
         if isinstance(message, Ready):
             self.is_ready, self.was_ready = True, True
         elif isinstance(message, Began):
@@ -92,16 +74,6 @@ class Worker:
         elif isinstance(message, Ended | Interrupted | Failed):
             self.task = None
         return message
-
-    def _last_words(self) -> str:
-        code = self.process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-        try:
-            lines = self._said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        words = f": {' '.join(lines[-3:])}" if lines else ""
-        return f"its process ended with {how}{words}"
 
 
 class News(NamedTuple):
@@ -120,16 +92,17 @@ class Pool:
       WorkerError: Processes die one after another before they are ready.
     """
 
-    def __init__(self, size: int, target: Target = serve) -> None:
+    def __init__(self, size: int, target: Target = serve, launcher: Launcher | None = None) -> None:
         """Starts processes.
 
         Args:
           size: How many.
-          target: What they run; see `dqnkit.workers.process.serve`.
+          target: What they run.
+          launcher: Starts them; closed with the pool. None takes processes of this machine.
         """
         self._target = target
-        self._most_memory = max(_LEAST_MEMORY, memory.of_machine() // (_SHARE * size))
-        self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-workers-"))
+        self._launcher = launcher or LocalLauncher()
+        self._size = size
         self._stillborn = 0
         self._started = 0
         self.workers: list[Worker] = []
@@ -188,20 +161,18 @@ class Pool:
         for worker in self.workers:
             worker.connection.close()
             if not worker.was_ready:  # it would load TensorFlow to the end first
-                worker.process.kill()
+                worker.handle.kill()
         deadline = time.monotonic() + (0.0 if at_once else _CLOSE_SECONDS)
         for worker in [*self.workers, *self._leaving]:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-            worker.process.join()
+            if not worker.handle.join(max(0.0, deadline - time.monotonic())):
+                worker.handle.kill()
+            worker.handle.join()
         self.workers, self._leaving = [], []
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._launcher.close()
 
     def _start(self) -> None:
-        with _one_thread_each(), _interrupts_held_back():
-            worker = Worker(self._started, self._folder, self._target, self._most_memory)
-        self.workers.append(worker)
+        handle = self._launcher.start(self._target, self._started, self._size)
+        self.workers.append(Worker(self._started, handle))
         self._started += 1
 
     def _replace(self, worker: Worker, message: Died | Retired) -> None:
@@ -222,26 +193,3 @@ class Pool:
 def default_size() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Until a process has left the terminal's group, a Ctrl-C there would end it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """NumPy's libraries take the number of their threads from the environment, when loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    missing = [name for name in names if name not in os.environ]
-    os.environ.update(dict.fromkeys(missing, "1"))
-    try:
-        yield
-    finally:
-        for name in missing:
-            del os.environ[name]

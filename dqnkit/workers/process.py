@@ -37,17 +37,19 @@ _ORPHAN_SECONDS = 30.0
 """How long a worker whose parent has died may take to close its run."""
 
 
-def serve(connection: Connection, said: str, most_memory: int) -> None:
+def serve(connection: Connection, said: str | None, most_memory: int) -> None:
     """Trains until the connection closes or the parent dies.
 
     What XLA has compiled stays in memory until the process ends, some 40 MB a training.
 
     Args:
       connection: To the pool.
-      said: A file that takes what environments print, and the last words of this process.
+      said: A file that takes what environments print, and the last words of this process; None
+        where whoever started it sees to that, and to the terminal's signals.
       most_memory: Bytes; a process that holds more after a run leaves.
     """
-    _leave_the_terminal(said)
+    if said is not None:
+        _leave_the_terminal(said)
     orphaned = _Orphaned()
     try:
         from dqnkit.training.run import train as _  # noqa: F401 - seconds, before the first task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from dqnkit.config import Config
@@ -14,8 +14,9 @@ from dqnkit.resolution import resolve
 from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import noticed
 from dqnkit.workers.driver import WorkReporter, drive
+from dqnkit.workers.launching import LaunchOptions, open_launcher
 from dqnkit.workers.messages import Message, Task
-from dqnkit.workers.pool import Pool, default_size
+from dqnkit.workers.pool import Pool
 from dqnkit.workers.seed_jobs import SeedJobs
 from dqnkit.workers.seeds import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
 
@@ -33,13 +34,15 @@ class SeedsOptions:
     count: int
     """Seeds: the configuration's own, and those that follow it."""
     workers: int | None = None
-    """Processes; None takes as many as there are cores."""
+    """Processes; None takes as many as there are cores, or as a cluster has room for."""
     run_name: str | None = None
     """Of the run that stands above those of the seeds."""
+    launch: LaunchOptions = field(default_factory=LaunchOptions)
+    """Where workers run."""
 
     def __post_init__(self) -> None:
         check_number("--seeds", self.count, _MAX_SEEDS)
-        worker_count(self.workers)
+        check_workers(self.workers)
 
 
 @dataclass(frozen=True)
@@ -112,22 +115,23 @@ def train_seeds(
       InterruptedRun: A signal came; what there was is recorded, as KILLED.
     """
     count = options.count
-    size = min(worker_count(options.workers), count)
     reporter = reporter or SilentSeedsReporter()
     config, _ = resolve(config)
     first = config.training.seed
     began = time.perf_counter()
+    launched = open_launcher(options.launch, tracking_uri)
+    size = min(options.workers or launched.capacity, count)
     group = SeedGroup(
         config,
         options.run_name or f"{config.name}-{count}-seeds-{secrets.token_hex(2)}",
         tuple(range(first, first + count)),
-        GroupRecord(tracking_uri),
+        GroupRecord(launched.tracking_uri),
     )
-    jobs = SeedJobs([group], tracking_uri, lambda _, result: reporter.result(result))
+    jobs = SeedJobs([group], launched.tracking_uri, lambda _, result: reporter.result(result))
     reporter.began(config, group.name, group.seeds)
     with noticed() as interrupts:
         try:
-            with Pool(size) as pool:
+            with Pool(size, launcher=launched.launcher) as pool:
                 drive(pool, jobs, reporter, interrupts)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -155,16 +159,14 @@ def train_seeds(
     )
 
 
-def worker_count(given: int | None) -> int:
-    """The number of workers that an option asks for.
+def check_workers(given: int | None) -> None:
+    """Refuses an option that is out of range.
 
     Raises:
-      ConfigError: It is out of range.
+      ConfigError: It is.
     """
-    if given is None:
-        return default_size()
-    check_number("--workers", given, 1_024)
-    return given
+    if given is not None:
+        check_number("--workers", given, 1_024)
 
 
 def check_number(option: str, given: int, most: int, least: int = 1) -> None:

@@ -46,7 +46,6 @@ def test_the_result_is_one_document_or_a_table(run: Run, monkeypatch: pytest.Mon
     assert code == 0
     assert "own value [100, 50] is not among what is searched" in err
     document = json.loads(out)
-    assert f"confirming trial{'s' if len(document['confirmed']) > 1 else ''} " in err
     trials = document["trials"]
     assert trials["complete"] + trials["pruned"] == 3
     assert document["model"] == "models:/tutorial@champion"

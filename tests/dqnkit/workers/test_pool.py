@@ -130,7 +130,7 @@ def test_processes_that_cannot_start_are_given_up_with_their_last_words() -> Non
 
 def test_a_terminals_interrupt_is_for_the_parent_alone(pool: Pool) -> None:
     worker = _idle(pool)
-    pid = worker.process.pid
+    pid = worker.handle.process.pid
     assert pid is not None
     assert os.getpgid(pid) != os.getpgid(0)
 
@@ -138,7 +138,7 @@ def test_a_terminals_interrupt_is_for_the_parent_alone(pool: Pool) -> None:
 def test_leaving_ends_the_processes_also_one_that_trains() -> None:
     with Pool(2, fake_training.serve) as pool:
         _idle(pool).give(Task(_config("tracking.tags={seconds: '60'}"), "a-run"))
-        processes = [worker.process for worker in pool.workers]
+        processes = [worker.handle.process for worker in pool.workers]
         pool.close(at_once=True)
     assert not any(process.is_alive() for process in processes)
 
@@ -158,7 +158,7 @@ if __name__ == "__main__":
         for worker in pool.idle:
             worker.give(Task(config, f"run-{worker.number}"))
         began += sum(isinstance(news.message, Began) for news in pool.news(10.0))
-    print(*[worker.process.pid for worker in pool.workers], flush=True)
+    print(*[worker.handle.process.pid for worker in pool.workers], flush=True)
     time.sleep(600)
 """
 
