@@ -31,8 +31,10 @@ def experiments(
         rows = {c.name: {"env": c.env.id, "description": c.description} for c in configs}
         say(json.dumps(rows, indent=2))
         return
+    name_width = max(len(each.name) for each in configs) + 2
+    env_width = max(len(each.env.id) for each in configs) + 2
     for each in configs:
-        say(f"{each.name:<18}{each.env.id:<20}{each.description}")
+        say(f"{each.name:<{name_width}}{each.env.id:<{env_width}}{each.description}")
 
 
 def schema() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -60,9 +61,16 @@ def _say_what_waits(tracking_uri: str | None) -> None:
     from cli import output
     from dqnkit.commands import as_typed
     from dqnkit.tracking import store
-    from dqnkit.tracking.syncing import waiting
+    from dqnkit.tracking.syncing import stores_waited_for, waiting
 
     place = store.resolve(tracking_uri)
+    output.warn(
+        [
+            f"runs of {name} wait here: "
+            f"`{as_typed(f'dqnkit sync --tracking-uri {shlex.quote(name)}')}` sends them"
+            for name in stores_waited_for(place)
+        ]
+    )
     count = waiting(place)
     if count:
         output.warn(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import time
 import zipfile
 from collections.abc import Mapping
@@ -120,6 +121,19 @@ class CheckpointFolder:
             except CheckpointError as error:
                 damaged.append(str(error))
         return None, damaged
+
+    def copy_newest(self, path: Path) -> bool:
+        """Copies the newest that is whole; False if there is none.
+
+        Raises:
+          OSError: There is no room for it.
+        """
+        found, _ = self.newest()
+        if found is None:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found.path, path)
+        return True
 
     def _paths(self) -> list[Path]:
         """All, newest first."""

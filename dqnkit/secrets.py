@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import quote
 
 _NAMES = re.compile(r"PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|API_?KEY|PRIVATE_KEY", re.IGNORECASE)
 _SHORTEST = 8
@@ -21,10 +22,10 @@ def without_secrets(text: str) -> str:
 
 def without_password(text: str) -> str:
     """Text whose URIs name no user and no password, neither before the host nor as an option."""
-    text = re.sub(r"(\w+://)(?:[^/@\s:]*:[^@\s]*|[^/@\s]*)@", r"\1", text)
-    return re.sub(
-        r"([?&](?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\"]*", rf"\1{HIDDEN}", text
-    )
+    text = re.sub(r"(\w+://)[^/?#\s]*@", r"\1", text)  # a password may hold an @
+    text = re.sub(r"(\w+://)[^/@\s:]*:(?!\d+[/?#])\S*@", r"\1", text)  # or a slash
+    option = r"\w*(?:password|passwd|pwd|token|secret|api_?key|odbc_connect)"
+    return re.sub(rf"([?&]{option}=)[^&\s'\"]*", rf"\1{HIDDEN}", text, flags=re.IGNORECASE)
 
 
 def holds_password(text: str) -> bool:
@@ -35,4 +36,5 @@ def holds_password(text: str) -> bool:
 def _environment() -> list[str]:
     """Values of variables that are named like secrets, the longest first."""
     values = {value for name, value in os.environ.items() if _NAMES.search(name)}
+    values |= {quote(value, safe="") for value in values}
     return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from typing import Any
 
+from dqnkit.errors import BusyRunError
 from dqnkit.tracking import processes
 from dqnkit.tracking.client import (
     NOTE_TAG,
@@ -36,6 +38,7 @@ class Delivery:
         self._store = store
         self._journal = journal
         self._is_open = False
+        self._opening = threading.Lock()
         self._made: str | None = None
 
     def connect(self) -> Any:
@@ -46,15 +49,16 @@ class Delivery:
 
     def open(self) -> None:
         """Connects, and makes the run where the store does not have it yet."""
-        if self._is_open:
-            return
-        self.connect()
-        header = self._journal.header
-        self.experiment_id = experiment_id(self.client, self._store, header.experiment)
-        set_stale_runs_right(self.client, experiment_names(self.client))
-        if header.run_id is None:
-            self._make()
-        self._is_open = True
+        with self._opening:
+            if self._is_open:
+                return
+            self.connect()
+            header = self._journal.header
+            self.experiment_id = experiment_id(self.client, self._store, header.experiment)
+            set_stale_runs_right(self.client, experiment_names(self.client))
+            if header.run_id is None:
+                self._make()
+            self._is_open = True
 
     def give_up(self) -> None:
         """Ends a run that could only half be made."""
@@ -84,6 +88,7 @@ class Delivery:
             self.client.set_tag(self._journal.run_id, NOTE_TAG, last["description"])
         if "status" in last:
             self.client.set_terminated(self._journal.run_id, last["status"], last["ended"])
+            self._journal.end()
         self._journal.said(last)
         return bool(last)
 
@@ -106,8 +111,12 @@ class Delivery:
         self._journal.name(self._made)
 
 
-def take_up(client: Any, run_id: str, tags: dict[str, str]) -> bool:
-    """Makes an ended run go on, as this process's; False if there is no such run any more."""
+def take_up(client: Any, run_id: str, tags: dict[str, str], *, alone: bool) -> bool:
+    """Makes an ended run go on, as this process's; False if there is no such run any more.
+
+    Raises:
+      BusyRunError: Another process writes it, and this one must be alone.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -118,6 +127,12 @@ def take_up(client: Any, run_id: str, tags: dict[str, str]) -> bool:
         raise
     if run.info.lifecycle_stage == "deleted":
         return False
+    owner = run.data.tags.get(PROCESS_TAG, "")
+    if alone and run.info.status == "RUNNING" and not processes.is_dead(owner):
+        raise BusyRunError(
+            f"the run {run.info.run_name!r} is being trained on {processes.host(owner)}: wait for "
+            "it, or end it"
+        )
     # First whose run it is, so that nobody takes it for one whose process has died.
     for key, value in (*tags.items(), (PROCESS_TAG, processes.identity())):
         client.set_tag(run_id, key, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from dqnkit.errors import TrackingError
@@ -93,8 +94,8 @@ class MlflowFamilyTracker(MlflowTracker):
         """See `FamilyTracker`."""
         run_id = self.run_id
         if run_id is not None:
-            client = self._delivery.client
-            self._attempt("whose the study's run is", lambda: take_up(client, run_id, {}))
+            take = partial(take_up, self._delivery.client, run_id, {}, alone=False)
+            self._attempt("whose the study's run is", take)
 
     def leave(self, process: str) -> list[str]:
         """See `FamilyTracker`."""

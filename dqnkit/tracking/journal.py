@@ -24,6 +24,10 @@ LAST_CHECKPOINT = "last.npz"
 """The one among the artifacts that the run goes on from."""
 
 
+_SPACE = uuid.UUID("5fa1f3c6-6f5e-4b0e-9d5b-1d2b7f5f6a10")
+"""Of the names that are made of runs' ids."""
+
+
 class Point(NamedTuple):
     """A value of a metric."""
 
@@ -51,6 +55,8 @@ class Header:
     """In the store, once it is there."""
     asked_for: bool = False
     """Whether the store was asked to make it; its answer may be lost."""
+    ended: bool = False
+    """Whether the store knows how it ended."""
 
 
 class Journal:
@@ -73,20 +79,23 @@ class Journal:
         self._batch = 0
 
     @classmethod
-    def create(cls, home: Path, header: Header) -> Journal:
+    def create(cls, home: Path, header: Header, *, alone: bool = False) -> Journal:
         """A new one.
 
         Args:
           home: The store's folder.
           header: Of the run.
+          alone: Whether no other process of this machine may write the run, which has an id.
 
         Raises:
+          BusyRunError: Another does.
           TrackingError: The folder cannot be written.
         """
         # Of our own making: a name that a person or a server gave might lead elsewhere.
-        folder = home / FOLDER / uuid.uuid4().hex
+        token = uuid.uuid5(_SPACE, header.run_id or "") if alone else uuid.uuid4()
+        folder = home / FOLDER / token.hex
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=alone)
             journal = cls(folder, header, _hold(folder))
             journal._write_header()
         except OSError as error:
@@ -125,9 +134,15 @@ class Journal:
         self._write_header()
 
     def name(self, run_id: str) -> None:
-        """Notes the run's id."""
-        self.header = replace(self.header, run_id=run_id)
+        """Notes the run's id; it goes on, if it had ended."""
+        self.header = replace(self.header, run_id=run_id, ended=False)
         self._write_header()
+
+    def end(self) -> None:
+        """Notes that the store knows how it ended."""
+        self.header = replace(self.header, ended=True)
+        with contextlib.suppress(OSError):  # a full disk; it is about to be removed
+            self._write_header()
 
     # -- Points
 
@@ -324,9 +339,13 @@ def _hold(folder: Path) -> IO[str]:
     """An open file that no other process can hold; the system lets go of it when we end."""
     import fcntl  # not on every platform
 
-    file = (folder / "lock").open("w")
+    path = folder / "lock"
+    file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who held it may have removed it just now, and what we hold is nothing then.
+        if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+            raise BlockingIOError
     except OSError as error:
         file.close()
         raise BusyRunError(

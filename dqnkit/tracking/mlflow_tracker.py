@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ _PATIENCE_SECONDS = 15.0
 """Longest that `finish` waits for a store that takes nothing."""
 _HASTE_SECONDS = 2.0
 """The same where somebody is waiting."""
+_OPEN_SECONDS = 5.0
+"""Longest that a training waits for a server before it begins."""
 _PARENT_SECONDS = 30.0
 """Longest that a run waits for a store that has taken the run above it, but does not answer now."""
 
@@ -56,7 +59,6 @@ class MlflowTracker:
         self._belongs_to = belongs_to
         self._journal: Journal | None = None
         self._delivery: Delivery
-        self._experiment_id = ""
         self._is_new = True
         self._known: dict[str, set[int]] = {}
         self._changed = threading.Condition()
@@ -87,10 +89,13 @@ class MlflowTracker:
             with explained(self._store, advice):
                 if record.continues is None or not self._continue(record.continues, record):
                     self._begin(Journal.create(self._store.home, self._header(record)))
-                self._open()
-                self._experiment_id = self._delivery.experiment_id
+                if self._may_go_on_without(record):
+                    self._open_in_time()
+                else:
+                    self._open()
         except TrackingError as error:
-            if self._journal is None or not self._may_wait(record, error):
+            passes = self._may_go_on_without(record) and may_pass(error.__cause__)
+            if self._journal is None or not passes:
                 self._abandon()
                 raise
             notes.append(
@@ -176,7 +181,9 @@ class MlflowTracker:
     def hints(self) -> dict[str, str]:
         """See `Tracker`."""
         if self._store.address is not None:
-            return {"page": self._store.address + experiment_page(self._experiment_id)}
+            known = self._delivery.experiment_id if self._journal else ""
+            page = experiment_page(known) if known else ""
+            return {"page": self._store.address + page}
         return {"show it": as_typed(self._store.ui_command)}
 
     # -- Beginning
@@ -221,11 +228,14 @@ class MlflowTracker:
         """Takes up an earlier record; False if the store has it no more."""
         left = self._left_journal(run_id, record)
         self._is_new = left is None
-        journal = left or Journal.create(self._store.home, self._header(record))
+        if left is None:
+            header = replace(self._header(record), run_id=run_id)
+            left = Journal.create(self._store.home, header, alone=not record.is_shared)
+        journal = left
         self._begin(journal)
         client = self._delivery.connect()
         tags = {key: without_secrets(value) for key, value in record.tags.items()}
-        if not take_up(client, run_id, tags):
+        if not take_up(client, run_id, tags, alone=not record.is_shared):
             self._abandon()
             return False
         journal.said(journal.pending)  # how it had ended
@@ -255,10 +265,38 @@ class MlflowTracker:
             steps = {point.step for point in client.get_metric_history(run_id, key)}
             self._known.setdefault(key, set()).update(steps)
 
-    def _may_wait(self, record: RunRecord, error: TrackingError) -> bool:
+    def _may_go_on_without(self, record: RunRecord) -> bool:
         """Others need the id of a run that they stand below, or that they choose from."""
         is_alone = self._belongs_to == ALONE and record.tags.get(KIND_TAG) == "training"
-        return is_alone and record.continues is None and may_pass(error.__cause__)
+        return is_alone and record.continues is None
+
+    def _open_in_time(self) -> None:
+        """Opens; a server that takes long over it is as one that does not answer, until it does.
+
+        Raises:
+          TimeoutError: It takes long; the opening goes on.
+          Exception: It failed.
+        """
+        if self._store.database is not None:
+            self._open()
+            return
+        import mlflow as _  # noqa: F401 - whose own seconds are not the server's
+
+        failures: list[BaseException] = []
+        opened = threading.Event()
+
+        def attempt() -> None:
+            try:
+                self._delivery.open()
+            except Exception as error:  # told below, or met again by the sender
+                failures.append(error)
+            opened.set()
+
+        threading.Thread(target=attempt, name="dqnkit-opening", daemon=True).start()
+        if not opened.wait(_OPEN_SECONDS):
+            raise TimeoutError(f"no answer for {_OPEN_SECONDS:.0f} s")
+        if failures:
+            raise failures[0]
 
     def _abandon(self) -> None:
         if self._journal is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from dqnkit.tracking.delivery import Delivery
 from dqnkit.tracking.journal import (
     CHECKPOINTS,
     LAST_CHECKPOINT,
+    Header,
     Journal,
     is_held,
     journals,
@@ -56,8 +57,36 @@ class SyncResult:
 
 
 def waiting(store: Store) -> int:
-    """Runs of which something has not been sent, those in training aside."""
-    return sum(not is_held(folder) for folder in journals(store.home))
+    """Runs of a store of which something has not been sent, those in training aside."""
+    return sum(
+        not is_held(folder) and header is not None and _is_of(header, store)
+        for folder, header in _headers(store)
+    )
+
+
+def stores_waited_for(store: Store) -> list[str]:
+    """Other stores for which runs wait in the same folder."""
+    found = {
+        header.store
+        for folder, header in _headers(store)
+        if header is not None and not is_held(folder) and not _is_of(header, store)
+    }
+    return sorted(found)
+
+
+def _headers(store: Store) -> Iterator[tuple[Path, Header | None]]:
+    for folder in journals(store.home):
+        try:
+            yield folder, read_header(folder)
+        except DqnkitError:
+            yield folder, None
+
+
+def _is_of(header: Header, store: Store) -> bool:
+    """Whether a run belongs to a store; an embedded one may have been moved with its runs."""
+    return header.store == store.name or (
+        store.database is not None and header.store.startswith("sqlite:")
+    )
 
 
 def sync(store: Store) -> SyncResult:
@@ -72,12 +101,13 @@ def _one(store: Store, folder: Path) -> Synced:
     try:
         header = read_header(folder)
     except DqnkitError as error:
-        return Synced(folder.name, "", str(folder), sent=False, what="", why=str(error))
+        why = f"{error}; nothing can send it: remove the folder if nothing in it is wanted"
+        return Synced(folder.name, "", str(folder), sent=False, what="", why=why)
 
     def outcome(*, sent: bool, what: str, why: str = "") -> Synced:
         return Synced(header.run_name, header.experiment, str(folder), sent, what, why)
 
-    if store.database is None and header.store != store.name:
+    if not _is_of(header, store):
         why = f"it is of the store {header.store}: name that by --tracking-uri"
         return outcome(sent=False, what="all of it", why=why)
     try:
@@ -98,7 +128,8 @@ def _one(store: Store, folder: Path) -> Synced:
 
 def _deliver(store: Store, journal: Journal) -> str:
     """Sends it all; what it was, in words."""
-    was_killed = "status" not in journal.pending
+    # One that has told how it ended may have been killed as it cleared away.
+    was_killed = "status" not in journal.pending and not journal.header.ended
     if was_killed:
         _add_checkpoint(journal)
     what = journal.what_waits() or "nothing was left"
@@ -113,12 +144,10 @@ def _deliver(store: Store, journal: Journal) -> str:
 
 def _add_checkpoint(journal: Journal) -> None:
     """A killed process has not made its last checkpoint an artifact."""
-    found, _ = CheckpointFolder(journal.folder / CHECKPOINTS).newest()
     kept = [batch / CHECKPOINTS / LAST_CHECKPOINT for batch in journal.batches()]
-    if found is None or any(path.is_file() for path in kept):  # by a try that failed
+    if any(path.is_file() for path in kept):  # by a try that failed
         return
     with tempfile.TemporaryDirectory(dir=journal.folder) as scratch:
-        folder = Path(scratch) / CHECKPOINTS
-        folder.mkdir()
-        shutil.copyfile(found.path, folder / LAST_CHECKPOINT)
-        journal.add_files(Path(scratch))
+        own = CheckpointFolder(journal.folder / CHECKPOINTS)
+        if own.copy_newest(Path(scratch) / CHECKPOINTS / LAST_CHECKPOINT):
+            journal.add_files(Path(scratch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -76,15 +75,18 @@ class Checkpoints:
         self.seconds += self.last.seconds
         self._next = time.perf_counter() + max(_LEAST_SECONDS, self.last.seconds / _SHARE)
 
-    def copy_last(self, folder: Path) -> bool:
-        """Puts the newest under the name of the artifact below a folder; False if there is none."""
-        if self.last is None or not self.last.path.is_file():
-            return False
-        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.last.path, folder / CHECKPOINTS / LAST_CHECKPOINT)
-        return True
-
     def _what_is_left(self) -> str:
         if self.last_iteration < 0:
             return "the run has none yet"
         return f"that of iteration {self.last_iteration:,} is kept"
+
+
+def copy_newest(run_folder: Path | None, artifacts: Path) -> bool:
+    """Puts a run's newest checkpoint under its name as an artifact; False if it has none.
+
+    It may be of an earlier process: a run that failed as it was resumed has no other.
+    """
+    if run_folder is None:
+        return False
+    kept = CheckpointFolder(run_folder / CHECKPOINTS)
+    return kept.copy_newest(artifacts / CHECKPOINTS / LAST_CHECKPOINT)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dqnkit import checkpoint, experiments
 from dqnkit.checkpoint import CheckpointFolder
+from dqnkit.commands import as_typed
 from dqnkit.config import Config
 from dqnkit.errors import CheckpointError, ConfigError, TrackingError
 from dqnkit.tracking import journal
@@ -15,6 +16,7 @@ from dqnkit.tracking.journal import CHECKPOINTS, LAST_CHECKPOINT
 from dqnkit.tracking.reader import Reader
 from dqnkit.tracking.records import STUDY_TAG, RecordedRun
 from dqnkit.tracking.references import find_run
+from dqnkit.tracking.syncing import waiting
 from dqnkit.tracking.tracker import KIND_TAG
 from dqnkit.training.snapshot import Snapshot
 
@@ -42,7 +44,13 @@ def find(reader: Reader, reference: str) -> Resumption:
       CheckpointError: There is nothing to go on from.
       TrackingError: The store cannot be used.
     """
-    run = find_run(reader, reference)
+    try:
+        run = find_run(reader, reference)
+    except ConfigError as error:
+        if waiting(reader.store):
+            command = as_typed(reader.store.command("sync"))
+            error.add_note(f"of some runs not all is in the store: `{command}` sends it")
+        raise
     _check_kind(run)
     warnings: list[str] = []
     snapshots = [_own(reader, run, warnings), _kept(reader, run, warnings)]
@@ -82,7 +90,8 @@ def _own(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | No
     if folder is None:
         return None
     found, damaged = CheckpointFolder(folder / CHECKPOINTS).newest()
-    warnings += [f"{damage}; the one before it is taken" for damage in damaged]
+    then = "; the one before it is taken" if found else ""
+    warnings += [f"{damage}{then}" for damage in damaged]
     return Snapshot.of(found.arrays, str(found.path)) if found else None
 
 
@@ -103,8 +112,8 @@ def _kept(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | N
 def _config(reader: Reader, run: RecordedRun) -> Config:
     """As it was kept when the run began."""
     folder = journal.folder_of(reader.store.home, run.id)
-    for waiting in sorted(folder.glob(f"files/*/{_CONFIG}")) if folder else ():
-        return _parsed(waiting.read_text(encoding="utf-8"), run)
+    for path in sorted(folder.glob(f"files/*/{_CONFIG}")) if folder else ():
+        return _parsed(path.read_text(encoding="utf-8"), run)
     if not _has(reader, run, _CONFIG):
         raise CheckpointError(
             f"the run {run.label} ended before anything of it was kept: train it anew"

@@ -22,7 +22,7 @@ from dqnkit.specs import EnvSpec
 from dqnkit.tracking.records import LATE_IQM
 from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
 from dqnkit.training import descriptions, files, measured
-from dqnkit.training.checkpoints import Checkpoints
+from dqnkit.training.checkpoints import Checkpoints, copy_newest
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.training.parts import Parts, build
 from dqnkit.training.reporting import Progress, Reporter, SilentReporter
@@ -157,6 +157,15 @@ class _Run:
         """The best until now."""
         return self._evaluations[self._best]
 
+    @property
+    def _repeats(self) -> bool:
+        """Whether what an earlier process told after the checkpoint will be told again, the same.
+
+        In the host loop other episodes follow, whose points stand beside the others then.
+        """
+        is_exact = self._snapshot is None or self.config.training.loop == "graph"
+        return self._resumption is not None and is_exact
+
     @contextmanager
     def recorded(self, interrupts: Interrupts) -> Iterator[concurrent.futures.Future[list[str]]]:
         """Opens the record in a thread, and closes it with the true status, come what may."""
@@ -167,7 +176,7 @@ class _Run:
             tags=self._tags(),
             description=descriptions.before(self.config),
             continues=self._resumption.run_id if self._resumption else None,
-            repeats=self._resumption is not None,
+            repeats=self._repeats,
         )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             opened = pool.submit(self._tracker.start, record)
@@ -365,7 +374,7 @@ class _Run:
     def _keep_last_checkpoint(self) -> None:
         if self._tracker.keeps_files:
             with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch, suppress(OSError):
-                if self._checkpoints.copy_last(Path(scratch)):
+                if copy_newest(self._tracker.folder, Path(scratch)):
                     self._tracker.artifacts(Path(scratch))
 
     def _say_where(self, error: BaseException) -> None:
@@ -380,9 +389,12 @@ class _Run:
         """Adds to an error what is kept all the same."""
         for problem in problems:
             error.add_note(problem)
-        if self._checkpoints.last is not None and self._tracker.run_id is not None:
+        last = self._checkpoints.last_iteration
+        if last < 0 and self._snapshot is not None:
+            last = self._snapshot.iteration
+        if last >= 0 and self._tracker.run_id is not None:
             error.add_note(
-                f"the checkpoint of iteration {self._checkpoints.last_iteration:,} is kept; "
+                f"the checkpoint of iteration {last:,} is kept; "
                 f"`{self._goes_on_by()}` goes on from it"
             )
 

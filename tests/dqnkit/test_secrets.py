@@ -19,6 +19,11 @@ from tests.runs import make_store
     [
         ("http://me:secret@host:5000/x", "http://host:5000/x"),
         ("http://token@host", "http://host"),
+        ("http://me:sec@ret@host:5000/x", "http://host:5000/x"),
+        ("postgresql://me:sec/r@t@host/x", "postgresql://host/x"),
+        ("http://host:5000/#/a@b/c", "http://host:5000/#/a@b/c"),
+        ("db://h/d?sslpassword=x&SSLPassword=y&a=b", "db://h/d?sslpassword=…&SSLPassword=…&a=b"),
+        ("mssql://?odbc_connect=PWD%3Dhidden", "mssql://?odbc_connect=…"),
         ("postgresql://host/db?user=a&password=hidden&sslmode=require", None),
         ("git@host and a@b.c", "git@host and a@b.c"),
     ],
@@ -31,6 +36,8 @@ def test_uris_lose_their_passwords_and_nothing_else(text: str, left: str | None)
 def test_what_the_environment_names_a_secret_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcdefgh12")
     monkeypatch.setenv("PGPASSWORD", "abcdefgh12345")
+    monkeypatch.setenv("A_SECRET", "p@ss w/rd%")
+    assert without_secrets("as p%40ss%20w%2Frd%25 or p@ss w/rd%") == "as … or …"
     monkeypatch.setenv("A_PATH", "innocent-text")
     monkeypatch.setenv("USE_TOKEN", "yes")
     text = "abcdefgh12345, abcdefgh12, innocent-text, yes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cli import main
 from dqnkit import checkpoint
 from dqnkit.config import Config
 from dqnkit.errors import (
+    BusyRunError,
     CheckpointError,
     ConfigError,
     DqnkitError,
@@ -26,8 +28,9 @@ from dqnkit.training.interrupts import Interrupts
 from dqnkit.training.reporting import Progress, SilentReporter
 from dqnkit.training.result import TrainResult
 from dqnkit.training.run import resume, train
-from tests.processes import assert_same_state, last_state, repeated, runs
+from tests.processes import assert_same_state, client, last_state, points, repeated, runs
 from tests.runs import make_store
+from tests.servers import free_port
 
 Small = Callable[..., Config]
 
@@ -295,3 +298,143 @@ def test_a_killed_run_is_told_of_and_sent_with_its_checkpoint(
     assert found.snapshot.iteration == 40
     assert main.run(["runs"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_resumption_that_fails_keeps_the_checkpoint_that_it_began_from(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dqnkit.training import run as training
+
+    config = small("training.checkpoint_interval=20")
+    with monkeypatch.context() as patched:
+        _killed(config, patched)
+        found = resumption.find(Reader(store.resolve()), "latest")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "build", fails)
+        with pytest.raises(RuntimeError) as caught:
+            resume(found, open_tracker(config))
+    assert "the checkpoint of iteration 40 is kept" in "".join(caught.value.__notes__)
+    assert not list(Path("mlruns/live").iterdir())
+    again = resumption.find(Reader(store.resolve()), "latest")
+    assert again.snapshot is not None
+    assert again.snapshot.iteration == 40
+
+
+def test_of_two_that_go_on_at_the_same_moment_one_does(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen a run that has ended; the first is about to say that it goes on."""
+    from dqnkit.tracking import mlflow_tracker
+
+    config = small()
+    _broken_off(config)
+    found = resumption.find(Reader(store.resolve()), "latest")
+    take_up = mlflow_tracker.take_up
+
+    def after_the_other(*arguments: Any, **named: Any) -> bool:
+        monkeypatch.setattr(mlflow_tracker, "take_up", take_up)
+        with pytest.raises(BusyRunError, match="in use by another process"):
+            resume(found, open_tracker(config))
+        return take_up(*arguments, **named)
+
+    monkeypatch.setattr(mlflow_tracker, "take_up", after_the_other)
+    assert resume(found, open_tracker(config)).status is Status.FINISHED
+
+
+def test_a_run_that_goes_on_elsewhere_is_left_alone(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, of which no lock tells."""
+    from dqnkit.tracking import delivery
+
+    config = small()
+    run = _broken_off(config)
+    found = resumption.find(Reader(store.resolve()), "latest")
+    with monkeypatch.context() as patched:
+        patched.setattr(delivery.processes, "identity", lambda: "elsewhere/b/n/1/1")
+        assert delivery.take_up(client(), run.info.run_id, {}, alone=True)
+    with pytest.raises(BusyRunError, match="is being trained on elsewhere"):
+        resume(found, open_tracker(config))
+    assert runs()[0].info.status == "RUNNING"
+
+
+def test_in_python_what_follows_the_checkpoint_stands_beside_what_is_gone(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other episodes follow, and the curve ends with those of the policy that is kept."""
+    config = small("training.loop=host", "training.checkpoint_interval=20")
+    with monkeypatch.context() as patched:
+        _killed(config, patched)
+        found = resumption.find(Reader(store.resolve()), "latest")
+    assert found.snapshot is not None
+    begun_from = found.snapshot.iteration
+    result = resume(found, open_tracker(config))
+    (run,) = runs()
+    steps = [step for step, _ in points(run)["train/loss"]]
+    later = [step for step in steps if step > 20 + begun_from]
+    assert sorted(set(later)) == [20 + 10 * row for row in range(begun_from // 10 + 1, 7)]
+    history = client().get_metric_history(run.info.run_id, "eval/return_mean")
+    last = {point.step: point.value for point in sorted(history, key=lambda p: p.timestamp)}
+    assert last == {each.env_steps: each.summary.mean for each in result.evaluations}
+
+
+def test_a_kill_as_it_clears_away_costs_no_checkpoint(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is delivered; an older checkpoint lies in the folder that was to be removed."""
+    from dqnkit.tracking.journal import Journal
+
+    config = small("training.checkpoint_interval=20")
+    with monkeypatch.context() as killed:
+        killed.setattr(Journal, "remove", Journal.close)
+        train(config, open_tracker(config))
+    assert len(list(_live().glob("checkpoints/*.npz"))) == 2
+    before = last_state(runs()[0])
+    assert syncing.sync(store.resolve()).left == 0
+    assert_same_state(last_state(runs()[0]), before)
+    assert runs()[0].info.status == "FINISHED"
+    assert not list(Path("mlruns/live").iterdir())
+
+
+def test_a_run_of_another_store_is_not_sent_to_this_one(
+    small: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.1)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    config = small()
+    train(config, open_tracker(config, nobody))
+    assert main.run(["runs"]) == 0
+    assert f"dqnkit sync --tracking-uri {nobody}" in capsys.readouterr().err
+    (synced,) = syncing.sync(store.resolve()).runs
+    assert not synced.sent
+    assert nobody in synced.why
+    assert runs() == []
+    assert len(list(Path("mlruns/live").iterdir())) == 1
+
+
+def test_a_server_that_is_silent_costs_seconds_and_no_run(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection, and says nothing."""
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._OPEN_SECONDS", 0.5)
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
+    warned: list[str] = []
+
+    class Hears(SilentReporter):
+        def warned(self, text: str) -> None:
+            warned.append(text)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        config = small()
+        result = train(config, open_tracker(config, uri), Hears())
+    assert result.status is Status.FINISHED
+    assert result.iterations == 60
+    assert "does not answer" in warned[0]
+    assert "sends them" in result.problems[0]
+    assert result.hints["page"] == uri
