@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -46,6 +47,8 @@ class LaunchOptions:
                 f"--ray-address {self.ray_address}: workers connect to this process, which Ray's "
                 "client cannot offer them: run on a node of the cluster, with host:port or auto"
             )
+        if self.ray_address is not None and not re.fullmatch(r"auto|\S+:\d+", self.ray_address):
+            raise ConfigError(f"--ray-address {self.ray_address!r}: give HOST:PORT, or auto")
         if not 0 < self.cpus <= _MOST:
             raise ConfigError(f"--cpus {self.cpus:g}: give a number above 0, up to {_MOST:g}")
         if not 0 <= self.gpus <= _MOST:

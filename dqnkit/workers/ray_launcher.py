@@ -38,6 +38,7 @@ from dqnkit.workers.pool import default_size
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 """Seconds, seconds, tries: a worker whose parent's machine is lost ends by itself."""
 _LOOK_SECONDS = 1.0
+_KNOCK_SECONDS = 5.0
 
 
 class RayLauncher:
@@ -258,6 +259,7 @@ def _ray() -> Any:
       ConfigError: It is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it has to say it also raises
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -274,20 +276,39 @@ def _connect(ray: Any, address: str | None) -> None:
     Raises:
       WorkerError: It does not answer.
     """
+    named = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if named != "auto":
+        _knock(named)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with warnings.catch_warnings(), _signals_kept():
         warnings.simplefilter("ignore")
         try:
-            ray.init(address=address or "auto", **quiet)
-        except ConnectionError as error:
-            if address or os.environ.get("RAY_ADDRESS"):
-                given = address or f"of RAY_ADDRESS, {os.environ['RAY_ADDRESS']}"
+            ray.init(address=named, **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            if address is not None or named != "auto":
                 text = " ".join(str(error).split())[:200]
-                raise WorkerError(
-                    f"the Ray cluster {given} does not answer: {text}. Start one by `ray start "
-                    "--head`, or leave --ray-address out for one on this machine alone"
-                ) from error
+                raise WorkerError(_silent(named, text)) from error
             ray.init(include_dashboard=False, **quiet)
+
+
+def _knock(address: str) -> None:
+    """Looks whether anybody listens, for which Ray takes more than a minute.
+
+    Raises:
+      WorkerError: Nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise WorkerError(_silent(address, str(error))) from error
+
+
+def _silent(address: str, why: str) -> str:
+    return (
+        f"the Ray cluster {address} does not answer: {why}. Start one by `ray start --head`, give "
+        "its HOST:PORT, or leave --ray-address and RAY_ADDRESS out for one on this machine alone"
+    )
 
 
 @contextlib.contextmanager

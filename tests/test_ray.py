@@ -1,0 +1,283 @@
+"""Workers as tasks of a Ray cluster, of one machine or several nodes, and what a lost one costs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dqnkit.tracking import store
+from dqnkit.tuning import storage
+from tests.processes import client
+from tests.servers import free_port
+
+pytest.importorskip("ray", reason="Ray is not installed: uv sync --extra ray")
+pytestmark = pytest.mark.slow
+
+TRIALS = 8
+SHORT = [
+    *("--set", "training.num_iterations=6000", "--set", "evaluation.eval_interval=500"),
+    *("--set", "evaluation.final_episodes=20"),
+]
+SEARCH = [
+    *("tune", "tutorial", "--study", "on-ray", "--trials", str(TRIALS), "--confirm", "1"),
+    *("--launcher", "ray", *SHORT),
+]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+class Cluster:
+    """Nodes, each a raylet of its own with one CPU, on this machine."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.nodes: list[set[psutil.Process]] = []
+        self._start("--head", "--port", str(self.port), "--include-dashboard", "false")
+
+    def add(self) -> None:
+        """Another node."""
+        self._start("--address", self.address)
+
+    def lose(self, number: int) -> None:
+        """All processes of a node end at once, as those of a machine do."""
+        for process in self.nodes[number]:
+            _end(process)
+
+    def stop(self) -> None:
+        """Ends them all, the head last."""
+        for number in reversed(range(len(self.nodes))):
+            self.lose(number)
+
+    def _start(self, *options: str) -> None:
+        before = set(psutil.process_iter())
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "start", *options),
+                *("--num-cpus", "1", "--node-ip-address", "127.0.0.1", "--disable-usage-stats"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        started = set(psutil.process_iter()) - before
+        self.nodes.append({p for p in started if _is_rays(p)})
+
+
+def _is_rays(process: psutil.Process) -> bool:
+    try:
+        line = " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+    return "/ray/" in line or line.startswith("ray::")
+
+
+def _end(process: psutil.Process) -> None:
+    try:
+        children = process.children(recursive=True)
+        process.kill()
+    except psutil.Error:
+        return
+    for child in children:
+        _end(child)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    made.stop()
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _read_until(process: subprocess.Popen[str], ended: int) -> str:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        ended -= " complete " in line or " pruned " in line
+        if ended <= 0:
+            return "".join(said)
+    pytest.fail(f"the search ended by itself: {''.join(said)}")
+
+
+def _check_the_end(process: subprocess.Popen[str]) -> str:
+    import optuna
+
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out
+    place = storage.resolve(None)
+    trials = optuna.load_study(study_name="on-ray", storage=place.open("on-ray")).trials
+    states = Counter(trial.state.name for trial in trials)
+    assert states["COMPLETE"] + states["PRUNED"] == TRIALS
+    assert states["RUNNING"] == states["WAITING"] == 0
+    runs = _runs()
+    assert "RUNNING" not in {run.info.status for run in runs}
+    for trial in trials:
+        if trial.state.name in {"COMPLETE", "PRUNED"}:
+            history = client().get_metric_history(trial.user_attrs["run_id"], "eval/return_mean")
+            assert len(history) == len(trial.intermediate_values) + 1
+    assert "Traceback" not in out
+    return str(out)
+
+
+def _runs() -> list[Any]:
+    mlflow = client(store.resolve().uri)
+    ids = [each.experiment_id for each in mlflow.search_experiments()]
+    return list(mlflow.search_runs(ids, max_results=1000))
+
+
+def _tasks() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter() if "ray::dqnkit" in " ".join(_command(p))]
+
+
+def _raylets() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter() if "raylet" in "".join(_command(p)[:1])]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def _gone(find: Callable[[], list[psutil.Process]], seconds: float = 30.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while find():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def test_a_node_that_is_lost_costs_its_trial_which_is_run_again(
+    cluster: Cluster, tally: Callable[..., None]
+) -> None:
+    for _ in range(2):
+        cluster.add()
+    process = _start(*SEARCH, "--ray-address", cluster.address)
+    said = _read_until(process, 2)
+    assert "3 workers" in said
+    while not _holds_a_task(cluster.nodes[2]):
+        time.sleep(0.1)
+    cluster.lose(2)
+    out = _check_the_end(process)
+    assert "it is tried again" in out
+    assert _gone(_tasks)
+    tally("nodes lost")
+
+
+def _holds_a_task(node: set[psutil.Process]) -> bool:
+    children = [c for p in node if p.is_running() for c in p.children(recursive=True)]
+    return any("ray::dqnkit" in " ".join(_command(child)) for child in children)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_task_behind(number: signal.Signals) -> None:
+    """On a cluster that was begun for the search: that ends too."""
+    process = _start(*SEARCH, "--workers", "2")
+    _read_until(process, 1)
+    assert _tasks()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, out
+    assert "--launcher ray" in out
+    assert "Traceback" not in out
+    assert _gone(_tasks)
+    assert _gone(_raylets)
+    assert "RUNNING" not in {run.info.status for run in _runs()}
+    _check_the_end(_start(*SEARCH, "--workers", "2"))
+
+
+def test_a_killed_parent_leaves_no_task_behind(cluster: Cluster) -> None:
+    process = _start(*SEARCH, "--ray-address", cluster.address)
+    _read_until(process, 1)
+    assert _tasks()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert _gone(_tasks)
+    _check_the_end(_start(*SEARCH, "--ray-address", cluster.address))
+
+
+def test_several_seeds_are_the_same_as_on_this_machine(cluster: Cluster) -> None:
+    cluster.add()
+    common = ("train", "tutorial", "--seeds", "2", *SHORT)
+    ray = ("--launcher", "ray", "--ray-address", cluster.address)
+    for more in ((), ray):
+        process = _start(*common, *more)
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, out
+    curves = Counter(
+        tuple(p.value for p in client().get_metric_history(run.info.run_id, "eval/return_mean"))
+        for run in _runs()
+        if run.data.tags["dqnkit.kind"] == "training"
+    )
+    assert sorted(curves.values()) == [2, 2]
+
+
+def test_a_strangers_connection_keeps_no_worker_out() -> None:
+    import socket
+
+    from dqnkit.workers.ray_launcher import _Door
+
+    door = _Door("127.0.0.1")
+    silent = socket.create_connection(door.address)
+    rude = socket.create_connection(door.address)
+    rude.sendall(b"\x00\x00\x00\x05hello" * 100)
+    from multiprocessing.connection import Client
+
+    with Client(door.address, authkey=door.key) as ours:
+        ours.send(3)
+        arrived = door.expected(3).get(timeout=10)
+        arrived.send("hello")
+        assert ours.recv() == "hello"
+    for each in (silent, rude):
+        each.close()
+    door.close()
+
+
+def _wrong(*arguments: str) -> tuple[int, str]:
+    process = _start("tune", "tutorial", "--trials", "2", *arguments)
+    out, _ = process.communicate(timeout=120)
+    return process.returncode, out
+
+
+def test_wrong_use_is_one_message_and_leaves_nothing(cluster: Cluster) -> None:
+    ray = ("--launcher", "ray")
+    nobody = f"127.0.0.1:{free_port()}"
+    for arguments, code, parts in (
+        (("--cpus", "2"), 2, ["--cpus 2", "--launcher ray"]),
+        ((*ray, "--ray-address", "somewhere"), 2, ["'somewhere'", "HOST:PORT"]),
+        ((*ray, "--ray-address", "ray://x:1"), 2, ["ray://x:1", "node of the cluster"]),
+        ((*ray, "--cpus", "0"), 2, ["--cpus 0", "above 0"]),
+        ((*ray, "--ray-address", cluster.address, "--gpus", "4"), 2, ["--gpus 4", "0 GPUs"]),
+        ((*ray, "--ray-address", nobody), 1, [nobody, "does not answer", "ray start"]),
+    ):
+        returned, out = _wrong(*arguments)
+        assert returned == code, out
+        assert out.count("error:") == 1
+        for part in parts:
+            assert part in out
+        assert "Traceback" not in out
+    assert not list(Path("mlruns").glob("studies/*.journal"))
