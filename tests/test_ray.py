@@ -36,6 +36,8 @@ SEARCH = [
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # as `ray start` has it
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -64,14 +66,16 @@ class Cluster:
 
     def _start(self, *options: str) -> None:
         before = set(psutil.process_iter())
-        subprocess.run(
+        done = subprocess.run(
             [
                 *(sys.executable, "-m", "ray.scripts.scripts", "start", *options),
                 *("--num-cpus", "1", "--node-ip-address", "127.0.0.1", "--disable-usage-stats"),
             ],
-            check=True,
+            check=False,
             capture_output=True,
+            text=True,
         )
+        assert done.returncode == 0, done.stderr
         started = set(psutil.process_iter()) - before
         self.nodes.append({p for p in started if _is_rays(p)})
 

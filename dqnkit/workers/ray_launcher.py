@@ -284,8 +284,8 @@ def _connect(ray: Any, address: str | None) -> None:
         warnings.simplefilter("ignore")
         try:
             ray.init(address=named, **quiet)
-        except (ConnectionError, RuntimeError) as error:
-            if address is not None or named != "auto":
+        except Exception as error:  # of a cluster that is none, or wants a token
+            if named != "auto" or not isinstance(error, ConnectionError):
                 text = " ".join(str(error).split())[:200]
                 raise WorkerError(_silent(named, text)) from error
             ray.init(include_dashboard=False, **quiet)
