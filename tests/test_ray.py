@@ -285,3 +285,15 @@ def test_wrong_use_is_one_message_and_leaves_nothing(cluster: Cluster) -> None:
             assert part in out
         assert "Traceback" not in out
     assert not list(Path("mlruns").glob("studies/*.journal"))
+
+
+def test_a_dead_cluster_that_is_noted_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dqnkit.workers import ray_launcher
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_launcher._running_here() is None
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
+    assert ray_launcher._running_here() is None

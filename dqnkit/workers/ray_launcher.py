@@ -276,19 +276,31 @@ def _connect(ray: Any, address: str | None) -> None:
     Raises:
       WorkerError: It does not answer.
     """
-    named = address or os.environ.get("RAY_ADDRESS") or "auto"
-    if named != "auto":
+    named = address or os.environ.get("RAY_ADDRESS") or _running_here()
+    if named is not None and named != "auto":
         _knock(named)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with warnings.catch_warnings(), _signals_kept():
         warnings.simplefilter("ignore")
         try:
-            ray.init(address=named, **quiet)
+            if named is None:
+                ray.init(address="local", include_dashboard=False, **quiet)
+            else:
+                ray.init(address=named, **quiet)
         except Exception as error:  # of a cluster that is none, or wants a token
-            if named != "auto" or not isinstance(error, ConnectionError):
-                text = " ".join(str(error).split())[:200]
-                raise WorkerError(_silent(named, text)) from error
-            ray.init(include_dashboard=False, **quiet)
+            text = " ".join(str(error).split())[:300]
+            raise WorkerError(_silent(named or "of this machine", text)) from error
+
+
+def _running_here() -> str | None:
+    """The cluster that `ray start` has begun on this machine; a dead one stays noted."""
+    noted = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    try:
+        address = noted.read_text(encoding="utf-8").strip()
+        _knock(address)
+    except (OSError, WorkerError):
+        return None
+    return address
 
 
 def _knock(address: str) -> None:
