@@ -55,7 +55,7 @@ LASTS = 20.0
 
 
 def main() -> None:
-    what = dict(hosts=hosts, nodes=nodes, trials=trials, workers=workers)
+    what = {"hosts": hosts, "nodes": nodes, "trials": trials, "workers": workers}
     for name in sys.argv[1:] or list(what):
         what[name]()
     print(report.machine())
