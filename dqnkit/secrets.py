@@ -30,7 +30,8 @@ def without_password(text: str) -> str:
 
 def holds_password(text: str) -> bool:
     """Whether a URI in it names a password."""
-    return re.search(r"\w+://[^/@\s]*:[^@\s]+@", text) is not None
+    before = re.search(r"\w+://[^/@\s]*:[^@\s]+@", text) is not None
+    return before or re.search(r"\w+://\S*[?&]\w*password=", text, re.IGNORECASE) is not None
 
 
 def _environment() -> list[str]:

@@ -33,6 +33,14 @@ class FamilyTracker(Tracker, Protocol):
     def find(self, tags: Mapping[str, str]) -> str | None:
         """The id of the run of this experiment that has these tags; None if there is none."""
 
+    def end_orphans(self, tags: Mapping[str, str], also: Mapping[str, str]) -> None:
+        """Ends the runs that have these tags and are RUNNING, as KILLED: nobody writes them.
+
+        Args:
+          tags: To find them by.
+          also: Tags to set.
+        """
+
     def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
         """Adds to a run.
 
@@ -45,11 +53,11 @@ class FamilyTracker(Tracker, Protocol):
     def claim(self) -> None:
         """Makes the run this process's, and RUNNING: one that shared it has died."""
 
-    def leave(self, process: str) -> list[str]:
+    def leave(self, process: str | None) -> list[str]:
         """Like `finish`, where others go on with the run: it does not end.
 
         Args:
-          process: One of them (see `processes`), whose the run is from now on.
+          process: One of them (see `processes`), whose the run is from now on, if one is known.
         """
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
@@ -86,6 +94,10 @@ class MlflowFamilyTracker(MlflowTracker):
         self._attempt("what became of a run", lambda: found.extend(self._found(tags)))
         return found[0] if found else None
 
+    def end_orphans(self, tags: Mapping[str, str], also: Mapping[str, str]) -> None:
+        """See `FamilyTracker`."""
+        self._attempt("what became of runs", lambda: self._end_orphans(tags, also))
+
     def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
         """See `FamilyTracker`."""
         self._attempt(f"what became of the run {run_id}", lambda: self._mark(run_id, tags, status))
@@ -97,9 +109,9 @@ class MlflowFamilyTracker(MlflowTracker):
             take = partial(take_up, self._delivery.client, run_id, {}, alone=False)
             self._attempt("whose the study's run is", take)
 
-    def leave(self, process: str) -> list[str]:
+    def leave(self, process: str | None) -> list[str]:
         """See `FamilyTracker`."""
-        if self.run_id is not None:
+        if self.run_id is not None and process is not None:
             self.mark(self.run_id, {PROCESS_TAG: process})
         return self._close(patiently=True)
 
@@ -123,6 +135,13 @@ class MlflowFamilyTracker(MlflowTracker):
         experiments = [self._delivery.experiment_id]
         runs = self._delivery.client.search_runs(experiments, " AND ".join(conditions), 1, 1)
         return [run.info.run_id for run in runs]
+
+    def _end_orphans(self, tags: Mapping[str, str], also: Mapping[str, str]) -> None:
+        conditions = [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
+        conditions.append("attributes.status = 'RUNNING'")
+        experiments = [self._delivery.experiment_id]
+        for run in self._delivery.client.search_runs(experiments, " AND ".join(conditions)):
+            self._mark(run.info.run_id, also, Status.KILLED)
 
     def _mark(self, run_id: str, tags: Mapping[str, str], status: Status | None) -> None:
         from mlflow.entities import RunTag  # mlflow is loaded by `start`
@@ -165,13 +184,16 @@ class NullFamilyTracker(NullTracker):
         del tags
         return None
 
+    def end_orphans(self, tags: Mapping[str, str], also: Mapping[str, str]) -> None:
+        """See `FamilyTracker`."""
+
     def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
         """See `FamilyTracker`."""
 
     def claim(self) -> None:
         """See `FamilyTracker`."""
 
-    def leave(self, process: str) -> list[str]:
+    def leave(self, process: str | None) -> list[str]:
         """See `FamilyTracker`."""
         del process
         return []

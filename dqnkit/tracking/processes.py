@@ -17,6 +17,11 @@ def host(process: str) -> str:
     return process.partition("/")[0]
 
 
+def is_here(process: str) -> bool:
+    """Whether a process, dead or alive, is of this host since it was started."""
+    return process.split("/")[:2] == list(_place()[:2])
+
+
 def is_dead(process: str) -> bool:
     """True only if the process surely has ended; another host's is beyond our sight."""
     parts = process.split("/")

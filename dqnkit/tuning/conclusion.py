@@ -12,17 +12,16 @@ from dqnkit.tracking import processes
 from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import Interrupts
 from dqnkit.tuning import results
-from dqnkit.tuning.confirmation import Confirmation, Confirmed
+from dqnkit.tuning.confirmation import CONFIRMS_TAG, Confirmation, Confirmed
 from dqnkit.tuning.record import StudyRecord
 from dqnkit.tuning.reporting import TuneReporter
 from dqnkit.tuning.study import BEST, CONCLUDED, SharedStudy
 from dqnkit.tuning.trials import best_trials
-from dqnkit.tuning.turn import Turn
+from dqnkit.tuning.turn import CONCLUSION, Turn
 from dqnkit.workers.driver import drive
 from dqnkit.workers.pool import Pool
 
 _LOOK_SECONDS = 1.0
-_TURN = "conclusion"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Conclusion:
         Raises:
           StudyError: No trial is complete.
         """
-        turn = Turn(self._study.study, _TURN)
+        turn = Turn(self._study.study, CONCLUSION)
         waits_for = None
         while not interrupts:
             with turn.taken() as is_mine:
@@ -87,6 +86,8 @@ class Conclusion:
         if not candidates:
             return []
         confirmation = Confirmation(self._study, candidates, self._record)
+        # It is our turn: whoever had it has died, if anything of it still runs.
+        self._record.tracker.end_orphans({CONFIRMS_TAG: self._study.name}, {})
         if confirmation.jobs.left:
             self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
         status = Status.FAILED

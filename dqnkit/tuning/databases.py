@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import warnings
 import zlib
@@ -39,6 +40,10 @@ _POSTGRESQL = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
     "application_name": "dqnkit",
+    # The server's side of it, so that a host that is gone holds no lock for hours; and heartbeats
+    # by a clock that knows no summer.
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
 }
 
 _P = ParamSpec("_P")
@@ -136,7 +141,7 @@ def _advisory_lock(url: URL, what: str) -> Iterator[None]:
     engine = _engine(url)
     key = zlib.crc32(f"dqnkit {what}".encode())
     try:
-        with engine.connect() as connection:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
             yield  # the end of the connection is that of the lock
     finally:
@@ -168,6 +173,7 @@ def _patiently(method: Callable[_P, _R]) -> Callable[_P, _R]:
             except (StorageInternalError, OperationalError, InterfaceError) as error:
                 if not isinstance(_cause(error), OperationalError | InterfaceError):
                     raise
+                storage.last_failure = time.monotonic()
                 if time.monotonic() >= deadline or storage.is_hurried():
                     storage.patience = 0.0  # whoever cleans up need not wait once more
                     raise StudyError(storage.explained(error)) from error
@@ -184,6 +190,8 @@ class PatientStorage(RDBStorage):
     patience = PATIENCE_SECONDS
     """Seconds that a call may take."""
     is_hurried: Callable[[], bool]
+    last_failure = -math.inf
+    """By `time.monotonic`: when it last did not answer."""
 
     def explained(self, error: BaseException) -> str:
         """What went wrong, without a password."""
@@ -194,7 +202,13 @@ class PatientStorage(RDBStorage):
         )
 
 
-for _name in BaseStorage.__abstractmethods__ | {"_get_trials", "_get_stale_trial_ids"}:
+_CALLED_BY_THE_CACHE = {
+    "_create_new_trial",
+    "_get_stale_trial_ids",
+    "_get_trials",
+    "_set_trial_param",
+}
+for _name in BaseStorage.__abstractmethods__ | _CALLED_BY_THE_CACHE:
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
 
 

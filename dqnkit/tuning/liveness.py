@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import threading
 import time
 import warnings
@@ -13,9 +13,12 @@ from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState
 
 from dqnkit.tracking import processes
+from dqnkit.tuning.databases import GRACE_SECONDS, PatientStorage
 
 PROCESS = "process"
 """Attribute of a trial: whose it is (see `processes`)."""
+_FIRST_BEATS = 5
+"""Tries for the first heartbeat of a trial."""
 _UNOWNED_SECONDS = 30.0
 """After which a trial that says of no process that it runs it is run by none."""
 
@@ -35,6 +38,7 @@ class Liveness:
         self._lock = threading.Lock()
         self._beats = False
         self._unowned: dict[int, float] = {}
+        self._last_failure = -math.inf
 
     def ask(self) -> optuna.Trial:
         """A new trial of the study; to be held."""
@@ -45,7 +49,11 @@ class Liveness:
     def hold(self, trial: optuna.Trial) -> None:
         """This process runs a trial from now on."""
         if self._hearts is not None:
-            self._record(trial._trial_id)
+            # Without a first one nobody would miss the second.
+            for _ in range(_FIRST_BEATS):
+                if self._record(trial._trial_id):
+                    break
+                time.sleep(1.0)
             self._keep_beating(trial._trial_id)
         trial.set_user_attr(PROCESS, processes.identity())
 
@@ -60,15 +68,23 @@ class Liveness:
         if not running:
             return []
         silent: set[int] = set()
-        if self._hearts is not None:
+        if self._hearts is not None and not self._storage_was_away():
             silent = set(self._hearts._get_stale_trial_ids(self._study._study_id))
         silent -= self._held  # ours, whatever became of their heartbeats
         return [each for each in running if each._trial_id in silent or self._is_dead(each)]
 
+    def _storage_was_away(self) -> bool:
+        """Whether it did not answer just now: others could not say that they live, either."""
+        away = getattr(self._study._storage, "_backend", None)
+        last = away.last_failure if isinstance(away, PatientStorage) else -math.inf
+        return time.monotonic() - max(last, self._last_failure) < GRACE_SECONDS
+
     def _is_dead(self, trial: FrozenTrial) -> bool:
         process = trial.user_attrs.get(PROCESS)
         if process is not None:
-            return processes.is_dead(process)
+            # Another machine may have our name; its heartbeat says whether it lives.
+            knows = self._hearts is None or processes.is_here(process)
+            return knows and processes.is_dead(process)
         # It died between two lines of the storage, or is just about to write the second. When it
         # began is by a clock that may not be ours.
         first_seen = self._unowned.setdefault(trial.number, time.monotonic())
@@ -93,10 +109,15 @@ class Liveness:
             for trial_id in held:
                 self._record(trial_id)
 
-    def _record(self, trial_id: int) -> None:
-        with contextlib.suppress(Exception):  # the next beat may arrive
-            if self._hearts is not None:
-                self._hearts.record_heartbeat(trial_id)
+    def _record(self, trial_id: int) -> bool:
+        if self._hearts is None:
+            return True
+        try:
+            self._hearts.record_heartbeat(trial_id)
+        except Exception:  # the next beat may arrive
+            self._last_failure = time.monotonic()
+            return False
+        return True
 
 
 def _hearts(study: optuna.Study) -> BaseHeartbeat | None:

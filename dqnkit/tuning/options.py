@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 from dqnkit.errors import ConfigError
-from dqnkit.secrets import without_password
+from dqnkit.tuning import databases
 from dqnkit.tuning.samplers import PrunerName, SamplerName
 from dqnkit.workers.launching import LaunchOptions
 from dqnkit.workers.training import check_number, check_workers
@@ -60,4 +60,8 @@ class TuneOptions:
                 yield from value.arguments()
             elif value != each.default or each.name == "trials":
                 yield f"--{each.name.replace('_', '-')}"
-                yield without_password(str(value))
+                yield (
+                    databases.shown(databases.parse(value))
+                    if each.name == "storage"
+                    else str(value)
+                )

@@ -20,6 +20,7 @@ from dqnkit.tuning.confirmation import Confirmed
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.study import RUN_ID, SharedStudy
 from dqnkit.tuning.trials import standing
+from dqnkit.tuning.turn import CONCLUSION, Turn
 
 CHAMPION = "champion"
 """Alias of the registered model that a search's winner gets."""
@@ -86,10 +87,12 @@ class StudyRecord:
 
     def _close(self, status: Status) -> list[str]:
         """Ends the run, unless this process leaves a search that others go on with."""
-        other = None
-        if status is not Status.FINISHED:
-            with contextlib.suppress(StudyError):  # the storage may be why it ends
-                other = self._study.another_at_work()
+        if status is Status.FINISHED:
+            return self.tracker.finish(status)
+        try:
+            other = self._study.another_at_work() or Turn(self._study.study, CONCLUSION).of_another
+        except StudyError:  # the storage may be why it ends: whether others work is not known
+            return self.tracker.leave(None)
         return self.tracker.leave(other) if other is not None else self.tracker.finish(status)
 
     def confirmed(self, ranked: Sequence[Confirmed]) -> None:

@@ -148,6 +148,9 @@ class SharedStudy:
                 self.fail(trial.number, INTERRUPTED)  # others have claimed all by now
                 return None
             return Claim(trial, self.purpose.space.suggest(trial))
+        except UpdateFinishedTrialError:  # this process seemed dead for a moment
+            self._liveness.let_go(trial)
+            return None
         except BaseException:  # whatever it is, nobody else would give the trial back
             self.fail(trial.number, INTERRUPTED, again=True, counts=False)
             raise
@@ -213,6 +216,10 @@ class SharedStudy:
             return True
         return False
 
+    def let_go(self, claim: Claim) -> None:
+        """Says no more that this process runs a trial."""
+        self._liveness.let_go(claim.trial)
+
     def reap(self) -> list[FrozenTrial]:
         """Fails the trials whose process has died, and lets them be tried again.
 
@@ -252,7 +259,9 @@ class SharedStudy:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One process at a time, of all that work on it; for what is short."""
-        with self._storage.explained(), self._storage.locked(self.name):
+        with contextlib.ExitStack() as held:
+            with self._storage.explained():
+                held.enter_context(self._storage.locked(self.name))
             yield
 
     def remember(self, key: str, value: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 from dqnkit.config import Config
-from dqnkit.errors import ConfigError, StudyError
+from dqnkit.errors import ConfigError, StudyError, TrackingError
 from dqnkit.statistics import interquartile_mean
 from dqnkit.tracking import processes
 from dqnkit.tracking.family import FamilyTracker
@@ -47,6 +47,9 @@ _FAULTS_IN_A_ROW = 5
 _FAILURES_IN_A_ROW = 20
 """Failures of any kind, after which the space holds nothing that can be trained."""
 _REAP_SECONDS = 10.0
+"""Between two looks for trials that nobody runs, where there is nothing else to do."""
+_REAP_OFTEN_SECONDS = 60.0
+"""The same where there is."""
 
 
 class Pruning(Enum):
@@ -122,6 +125,7 @@ class TrialJobs:
         self._between_seeds: list[_Running] = []
         self._faults_in_a_row = 0
         self._failures_in_a_row = 0
+        self._last_failure = ""
         self._reaped = time.monotonic()
         self._waited_for: list[str] = []
         self.problems: list[str] = []
@@ -139,14 +143,22 @@ class TrialJobs:
         """See `Jobs`."""
         if self._between_seeds:
             return self._task(self._between_seeds.pop())
-        if self._is_hopeless or time.monotonic() >= self._deadline:
+        if self._is_hopeless:
+            self._give_up()
             return None
+        if time.monotonic() >= self._deadline:
+            return None
+        if time.monotonic() - self._reaped >= _REAP_OFTEN_SECONDS:
+            self.reap()
         claim = self._study.ask()
         if claim is None:
             self._look_at_others()
             return None
         try:
             return self._begin(claim)
+        except TrackingError as error:  # of a trial of several seeds, whose run is begun here
+            self._count_failure(claim, str(error), again=True)
+            return None
         except BaseException:  # nobody else knows of the claim yet
             self._study.fail(claim.number, INTERRUPTED, again=True, counts=False)
             raise
@@ -188,10 +200,18 @@ class TrialJobs:
                 f"trial {trial.number} is tried again: its process has died"
                 f"{_elsewhere(trial.user_attrs.get(PROCESS))}"
             )
-            run_id = trial.user_attrs.get(RUN) or self._find_run(trial.number)
-            if run_id is not None:
-                tags = {STATE_TAG: INTERRUPTED}
-                self._record.tracker.mark(run_id, tags, Status.KILLED)
+            self._end_runs_of(trial.number)
+
+    def _end_runs_of(self, number: int) -> None:
+        """Of a trial that nobody runs any more: its own, and those of its seeds."""
+        tags = {STUDY_TAG: self._study.name, TRIAL_TAG: str(number)}
+        self._record.tracker.end_orphans(tags, {STATE_TAG: INTERRUPTED})
+
+    def end_orphans(self) -> None:
+        """Ends the runs of trials that have ended, which a process that died has left RUNNING."""
+        for trial in self._study.trials():
+            if trial.user_attrs.get(CAUSE) == INTERRUPTED:
+                self._end_runs_of(trial.number)
 
     def _look_at_others(self) -> None:
         """All that is left is with other processes: some may have died, the rest is waited for."""
@@ -326,6 +346,7 @@ class TrialJobs:
     def _interrupted(self, running: _Running) -> None:
         number = running.claim.number
         if running.lost:
+            self._study.let_go(running.claim)
             self._reporter.told(_taken(number))
         else:
             self._study.fail(number, INTERRUPTED, again=True, counts=False)
@@ -353,10 +374,15 @@ class TrialJobs:
         self.problems.append(problem)
         self._failures_in_a_row += 1
         self._faults_in_a_row += again
-        if self._is_hopeless and not self._running:
+        self._last_failure = f"trial {claim.number}, by this: {cause}"
+        if self._is_hopeless:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Once the last of what runs has ended."""
+        if not self._running:
             raise StudyError(
-                f"{self._failures_in_a_row} trials in a row failed; the last, trial "
-                f"{claim.number}, by this: {cause}"
+                f"{self._failures_in_a_row} trials in a row failed; the last, {self._last_failure}"
             )
 
     @property

@@ -133,8 +133,8 @@ class _Search:
             self._reporter.told(problem)
         launcher = self._launched.launcher
         with Pool(size, launcher=launcher) as pool, self._record.open(options, interrupts):
-            self._search(pool, interrupts)
-            self._wait_for_others(interrupts)
+            jobs = self._search(pool, interrupts)
+            self._wait_for_others(jobs, interrupts)
             searched = time.monotonic()
             conclusion = Conclusion(self._study, self._record, self._reporter, options.confirm)
             try:
@@ -167,11 +167,12 @@ class _Search:
 
     # -- Its parts
 
-    def _search(self, pool: Pool, interrupts: Interrupts) -> None:
+    def _search(self, pool: Pool, interrupts: Interrupts) -> TrialJobs:
         timeout = self._options.timeout
         pruning = _PRUNING.get(self._options.pruner, Pruning.BY_EVALUATION)
         deadline = math.inf if timeout is None else self._began + timeout
         jobs = TrialJobs(self._study, self._record, self._reporter, pruning, deadline)
+        jobs.end_orphans()
         jobs.reap()
         try:
             drive(pool, jobs, self._reporter, interrupts)
@@ -180,8 +181,9 @@ class _Search:
                 pool.close(at_once=True)
             jobs.abandon()
             self._problems += jobs.problems
+        return jobs
 
-    def _wait_for_others(self, interrupts: Interrupts) -> None:
+    def _wait_for_others(self, jobs: TrialJobs, interrupts: Interrupts) -> None:
         """Until nobody runs a trial: after a `timeout` of ours others may still search."""
         told = False
         while not interrupts and not self._study.is_done and self._study.another_at_work():
@@ -189,6 +191,8 @@ class _Search:
                 self._reporter.told("waiting for the trials of other processes")
                 told = True
             time.sleep(_LOOK_SECONDS)
+        jobs.reap()
+        jobs.end_orphans()
 
     def _result(self, concluded: Concluded, searched: float) -> TuneResult:
         return TuneResult(

@@ -9,8 +9,12 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from dqnkit.tracking import processes
 from dqnkit.tuning.liveness import PROCESS, Liveness
 from dqnkit.tuning.storage import COMPANION
+
+CONCLUSION = "conclusion"
+"""What one process does after a search."""
 
 
 class Turn:
@@ -56,13 +60,25 @@ class Turn:
             trial.number == self._mine.number for trial in self._running()
         )
 
+    @property
+    def of_another(self) -> str | None:
+        """The living process that has it, if it is not this one; None if there is none."""
+        running = self._running()
+        dead = {trial.number for trial in self._liveness.abandoned(running)}
+        owners = [t.user_attrs.get(PROCESS) for t in running if t.number not in dead]
+        mine = processes.identity()
+        return next((each for each in owners if each not in {None, mine}), None)
+
     def _take(self) -> optuna.Trial | None:
         for trial in self._liveness.abandoned(self._running()):
             self._end(trial)
         if self._is_anothers(self._running()):
             return None
         mine = self._liveness.ask()
-        self._liveness.hold(mine)
+        try:
+            self._liveness.hold(mine)
+        except UpdateFinishedTrialError:  # this process seemed dead for a moment
+            return None
         earlier = [trial for trial in self._running() if trial.number < mine.number]
         if self._is_anothers(earlier):
             self._end(mine)

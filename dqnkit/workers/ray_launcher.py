@@ -210,6 +210,7 @@ class _Door:
     def _let_in(self, accepted: socket.socket) -> None:
         connection = Connection(accepted.detach())
         try:
+            _end_with_the_other_side(connection)
             deliver_challenge(connection, self.key)
             answer_challenge(connection, self.key)
             number = connection.recv()
