@@ -55,8 +55,9 @@ class PostgresServer:
             settings.append("ssl = on")
         with (self._data / "postgresql.conf").open("a", encoding="ascii") as file:
             file.write("\n".join(settings) + "\n")
-        with (self._data / "pg_hba.conf").open("a", encoding="ascii") as file:
-            file.write(f"{'hostssl' if tls else 'host'} all all 0.0.0.0/0 scram-sha-256\n")
+        who = "hostssl" if tls else "host"
+        allowed = f"local all all trust\n{who} all all 0.0.0.0/0 scram-sha-256\n"
+        (self._data / "pg_hba.conf").write_text(allowed, encoding="ascii")
 
     @property
     def certificate(self) -> Path:

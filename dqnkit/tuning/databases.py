@@ -72,7 +72,10 @@ def parse(given: str) -> URL:
 def shown(url: URL) -> str:
     """The URL as it may be shown, and be given again where the password is in the environment."""
     secret = [key for key in url.query if "password" in key.lower()]
-    return url.set(password=None).difference_update_query(secret).render_as_string()
+    bare = URL.create(
+        url.drivername, url.username, None, url.host, url.port, url.database, url.query
+    )
+    return bare.difference_update_query(secret).render_as_string()
 
 
 def connect(url: URL, is_hurried: Callable[[], bool]) -> PatientStorage:
