@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import sys
 import time
 import warnings
 import zlib
@@ -135,8 +137,26 @@ def _arguments(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"timeout": _BUSY_SECONDS}
     if url.get_backend_name() == "postgresql":
-        return {key: value for key, value in _POSTGRESQL.items() if key not in url.query}
+        chosen = {key: value for key, value in _POSTGRESQL.items() if key not in url.query}
+        return chosen | _tls_beside_tensorflow(url)
     return {}
+
+
+def _tls_beside_tensorflow(url: URL) -> dict[str, str]:
+    """TensorFlow's libraries and psycopg's have each their own TLS, and one ends the process.
+
+    Raises:
+      ConfigError: TLS is wanted in a process that has loaded TensorFlow.
+    """
+    if "tensorflow" not in sys.modules:
+        return {}
+    wanted = str(url.query.get("sslmode", os.environ.get("PGSSLMODE", "prefer")))
+    if wanted not in {"disable", "allow", "prefer"}:
+        raise ConfigError(
+            f"--storage {shown(url)}: sslmode={wanted} cannot be had in a process that has loaded "
+            "TensorFlow: open the study in one that has not, as `dqnkit tune` does"
+        )
+    return {"sslmode": "disable"}
 
 
 @contextlib.contextmanager

@@ -84,19 +84,45 @@ def test_tls_options_pass_through(tmp_path: Path) -> None:
     server = PostgresServer(tls=True)
     try:
         server.start()
-        name = server.make_database()
-        trusted = f"?sslmode=verify-full&sslrootcert={server.certificate}"
-        assert storage.resolve(server.url(name, options=trusted)).names() == []
+        url = server.url(server.make_database())
         stranger = tmp_path / "other.crt"
         stranger.write_bytes(server.certificate.read_bytes().replace(b"MII", b"MIJ", 1))
-        with pytest.raises(StudyError, match=r"certificate|SSL|root"):
-            storage.resolve(
-                server.url(name, options=f"?sslmode=verify-full&sslrootcert={stranger}")
-            ).names()
-        with pytest.raises(StudyError, match="no encryption"):
-            storage.resolve(server.url(name, options="?sslmode=disable")).names()
+        trusted = f"?sslmode=verify-full&sslrootcert={server.certificate}"
+        assert _names_in_a_process(url + trusted) == "[]"
+        strange = f"?sslmode=verify-full&sslrootcert={stranger}"
+        assert "cannot be used" in _names_in_a_process(url + strange)
+        assert "no encryption" in _names_in_a_process(f"{url}?sslmode=disable")
     finally:
         server.remove()
+
+
+def _names_in_a_process(url: str) -> str:
+    """The studies of a storage, or what is wrong; here TensorFlow may have been loaded."""
+    code = """
+import sys
+from dqnkit.errors import DqnkitError
+from dqnkit.tuning import storage
+try:
+    print(storage.resolve(sys.argv[1]).names())
+except DqnkitError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, url]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_tls_beside_tensorflow_is_refused_and_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the process, without a word."""
+    monkeypatch.setitem(sys.modules, "tensorflow", sys)
+    url = databases.parse("postgresql://h/d?sslmode=require")
+    with pytest.raises(ConfigError, match="has loaded TensorFlow"):
+        databases.connect(url, lambda: False)
+    monkeypatch.setenv("PGSSLMODE", "verify-ca")
+    with pytest.raises(ConfigError, match="sslmode=verify-ca"):
+        databases.connect(databases.parse("postgresql://h/d"), lambda: False)
 
 
 def test_tables_of_another_optuna_are_refused(postgres: PostgresServer, database: str) -> None:
