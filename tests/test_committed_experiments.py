@@ -66,6 +66,7 @@ def test_pong_is_preprocessed_as_the_nature_dqn_does_and_evaluated_as_it_is() ->
         env.close()
 
 
+@pytest.mark.slow
 def test_pong_keeps_each_frame_once_and_stacks_four() -> None:
     config, spec = resolve(_pong("replay.replay_buffer_max_length=3000"))
     assert config.network.conv_layer_params == ((32, 8, 4), (64, 4, 2), (64, 3, 1))

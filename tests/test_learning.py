@@ -30,11 +30,12 @@ def test_all_of_the_family_together_solves_cartpole_in_its_budget() -> None:
     assert result.last.summary.mean >= 475.0
 
 
+@pytest.mark.slow
 def test_the_host_loop_learns_the_tutorial() -> None:
     assert _train("tutorial", 0, "training.loop=host").best.summary.mean >= 195.0
 
 
-@pytest.mark.parametrize("loop", ["graph", "host"])
+@pytest.mark.parametrize("loop", ["graph", pytest.param("host", marks=pytest.mark.slow)])
 def test_frozen_lake_is_crossed_about_as_often_as_can_be(loop: str) -> None:
     short = ("training.num_iterations=8_000", "exploration.decay_steps=50_000")
     result = _train("frozen-lake", 0, f"training.loop={loop}", *short)

@@ -215,6 +215,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_terminals_interrupt_reaches_all_processes_and_ends_the_run_in_order() -> None:
     Path("interrupted.py").write_text(_INTERRUPTED_GROUP, encoding="utf-8")
     ended = subprocess.run(

@@ -324,6 +324,7 @@ def test_an_interrupted_confirmation_goes_on_where_it_was() -> None:
     assert [each.scores.n for each in result.confirmed] == [5, 5]
 
 
+@pytest.mark.slow
 def test_more_trials_may_follow() -> None:
     first = _tune(trials=3, confirm=0)
     more = _tune(trials=5, confirm=0, study=first.study)
@@ -332,6 +333,7 @@ def test_more_trials_may_follow() -> None:
     assert len({str(t.params) for t in _study(first.study).trials}) == 5  # none drawn twice
 
 
+@pytest.mark.slow
 def test_nothing_is_left_to_do_in_a_study_that_is_done() -> None:
     first = _tune(trials=3)
     again = _tune(trials=3, study=first.study)
@@ -339,6 +341,7 @@ def test_nothing_is_left_to_do_in_a_study_that_is_done() -> None:
     assert len(_study(first.study).trials) == 3
 
 
+@pytest.mark.slow
 def test_a_timeout_ends_the_search_and_what_there_is_is_confirmed() -> None:
     result = _tune("tracking.tags={seconds: '0.05'}", trials=10_000, timeout=4.0, pruner="none")
     assert 0 < result.standing.ended < 10_000
@@ -444,6 +447,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.pictures
 def test_the_parent_of_a_whole_search_loads_no_tensorflow() -> None:
     Path("parent.py").write_text(PARENT, encoding="utf-8")
