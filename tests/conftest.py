@@ -10,7 +10,7 @@ import pytest
 
 from dqnkit import experiments
 from dqnkit.config import Config
-from tests.postgres import PostgresServer, binaries
+from tests.postgres import PostgresServer, running
 
 _TALLY = "tried: "
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,9 +76,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server; tests that need one are skipped where the system has none."""
-    if binaries() is None:
-        pytest.skip("no PostgreSQL server: install the system's package postgresql")
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
+    with running() as server:
+        yield server

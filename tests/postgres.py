@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,7 +10,10 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.servers import free_port
 
@@ -24,6 +28,19 @@ def binaries() -> Path | None:
         return found[-1].parent
     initdb = shutil.which("initdb")
     return Path(initdb).parent if initdb else None
+
+
+@contextlib.contextmanager
+def running() -> Iterator[PostgresServer]:
+    """A server; the test is skipped where the system has none."""
+    if binaries() is None:
+        pytest.skip("no PostgreSQL server: install the system's package postgresql")
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 class PostgresServer:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,17 +21,6 @@ from tests.postgres import PASSWORD, USER, PostgresServer, binaries
 @pytest.fixture
 def database(postgres: PostgresServer) -> str:
     return postgres.make_database()
-
-
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """One to be stopped."""
-    if binaries() is None:
-        pytest.skip("no PostgreSQL server: install the system's package postgresql")
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
 
 
 def test_a_password_may_come_from_the_environment_or_a_file(

@@ -30,14 +30,6 @@ def _purpose(*assignments: str, seeds_per_trial: int = 1) -> Purpose:
     return Purpose(config, space.of(config), seeds_per_trial)
 
 
-@pytest.fixture(params=["journal", "sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest) -> StudyStorage:
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres")
-        return storage.resolve(server.url(server.make_database()))
-    return storage.resolve(None if request.param == "journal" else "sqlite:///studies.db")
-
-
 @pytest.fixture
 def open_study(place: StudyStorage) -> Open:
     def call(total: int = 5, name: str = "searched-1", *assignments: str) -> SharedStudy:

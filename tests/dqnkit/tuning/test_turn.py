@@ -9,17 +9,8 @@ import optuna
 import pytest
 
 from dqnkit.tracking import processes
-from dqnkit.tuning import storage
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.tuning.turn import Turn
-
-
-@pytest.fixture(params=["journal", "sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest) -> StudyStorage:
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres")
-        return storage.resolve(server.url(server.make_database()))
-    return storage.resolve(None if request.param == "journal" else "sqlite:///studies.db")
 
 
 @pytest.fixture
