@@ -248,3 +248,18 @@ def _output_of(*arguments: str) -> str:
     command = Training(*arguments)
     command.ended()
     return command.output
+
+
+def test_a_server_too_old_for_a_champion_is_refused(server: MlflowServer) -> None:
+    from dqnkit import experiments
+    from dqnkit.errors import TrackingError
+    from dqnkit.tuning.record import check_store
+
+    server.start()
+    proxy = Proxy(server.port)
+    config = experiments.load("tutorial")
+    check_store(config, proxy.uri)
+    proxy.mode = "old"
+    with pytest.raises(TrackingError, match=r"older than 2\.3"):
+        check_store(config, proxy.uri)
+    proxy.close()

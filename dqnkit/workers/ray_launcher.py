@@ -84,8 +84,6 @@ class RayLauncher:
     def start(self, target: Target, number: int, workers: int) -> Handle:
         """See `Launcher`."""
         del workers  # of other machines
-        # Of whatever machine it comes to: as much of its memory as of its cores.
-        share = self._options.cpus / default_size()
         task = self._ray.remote(
             num_cpus=self._options.cpus,
             num_gpus=self._options.gpus,
@@ -93,7 +91,7 @@ class RayLauncher:
             max_retries=0,  # a trial that is lost is begun anew, in a run of its own
         )(_work)
         door = self._door
-        orders = _Orders(door.address, door.key, number, str(Path.cwd()), share)
+        orders = _Orders(door.address, door.key, number, str(Path.cwd()), self._options.cpus)
         return _Task(
             self._ray,
             task.options(name=f"dqnkit-worker-{number}").remote(target, orders),
@@ -230,8 +228,8 @@ class _Orders:
     number: int
     folder: str
     """Where it was begun, which may be there too."""
-    share: float
-    """Of a machine's memory."""
+    cpus: float
+    """That are the worker's, of those of the machine that it comes to."""
 
 
 def _work(target: Target, orders: _Orders) -> None:
@@ -242,7 +240,7 @@ def _work(target: Target, orders: _Orders) -> None:
     with Client(orders.address, authkey=orders.key) as connection:
         _end_with_the_other_side(connection)
         connection.send(orders.number)
-        target(connection, None, largest(orders.share))
+        target(connection, None, largest(min(1.0, orders.cpus / default_size())))
 
 
 def _end_with_the_other_side(connection: Any) -> None:
@@ -260,7 +258,6 @@ def _ray() -> Any:
       ConfigError: It is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it has to say it also raises
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
