@@ -18,10 +18,13 @@ _XLA_FLAGS = {
     # The matrices of a Q-network are too small to be shared between threads, and runs beside each
     # other would share the cores.
     "xla_cpu_multi_thread_eigen": "false",
+}
+_LATER_XLA_FLAGS = {
     # Operations that do not wait for each other go to a second thread, and waking it takes longer
     # than they do: a call from Python is a third faster without.
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
 }
+"""Of releases after 2.15, whose XLA ends the process at a flag that it does not know."""
 
 
 def _import_tensorflow() -> Any:
@@ -32,20 +35,29 @@ def _import_tensorflow() -> Any:
         )
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    given = os.environ.get("XLA_FLAGS", "")
-    ours = [f"--{name}={value}" for name, value in _XLA_FLAGS.items() if name not in given]
-    os.environ["XLA_FLAGS"] = " ".join([*given.split(), *ours])
     with quiet():
         import tensorflow as tf  # only after the environment is set
 
+        _set_xla_flags(tf.__version__)
         # A GPU loses to one core on networks of this size, by the latency of its launches.
         tf.config.set_visible_devices([], "GPU")
         with contextlib.suppress(RuntimeError):  # the caller has used TensorFlow already
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.constant(0)  # the first operation looks for devices, aloud
+        # The first operation looks for devices, aloud; 2.15 tells of its first compilation too.
+        tf.function(lambda: tf.constant(0), jit_compile=True, autograph=False)()
     tf.get_logger().setLevel("ERROR")
     return tf
+
+
+def _set_xla_flags(version: str) -> None:
+    """In time: XLA reads them when it compiles for the first time."""
+    wanted = dict(_XLA_FLAGS)
+    if tuple(map(int, version.split(".")[:2])) > (2, 15):
+        wanted |= _LATER_XLA_FLAGS
+    given = os.environ.get("XLA_FLAGS", "")
+    ours = [f"--{name}={value}" for name, value in wanted.items() if name not in given]
+    os.environ["XLA_FLAGS"] = " ".join([*given.split(), *ours])
 
 
 tf: Any = _import_tensorflow()

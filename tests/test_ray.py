@@ -183,8 +183,7 @@ def test_a_node_that_is_lost_costs_its_trial_which_is_run_again(
     process = _start(*SEARCH, "--ray-address", cluster.address)
     said = _read_until(process, 2)
     assert "3 workers" in said
-    while not _holds_a_task(cluster.nodes[2]):
-        time.sleep(0.1)
+    _stop_it_with_a_trial(cluster.nodes[2])
     cluster.lose(2)
     out = _check_the_end(process)
     assert "it is tried again" in out
@@ -192,9 +191,34 @@ def test_a_node_that_is_lost_costs_its_trial_which_is_run_again(
     tally("nodes lost")
 
 
-def _holds_a_task(node: set[psutil.Process]) -> bool:
-    children = [c for p in node if p.is_running() for c in p.children(recursive=True)]
-    return any("ray::dqnkit" in " ".join(_command(child)) for child in children)
+def _stop_it_with_a_trial(node: set[psutil.Process]) -> None:
+    """Stops a node's worker while it has a trial: while each of the three workers has one."""
+    deadline = time.monotonic() + 120.0
+    while time.monotonic() < deadline:
+        children = [c for p in node if p.is_running() for c in p.children(recursive=True)]
+        for task in [c for c in children if "ray::dqnkit" in " ".join(_command(c))]:
+            task.suspend()
+            # What it said before may be on its way; then the parent's answer is too.
+            if all(_running() == 3 for _ in _every(0.2, seconds=1.0)):
+                return
+            task.resume()
+        time.sleep(0.2)
+    pytest.fail("the node's worker never had a trial")
+
+
+def _every(interval: float, seconds: float) -> Iterator[None]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+        time.sleep(interval)
+
+
+def _running() -> int:
+    import optuna
+
+    place = storage.resolve(None)
+    trials = optuna.load_study(study_name="on-ray", storage=place.open("on-ray")).trials
+    return sum(trial.state.name == "RUNNING" for trial in trials)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
