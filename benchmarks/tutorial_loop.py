@@ -1,10 +1,10 @@
 """The DQN loop of the TF-Agents tutorial, as a script: the baseline of `speed.py`.
 
-One `PyDriver` step with a `PyTFEagerPolicy`, one batch from a
-`TFUniformReplayBuffer` through `tf.data`, one `agent.train` an iteration, on
-CartPole-v0 with the tutorial's settings. The tutorial's own replay, Reverb, does
-not load beside current TensorFlow; the buffer used here is the one that its
-earlier version had.
+One `PyDriver` step with a `PyTFEagerPolicy`, one batch from the replay through
+`tf.data`, one `agent.train` an iteration, on CartPole-v0 with the tutorial's
+settings. The tutorial's own replay, Reverb (`--replay reverb`), does not load
+beside current TensorFlow; `TFUniformReplayBuffer`, the default here, is the one
+that its earlier version had.
 
 Prints one JSON document: iterations a second of each round, and, with
 `--evaluate`, the seconds that a whole run of the tutorial takes.
@@ -125,10 +125,53 @@ def compute_avg_return(env: tf_py_environment.TFPyEnvironment, policy, num_episo
     return total / num_episodes
 
 
+def uniform_replay(agent: dqn_agent.DqnAgent):
+    """The buffer, and what adds an item to it."""
+    replay = tf_uniform_replay_buffer.TFUniformReplayBuffer(
+        agent.collect_data_spec, batch_size=1, max_length=REPLAY_BUFFER_MAX_LENGTH
+    )
+
+    def add(item: trajectory.Trajectory) -> None:
+        replay.add_batch(tf.nest.map_structure(lambda x: tf.expand_dims(x, 0), item))
+
+    return replay, add
+
+
+def reverb_replay(agent: dqn_agent.DqnAgent):
+    """Table, server, buffer and observer, as the tutorial has them."""
+    import reverb
+    from tf_agents.replay_buffers import reverb_replay_buffer, reverb_utils
+    from tf_agents.specs import tensor_spec
+
+    signature = tensor_spec.add_outer_dim(tensor_spec.from_spec(agent.collect_data_spec))
+    table = reverb.Table(
+        "uniform_table",
+        max_size=REPLAY_BUFFER_MAX_LENGTH,
+        sampler=reverb.selectors.Uniform(),
+        remover=reverb.selectors.Fifo(),
+        rate_limiter=reverb.rate_limiters.MinSize(1),
+        signature=signature,
+    )
+    replay = reverb_replay_buffer.ReverbReplayBuffer(
+        agent.collect_data_spec,
+        table_name="uniform_table",
+        sequence_length=2,
+        local_server=reverb.Server([table]),
+    )
+    observer = reverb_utils.ReverbAddTrajectoryObserver(
+        replay.py_client, "uniform_table", sequence_length=2
+    )
+    return replay, observer
+
+
+REPLAYS = {"buffer": uniform_replay, "reverb": reverb_replay}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--iterations", type=int, default=2_000, help="iterations a round")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--replay", default="buffer", choices=REPLAYS)
     parser.add_argument("--evaluate", action="store_true", help="run the tutorial whole")
     args = parser.parse_args()
 
@@ -137,12 +180,7 @@ def main() -> None:
     train_env = tf_py_environment.TFPyEnvironment(train_py_env)
     eval_env = tf_py_environment.TFPyEnvironment(eval_py_env)
     agent = build_agent(train_env)
-    replay = tf_uniform_replay_buffer.TFUniformReplayBuffer(
-        agent.collect_data_spec, batch_size=1, max_length=REPLAY_BUFFER_MAX_LENGTH
-    )
-
-    def add(item: trajectory.Trajectory) -> None:
-        replay.add_batch(tf.nest.map_structure(lambda x: tf.expand_dims(x, 0), item))
+    replay, add = REPLAYS[args.replay](agent)
 
     random_policy = random_tf_policy.RandomTFPolicy(
         train_env.time_step_spec(), train_env.action_spec()

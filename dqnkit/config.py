@@ -245,24 +245,48 @@ class ExplorationConfig(Section):
         return "epsilon" if self.policy == "epsilon_greedy" else "temperature"
 
 
+_REVERB_PRIORITIZED = {"kind": "reverb", "sampler": "prioritized"}
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
+
+
 class ReplayConfig(Section):
     """Experience replay."""
 
-    kind: Literal["uniform", "prioritized"] = "uniform"
+    kind: Literal["uniform", "prioritized", "reverb"] = "uniform"
     """`prioritized` draws a transition in proportion to the size of its TD error when it was drawn
-    last (Schaul et al., 2016)."""
+    last (Schaul et al., 2016); `reverb` keeps them in a server of DeepMind's Reverb (Cassirer et
+    al., 2021), in the host loop."""
     replay_buffer_max_length: Count = 100_000
     """Transitions kept; the oldest are overwritten. In the host loop each episode's last frame
-    takes the place of one."""
-    alpha: Annotated[Probability | None, Only(0.6, kind="prioritized")] = None
+    takes the place of one, unless Reverb keeps them."""
+    sampler: Annotated[Literal["uniform", "prioritized"] | None, Only("uniform", kind="reverb")] = (
+        None
+    )
+    """How a table of Reverb's is sampled (`reverb`), as the kinds of these names; null takes
+    uniform."""
+    address: Annotated[Address | None, Only(kind="reverb")] = None
+    """HOST:PORT of a server that runs elsewhere, by `dqnkit replay-server` (`reverb`); null starts
+    one in the process that trains."""
+    samples_per_insert: Annotated[Positive | None, Only(kind="reverb")] = None
+    """Transitions drawn for each one that is added, to which Reverb's rate limiter holds actors
+    and learner (`reverb`); null takes what batches and steps of an iteration come to where there
+    are actors, and no limiter where one process collects and learns in turn."""
+    alpha: Annotated[Probability | None, Only(0.6, _REVERB_PRIORITIZED, kind="prioritized")] = None
     """Exponent of priorities (`prioritized`): 0 draws uniformly; null takes 0.6."""
-    initial_beta: Annotated[Probability | None, Only(0.4, kind="prioritized")] = None
+    initial_beta: Annotated[
+        Probability | None, Only(0.4, _REVERB_PRIORITIZED, kind="prioritized")
+    ] = None
     """Exponent of importance weights at environment step 0 (`prioritized`); null takes 0.4."""
-    beta: Annotated[Probability | None, Only(1.0, kind="prioritized")] = None
+    beta: Annotated[Probability | None, Only(1.0, _REVERB_PRIORITIZED, kind="prioritized")] = None
     """The exponent in the end: 1 makes up for all of the bias (`prioritized`); null takes 1."""
-    beta_steps: Annotated[Count | None, Only(kind="prioritized")] = None
+    beta_steps: Annotated[Count | None, Only(None, _REVERB_PRIORITIZED, kind="prioritized")] = None
     """Environment steps from the one to the other, in a line (`prioritized`); null takes all of the
     training."""
+
+    @property
+    def is_prioritized(self) -> bool:
+        """Whether priorities decide what is drawn, in whatever keeps it."""
+        return "prioritized" in (self.kind, self.sampler)
 
 
 class TrainingConfig(Section):
@@ -283,6 +307,10 @@ class TrainingConfig(Section):
     """Transitions an update."""
     log_interval: Count = 200
     """Iterations averaged into one point of the training metrics."""
+    num_actors: Annotated[NonNegativeCount, Field(le=1_024)] | None = None
+    """Processes that collect, each in `env.num_envs` environments, while this one learns from what
+    they put into Reverb (`replay.kind=reverb`); 0 leaves all of them to other hosts. Null collects
+    and learns in turn, in one process."""
     checkpoint_interval: Count | None = None
     """Iterations between checkpoints, from which `dqnkit train --resume` goes on; null writes one
     every ten seconds, or less often where that would cost more than a hundredth of the time."""
@@ -366,7 +394,34 @@ class Config(Section):
                 f"replay.replay_buffer_max_length={capacity} is less than "
                 f"training.batch_size={self.training.batch_size}: a batch must fit into the replay"
             )
+        self._check_actors()
         return self
+
+    def _check_actors(self) -> None:
+        actors, given = self.training.num_actors, self.replay.samples_per_insert
+        if actors is not None and self.replay.kind != "reverb":
+            raise ValueError(
+                f"training.num_actors={actors}: actors hand over what they collect through Reverb, "
+                f"and replay.kind is {self.replay.kind}: take replay.kind=reverb, or leave "
+                "num_actors null"
+            )
+        if actors is not None and not self.training.gradient_steps_per_iteration:
+            raise ValueError(
+                f"training.gradient_steps_per_iteration=0 with training.num_actors={actors}: a "
+                "learner apart from its actors does nothing but updates: take at least 1"
+            )
+        if actors == 0 and self.replay.address is None:
+            raise ValueError(
+                "training.num_actors=0: actors on other hosts need a server that they reach: start "
+                "one by `dqnkit replay-server --host 0.0.0.0`, and give its replay.address"
+            )
+        if actors is None and given is not None and abs(given / self.drawn_per_step - 1) > 1e-6:
+            raise ValueError(
+                f"replay.samples_per_insert={given:g}: one process that collects and learns in "
+                f"turn draws {self.drawn_per_step:g} transitions for each that it adds, by "
+                "training.batch_size, gradient_steps_per_iteration, collect_steps_per_iteration "
+                "and env.num_envs: leave it null, or let training.num_actors collect"
+            )
 
     @property
     def steps_per_iteration(self) -> int:
@@ -380,7 +435,16 @@ class Config(Section):
         In the host loop a few less, where environments spend steps on resets.
         """
         initial = -(-self.training.initial_collect_steps // self.env.num_envs) * self.env.num_envs
+        if self.replay.samples_per_insert is not None:
+            drawn = self.num_updates * self.training.batch_size
+            return initial + round(drawn / self.replay.samples_per_insert)
         return initial + self.training.num_iterations * self.steps_per_iteration
+
+    @property
+    def drawn_per_step(self) -> float:
+        """Transitions that updates draw for each environment step of an iteration."""
+        drawn = self.training.gradient_steps_per_iteration * self.training.batch_size
+        return drawn / self.steps_per_iteration
 
     @property
     def num_updates(self) -> int:

@@ -52,6 +52,10 @@ class StudyError(DqnkitError):
     """The storage of studies cannot be reached, or a search cannot go on."""
 
 
+class ReplayError(DqnkitError):
+    """A server of experience replay cannot be reached, or gives nothing."""
+
+
 class WorkerError(DqnkitError):
     """A process that trains died, or could not start."""
 

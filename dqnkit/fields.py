@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -31,15 +31,35 @@ class Only:
     stands in a configuration that does nothing.
     """
 
-    def __init__(self, default: Any = None, **choices: str | tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        default: Any = None,
+        *others: Mapping[str, str],
+        **choices: str | tuple[str, ...],
+    ) -> None:
         """Ties a key to others.
 
         Args:
           default: What null stands for where the key is read.
+          others: Further choices that read this one, each by itself.
           choices: By key, the value or the values of it that read this one.
         """
         self.default = default
-        self.choices = {k: (v,) if isinstance(v, str) else v for k, v in choices.items()}
+        self.ways = [
+            {k: (v,) if isinstance(v, str) else v for k, v in way.items()}
+            for way in (choices, *others)
+        ]
+
+
+class _Objection(NamedTuple):
+    """Why a key is not read."""
+
+    met: int
+    """Choices that it has."""
+    key: str
+    chosen: Any
+    wanted: str
+    """In place of it, as `key=value`."""
 
 
 class Section(BaseModel):
@@ -67,8 +87,7 @@ class Section(BaseModel):
         for name, only in self._ties():
             value, objection = getattr(self, name), self._objection(only, vars(self))
             if value is not None and objection:
-                key, chosen = objection
-                reason = f"{key}={' or '.join(only.choices[key])} alone, and {key} is {chosen}"
+                reason = f"{objection.wanted} alone, and {objection.key} is {objection.chosen}"
                 unread.setdefault(reason, []).append(f"{name}={value}")
         if unread:
             parts = (f"{', '.join(values)}: read with {why}" for why, values in unread.items())
@@ -86,12 +105,28 @@ class Section(BaseModel):
             yield from ((name, each) for each in field.metadata if isinstance(each, Only))
 
     @classmethod
-    def _objection(cls, only: Only, values: Mapping[str, Any]) -> tuple[str, Any] | None:
-        """The choice that keeps a key from being read, and what was chosen; None if it is read."""
-        for key, readers in only.choices.items():
+    def _objection(cls, only: Only, values: Mapping[str, Any]) -> _Objection | None:
+        """The choice that keeps a key from being read; None if it is read.
+
+        Of several ways to be read, what is missing from that which is met the furthest.
+        """
+        found = [cls._first_objection(way, values) for way in only.ways]
+        objections = [each for each in found if each is not None]
+        if len(objections) < len(found):
+            return None
+        return max(objections, key=lambda each: each.met)
+
+    @classmethod
+    def _first_objection(
+        cls, way: Mapping[str, tuple[str, ...]], values: Mapping[str, Any]
+    ) -> _Objection | None:
+        defaults = dict(cls._ties())
+        for met, (key, readers) in enumerate(way.items()):
             chosen = values.get(key, cls.model_fields[key].default)
+            if chosen is None and key in defaults:
+                chosen = defaults[key].default
             if chosen not in readers:
-                return key, chosen
+                return _Objection(met, key, chosen, f"{key}={' or '.join(readers)}")
         return None
 
 

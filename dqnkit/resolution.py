@@ -7,6 +7,7 @@ import contextlib
 from dqnkit.config import AgentConfig, Config, NetworkConfig
 from dqnkit.envs import gymnasium_envs, registry
 from dqnkit.errors import ConfigError
+from dqnkit.reverb_extra import check_installed
 from dqnkit.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
 
 Convolutions = tuple[tuple[int, int, int], ...]
@@ -34,6 +35,8 @@ def resolve(config: Config) -> tuple[Config, EnvSpec]:
       ConfigError: Environment and configuration do not fit.
       UnsupportedEnvironmentError: The environment cannot be made, or a DQN cannot use it.
     """
+    if config.replay.kind == "reverb":
+        check_installed("replay.kind=reverb")
     spec = gymnasium_envs.describe(config.env)
     _check_evaluation(config, spec)
     training = config.training.model_copy(update={"loop": _loop(config)})
@@ -63,6 +66,8 @@ def _loop(config: Config) -> str:
     reason = registry.why_not_graph(config.env)
     if reason is None and config.evaluation.wrappers:
         reason = "evaluation.wrappers is not empty, and wrappers run in Python"
+    if config.replay.kind == "reverb":
+        reason = "replay.kind=reverb keeps transitions in a server, outside the graph"
     if config.training.loop == "auto":
         return "graph" if reason is None else "host"
     if config.training.loop == "graph" and reason is not None:

@@ -84,13 +84,24 @@ def compiled(function: Callable[..., Any], *signature: Any) -> Callable[..., Any
     a small Q-network does: what it calls in the end is called here.
     """
     traced = tf.function(function, jit_compile=True, autograph=False)
-    concrete = traced.get_concrete_function(*signature)
+    call = called_flat(traced.get_concrete_function(*signature))
+    return lambda *arguments: call(*arguments)[0]
+
+
+def called_flat(concrete: Any) -> Callable[..., Any]:
+    """A concrete function without what looks at its arguments; from tensors to a list of them."""
     inner, captured = concrete.inference_fn, concrete.captured_inputs
-    return lambda *arguments: inner.call_flat(*arguments, *captured)[0]
+
+    def call(*arguments: Tensor) -> Any:
+        return inner.call_flat(*arguments, *captured)
+
+    call.keeps = concrete  # type: ignore[attr-defined]  # the graph, and what it refers to
+    return call
 
 
 __all__ = [
     "Tensor",
+    "called_flat",
     "categorical_dqn_agent",
     "common",
     "compiled",

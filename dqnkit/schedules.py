@@ -31,7 +31,7 @@ def exploration_schedule(config: ExplorationConfig, minimum: Minimum = min) -> S
 def beta_schedule(config: Config, minimum: Minimum = min) -> Schedule:
     """Exponent of the importance weights at each environment step; 0 with uniform replay."""
     replay = config.replay
-    if replay.kind == "uniform":
+    if not replay.is_prioritized:
         return lambda _: 0.0
     steps = replay.beta_steps or config.num_env_steps
     return _linear(known(replay.initial_beta), known(replay.beta), steps, minimum)

@@ -6,8 +6,9 @@ import numpy as np
 
 from dqnkit.config import ReplayConfig
 from dqnkit.fields import known
+from dqnkit.replay.host import Sample
 from dqnkit.replay.host_sum_tree import SumTree
-from dqnkit.replay.host_uniform import HostReplay, Sample
+from dqnkit.replay.host_uniform import HostReplay
 from dqnkit.replay.priorities import of_errors as priorities_of
 from dqnkit.specs import EnvSpec
 

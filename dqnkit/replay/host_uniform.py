@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from dqnkit.errors import ConfigError
 from dqnkit.memory import refuse_replay_beyond_memory
+from dqnkit.replay.host import Sample
 from dqnkit.specs import EnvSpec
 
 _STARTS = np.uint8(1)
@@ -17,22 +17,8 @@ _TERMINAL = np.uint8(2)
 """The transition that starts here ends in a terminal state."""
 
 
-class Sample(NamedTuple):
-    """A batch of transitions, as a network takes them."""
-
-    frames: np.ndarray
-    """[B, frames_per_sample, *frame_shape], the oldest first: the first `frame_stack` are the
-    observation, the last `frame_stack` the next observation."""
-    scalars: np.ndarray
-    """float32 [B, 3]: action, reward, discount."""
-    rows: np.ndarray
-    """Where they are kept, int [B]."""
-    priorities: np.ndarray | None = None
-    """What their probabilities are in proportion to, float64 [B]; None if all are the same."""
-
-
 class HostReplay:
-    """A ring of frames for each environment; transitions are sampled uniformly, with replacement.
+    """A ring of frames for each environment, sampled uniformly, with replacement (`Replay`).
 
     A row holds a frame and, once it is known, the action that was taken there, its reward and how
     it ended. The next row holds where it led, so that no frame is kept twice, neither as a next
@@ -112,12 +98,7 @@ class HostReplay:
         return int(np.count_nonzero(self._flags & _STARTS))
 
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
-        """Starts episodes.
-
-        Args:
-          envs: Which environments, int [K].
-          frames: Their first frames, [K, *frame_shape].
-        """
+        """See `Replay`."""
         self._append(envs, frames, None)
 
     def add(
@@ -128,15 +109,7 @@ class HostReplay:
         terminated: np.ndarray,
         frames: np.ndarray,
     ) -> None:
-        """Completes the transitions that start at the environments' newest frames.
-
-        Args:
-          envs: Which environments, int [K]; each one once.
-          actions: Counted from 0, int [K].
-          rewards: float32 [K].
-          terminated: bool [K].
-          frames: Where the actions led, [K, *frame_shape].
-        """
+        """See `Replay`."""
         rows = self._newest(envs)
         self._actions[rows] = actions
         self._rewards[rows] = rewards
@@ -169,7 +142,7 @@ class HostReplay:
         return Sample(frames, scalars, rows)
 
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
-        """Takes note of what transitions that were sampled came to, float32 [B]."""
+        """See `Replay`."""
 
     def state(self) -> dict[str, np.ndarray]:
         """What was kept, row by row up to the fullest ring."""
@@ -198,6 +171,9 @@ class HostReplay:
             ring[:] = 0
             ring[:, :filled] = state[name]
         self._written[:] = state["written"]
+
+    def close(self) -> None:
+        """See `Replay`: it has started nothing."""
 
     def _columns(self) -> dict[str, np.ndarray]:
         columns = {

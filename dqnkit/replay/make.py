@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dqnkit.config import ReplayConfig
+from dqnkit.config import Config, ReplayConfig
 from dqnkit.replay.graph_prioritized import PrioritizedReplay
 from dqnkit.replay.graph_uniform import UniformReplay
+from dqnkit.replay.host import Replay
 from dqnkit.replay.host_prioritized import PrioritizedHostReplay
 from dqnkit.replay.host_uniform import HostReplay
+from dqnkit.reverb_extra import check_installed
 from dqnkit.specs import EnvSpec
 
 
@@ -24,14 +26,22 @@ def graph_replay(
     return UniformReplay(capacity, num_envs, observation_size, n_step, gamma)
 
 
-def host_replay(
-    config: ReplayConfig, num_envs: int, spec: EnvSpec, n_step: int = 1, gamma: float = 1.0
-) -> HostReplay:
-    """For frames of Gymnasium environments; arguments as of `HostReplay`.
+def host_replay(config: Config, spec: EnvSpec) -> Replay:
+    """For frames of Gymnasium environments.
 
     Raises:
-      ConfigError: It is larger than the machine's memory, or too small for a transition.
+      ConfigError: It is larger than the machine's memory, too small for a transition, or of
+        another library that is not installed or keeps other things.
+      ReplayError: Its server does not answer.
     """
-    if config.kind == "prioritized":
-        return PrioritizedHostReplay(config, num_envs, spec, n_step, gamma)
-    return HostReplay(config.replay_buffer_max_length, num_envs, spec, n_step, gamma)
+    replay, agent = config.replay, config.agent
+    num_envs, steps = config.env.num_envs, (spec, agent.n_step, agent.gamma)
+    if replay.kind == "reverb":
+        check_installed("replay.kind=reverb")
+        from dqnkit.replay.reverb.replay import ReverbReplay  # where it is installed
+        from dqnkit.replay.reverb.tables import Limits, Recipe
+
+        return ReverbReplay(replay, num_envs, Recipe(*steps), Limits.of(config))
+    if replay.kind == "prioritized":
+        return PrioritizedHostReplay(replay, num_envs, *steps)
+    return HostReplay(replay.replay_buffer_max_length, num_envs, *steps)

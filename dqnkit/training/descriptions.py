@@ -30,7 +30,7 @@ def agent(config: Config) -> str:
         parts.append("dueling")
     if config.agent.n_step > 1:
         parts.append(f"{config.agent.n_step}-step returns")
-    if config.replay.kind == "prioritized":
+    if config.replay.is_prioritized:
         parts.append("prioritized replay")
     return ", ".join(parts)
 

@@ -8,6 +8,7 @@ batches of an iteration are drawn together, by the priorities that it began with
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,10 +87,7 @@ class HostLoop:
         seed = config.training.seed
         self._config = config
         self._spec = spec
-        agent = config.agent
-        self._replay = host_replay(
-            config.replay, config.env.num_envs, spec, agent.n_step, agent.gamma
-        )
+        self._replay = host_replay(config, spec)
         self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))
         self._policy = HOST_POLICIES[config.exploration.policy]
         self._exploration = exploration_schedule(config.exploration)
@@ -177,7 +175,9 @@ class HostLoop:
 
     def close(self) -> None:
         """See `Loop`."""
-        self._environment.close()
+        with ExitStack() as all_of_it:
+            all_of_it.callback(self._replay.close)
+            all_of_it.callback(self._environment.close)
 
     # -- Collecting
 
@@ -250,7 +250,7 @@ class HostLoop:
         training, observation = self._config.training, self._spec.observation
         batch = [training.gradient_steps_per_iteration, training.batch_size]
         frames = [*batch, self._replay.frames_per_sample, *observation.frame_shape]
-        scalars = 4 if self._config.replay.kind == "prioritized" else 3
+        scalars = 4 if self._config.replay.is_prioritized else 3
         acted_on = tf.TensorSpec([self._config.env.num_envs, *observation.shape], observation.dtype)
         self._learn_inputs = [
             tf.TensorSpec(frames, observation.dtype),

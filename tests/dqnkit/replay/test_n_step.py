@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
 from dqnkit.replay.graph_uniform import UniformReplay
-from dqnkit.replay.host_uniform import HostReplay
 from dqnkit.runtime import tf
 from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.transitions import Transitions
+from tests.dqnkit.replay.host_replays import ALL, held, makers, needs_reverb
 from tests.dqnkit.replay.n_step_cases import CASES, GAMMA, N_STEP, Case, Row, Step, n_step, steps
 
 Rows = dict[float, Row]
@@ -42,23 +43,39 @@ def _in_graph(
     }
 
 
-def _in_numpy(histories: list[list[Step]], capacity: int, n: int, gamma: float) -> Rows:
+def _on_host(kind: str, histories: list[list[Step]], capacity: int, n: int, gamma: float) -> Rows:
     num_envs = len(histories)
     spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
-    replay = HostReplay(capacity, num_envs, spec, n, gamma)
     envs = np.arange(num_envs)
     before: list[Step | None] = [None] * num_envs
-    for together in zip(*histories, strict=True):
-        observation, reward, terminated, _, led_to = map(np.float32, zip(*together, strict=True))
-        fresh = np.array([last is None or last.done for last in before])
-        replay.begin(envs[fresh], observation[fresh, None])
-        replay.add(envs, envs * 0, reward, terminated > 0, led_to[:, None])
-        before = list(together)
-    frames, scalars, *_ = replay.transitions()
+    with makers(kind) as make:
+        replay = make(capacity, num_envs, spec, n, gamma)
+        for together in zip(*histories, strict=True):
+            columns = map(np.float32, zip(*together, strict=True))
+            observation, reward, terminated, _, led_to = columns
+            fresh = np.array([last is None or last.done for last in before])
+            replay.begin(envs[fresh], observation[fresh, None])
+            replay.add(envs, envs * 0, reward, terminated > 0, led_to[:, None])
+            before = list(together)
+        frames, scalars, *_ = held(replay)
     return {
         float(f[0, 0]): (float(total), float(discount), float(f[-1, 0]))
         for f, (_, total, discount) in zip(frames, scalars, strict=True)
     }
+
+
+_in_numpy = partial(_on_host, "uniform")
+_in_reverb = partial(_on_host, "reverb")
+
+
+def _is_whole(history: list[Step], start: int, n: int) -> bool:
+    """Whether a return is known that no later step can add to; Reverb keeps no others.
+
+    It hears of a truncation when the next episode begins.
+    """
+    following = history[start : start + n]
+    ended = any(step.done for step in following[:-1]) or following[-1].terminated
+    return len(following) == n or ended or (following[-1].done and following[-1] != history[-1])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -72,6 +89,16 @@ def test_the_table_by_hand_in_numpy(case: Case) -> None:
     assert _in_numpy([steps(case)], 8, N_STEP, GAMMA) == dict(enumerate(case.rows))
 
 
+@needs_reverb
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_table_by_hand_in_reverb(case: Case) -> None:
+    history = steps(case)
+    whole = [start for start in range(5) if _is_whole(history, start, N_STEP)]
+    expected = {start: case.rows[start] for start in whole}
+    assert _in_reverb([history], 8, N_STEP, GAMMA) == expected
+    assert len(expected) >= 3
+
+
 def _play(rng: np.random.Generator, count: int, first: int) -> list[Step]:
     """Random episodes; no observation comes twice, and none is where another step led by chance."""
     history = []
@@ -82,7 +109,9 @@ def _play(rng: np.random.Generator, count: int, first: int) -> list[Step]:
     return history
 
 
-@pytest.mark.parametrize("read", [_in_graph, _in_numpy])
+@pytest.mark.parametrize(
+    "read", [_in_graph, _in_numpy, pytest.param(_in_reverb, marks=needs_reverb)]
+)
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("count", [4, 60])
 @pytest.mark.parametrize("n", range(1, 11))
@@ -98,21 +127,36 @@ def test_it_agrees_with_a_naive_walk_through_the_history(
         for history in histories
         for start, step in enumerate(history)
     }
-    assert set(given) <= set(expected)
-    assert len(given) >= num_envs * min(count, 18)  # NumPy's rings keep last frames too
+    if read is _in_reverb:
+        # 90 or 30 of all, the newest, of those that are whole.
+        whole = {
+            step.observation
+            for history in histories
+            for start, step in enumerate(history)
+            if _is_whole(history, start, n)
+        }
+        assert set(given) <= whole
+        assert len(given) == min(len(whole), 30 * num_envs)
+    else:
+        assert set(given) <= set(expected)
+        assert len(given) >= num_envs * min(count, 18)  # NumPy's rings keep last frames too
     for start, row in given.items():
         np.testing.assert_allclose(row, expected[start], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_stacks_of_frames_end_where_the_return_does(n: int) -> None:
+@pytest.mark.parametrize("kind", ALL)
+def test_stacks_of_frames_end_where_the_return_does(kind: str, n: int) -> None:
     spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32", frame_stack=3), 2)
-    replay = HostReplay(20, 1, spec, n, 0.5)
     env = np.array([0])
-    replay.begin(env, np.float32([[0]]))
-    for number in range(1, 6):
-        replay.add(env, env, np.float32([1]), np.array([number == 5]), np.float32([[number]]))
-    frames, scalars, *_ = replay.transitions()
+    with makers(kind) as make:
+        replay = make(20, 1, spec, n, 0.5)
+        replay.begin(env, np.float32([[0]]))
+        for number in range(1, 6):
+            replay.add(env, env, np.float32([1]), np.array([number == 5]), np.float32([[number]]))
+        frames, scalars, *_ = held(replay)
+    order = np.argsort(frames[:, 2, 0])
+    frames, scalars = frames[order], scalars[order]
     observations, following = frames[:, :3, 0], frames[:, -3:, 0]
     np.testing.assert_array_equal(
         observations, [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]

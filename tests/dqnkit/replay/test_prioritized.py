@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from dqnkit.replay.priorities import importance_weights
 from dqnkit.runtime import tf
 from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.transitions import Transitions
-from tests.dqnkit.replay.test_host_uniform import Oracle, play
+from tests.dqnkit.replay.host_replays import held, makers, needs_reverb
+from tests.dqnkit.replay.playing import Oracle, play
 
 SPEC = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
 
@@ -106,16 +107,40 @@ class InNumPy:
         return dict(zip(numbers, leaves[sample.rows], strict=True))
 
 
-@pytest.fixture(params=[InGraph, InNumPy])
-def kind(request: pytest.FixtureRequest) -> type[InGraph] | type[InNumPy]:
-    chosen: type[InGraph] | type[InNumPy] = request.param
+class InReverb(InNumPy):
+    def __init__(self, max_length: int, num_envs: int, alpha: float) -> None:
+        super().__init__(max_length, num_envs, alpha)
+        self._open = makers("reverb_prioritized", f"replay.alpha={alpha}")
+        self._replay: Any = self._open.__enter__()(max_length, num_envs, SPEC)
+
+    def __del__(self) -> None:
+        self._open.__exit__(None, None, None)
+
+    def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self._replay._flush()
+        self._replay._streams.clear()  # what was drawn ahead
+        return super().sample(size)
+
+    def priorities(self) -> dict[int, float]:
+        sample = held(self._replay)
+        assert sample.priorities is not None
+        numbers = sample.frames[:, 0, 0].astype(int)
+        return dict(zip(numbers, sample.priorities, strict=True))
+
+
+Backend = type[InGraph] | type[InNumPy] | type[InReverb]
+
+
+@pytest.fixture(params=[InGraph, InNumPy, pytest.param(InReverb, marks=needs_reverb)])
+def kind(request: pytest.FixtureRequest) -> Backend:
+    chosen: Backend = request.param
     return chosen
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_priorities_are_those_of_a_naive_dictionary(
-    kind: type[InGraph] | type[InNumPy], num_envs: int, alpha: float
+    kind: Backend, num_envs: int, alpha: float
 ) -> None:
     replay, oracle, highest = kind(30, num_envs, alpha), dict[int, float](), 1.0
     rng = np.random.default_rng(3)
@@ -139,7 +164,7 @@ def test_priorities_are_those_of_a_naive_dictionary(
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_transitions_are_sampled_as_often_as_their_priorities_say(
-    kind: type[InGraph] | type[InNumPy], alpha: float
+    kind: Backend, alpha: float
 ) -> None:
     replay = kind(40, 1, alpha)
     for number in range(40):
@@ -159,7 +184,7 @@ def test_transitions_are_sampled_as_often_as_their_priorities_say(
     assert statistic < 80.1
 
 
-def test_importance_weights_by_hand(kind: type[InGraph] | type[InNumPy]) -> None:
+def test_importance_weights_by_hand(kind: Backend) -> None:
     replay = kind(3, 1, 1.0)
     for number in range(3):
         replay.add(np.array([number]))

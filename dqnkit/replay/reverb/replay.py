@@ -1,0 +1,311 @@
+"""Replay in a table of Reverb's, behind the interface that NumPy's have."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dqnkit.config import ReplayConfig
+from dqnkit.errors import ConfigError, ReplayError
+from dqnkit.fields import known
+from dqnkit.noise import quiet
+from dqnkit.replay.host import Sample
+from dqnkit.replay.priorities import LEAST_ERROR
+from dqnkit.replay.reverb.connection import connect, explained
+from dqnkit.replay.reverb.library import reverb, tf
+from dqnkit.replay.reverb.server import ReplayServer
+from dqnkit.replay.reverb.tables import REPLAY, Limits, Recipe, broadcast_tables, replay_table
+from dqnkit.replay.reverb.writer import TransitionWriter
+from dqnkit.runtime import Tensor, called_flat
+
+_MOST_ENVS = 256
+"""Each environment has a connection and a thread of its own."""
+_LOOK_SECONDS = 1.0
+_PATIENCE_SECONDS = 60.0
+_FILES = "files/"
+
+
+class ReverbReplay:
+    """A table, sampled uniformly or by priorities, with replacement (`Replay`).
+
+    As `HostReplay` and `PrioritizedHostReplay`, but for what is Reverb's own: it draws by random
+    numbers that no seed decides; what it draws, it draws up to two samples ahead; and a return
+    over several steps is there once its last step is (`TransitionWriter`).
+    """
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        num_envs: int,
+        recipe: Recipe,
+        limits: Limits | None = None,
+    ) -> None:
+        """Starts a server in this process, or connects to the one that is configured.
+
+        Args:
+          config: Of it.
+          num_envs: Environments that add to it.
+          recipe: Of what they add.
+          limits: How fast it may be sampled; as one likes by default.
+
+        Raises:
+          ConfigError: It is larger than the machine's memory, or the server keeps other things.
+          ReplayError: The server does not answer.
+        """
+        if num_envs > _MOST_ENVS:
+            raise ConfigError(
+                f"env.num_envs={num_envs}: replay.kind=reverb takes at most {_MOST_ENVS}, with a "
+                "connection each; let several processes collect (training.num_actors)"
+            )
+        self._config = config
+        self._recipe = recipe
+        self.frames_per_sample = recipe.frames
+        self._limits = limits or Limits()
+        self._num_envs = num_envs
+        self._highest = 1.0
+        self._folder: Path | None = None
+        self._server: ReplayServer | None = None
+        self._streams: dict[int, _Stream] = {}
+        self._writers: list[TransitionWriter] = []
+        if config.address is None:
+            self._serve()
+        else:
+            self.address = config.address
+            self._client = connect(config.address, config, recipe)
+
+    @property
+    def num_transitions(self) -> int:
+        """See `Replay`."""
+        self._flush()
+        with explained(self.address):
+            return int(self._client.server_info()[REPLAY].current_size)
+
+    def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
+        """See `Replay`."""
+        with explained(self.address):
+            while len(self._writers) < self._num_envs:
+                self._writers.append(TransitionWriter(self._client, self._recipe))
+            for env, frame in zip(envs, frames, strict=True):
+                self._writers[env].begin(frame)
+
+    def add(
+        self,
+        envs: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: np.ndarray,
+        frames: np.ndarray,
+    ) -> None:
+        """See `Replay`."""
+        with explained(self.address):
+            for i, env in enumerate(envs):
+                writer = self._writers[env]
+                writer.priority = self._highest
+                writer.add(
+                    int(actions[i]), float(rewards[i]), frames[i], terminated=bool(terminated[i])
+                )
+
+    def sample(self, rng: np.random.Generator, size: int) -> Sample:
+        """See `Replay`. The generator decides nothing."""
+        del rng
+        if size not in self._streams:
+            if not self.num_transitions:
+                raise ValueError("a replay without transitions has nothing to sample")
+            self._streams[size] = _Stream(self.address, size)
+        return self._as_sample(self._streams[size].next(_Patience()))
+
+    def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
+        """See `Replay`."""
+        if not self._config.is_prioritized:
+            return
+        priorities = np.abs(td_errors.astype(np.float64)) + LEAST_ERROR
+        updates = dict(zip(rows.tolist(), priorities.tolist(), strict=True))
+        with explained(self.address):
+            self._client.mutate_priorities(REPLAY, updates)
+        self._highest = max(self._highest, float(priorities.max()))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """See `Replay`: the files of a checkpoint of Reverb's.
+
+        A server that runs elsewhere writes its own where it runs, and keeps it there.
+        """
+        self._flush()
+        with explained(self.address), quiet():
+            written = Path(self._client.checkpoint())
+        state = {
+            "layout": _as_bytes(self._described()),
+            "highest": np.array([self._highest]),
+        }
+        if self._folder is not None:
+            for path in sorted(written.rglob("*")):
+                if path.is_file():
+                    name = f"{_FILES}{path.relative_to(self._folder)}"
+                    state[name] = np.fromfile(path, np.uint8)
+            shutil.rmtree(written)
+        return state
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """See `Replay`.
+
+        Raises:
+          ConfigError: It is of a replay of another configuration, or of one that ran elsewhere.
+        """
+        given = bytes(state["layout"]).decode() if "layout" in state else "nothing of Reverb's"
+        if given != self._described():
+            raise ConfigError(
+                f"the saved replay holds {given} and this one takes {self._described()}: restore "
+                "it with the configuration it was saved by"
+            )
+        self._highest = float(state["highest"][0])
+        self._hang_up()
+        if self._folder is None:
+            if not self.num_transitions:
+                raise ConfigError(
+                    f"replay.address={self.address}: the server holds nothing of what the run "
+                    "goes on from: start it with the folder of its checkpoints, `dqnkit "
+                    "replay-server … --checkpoints FOLDER`"
+                )
+            return
+        self._end_server()
+        self._serve({k.removeprefix(_FILES): v for k, v in state.items() if k.startswith(_FILES)})
+
+    def close(self) -> None:
+        """See `Replay`."""
+        self._hang_up()
+        self._end_server()
+
+    def _serve(self, files: dict[str, np.ndarray] | None = None) -> None:
+        """Starts a server, with what the files of a checkpoint hold."""
+        self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-reverb-"))
+        for name, content in (files or {}).items():
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content.tofile(path)
+        table = replay_table(self._config, self._recipe, self._limits)
+        self._server = ReplayServer([table, *broadcast_tables()], folder=self._folder)
+        self.address = self._server.address
+        self._client = reverb.Client(self.address)
+        for name in files or {}:
+            (self._folder / name).unlink()
+
+    def _end_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _hang_up(self) -> None:
+        self._streams.clear()
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+
+    def _flush(self) -> None:
+        with explained(self.address):
+            for writer in self._writers:
+                writer.flush()
+
+    def _described(self) -> str:
+        """What a state must be of."""
+        layout = {
+            "frames": self._recipe.frames,
+            "frame_shape": list(self._recipe.frame_shape),
+            "dtype": self._recipe.dtype,
+            "sampler": self._config.sampler,
+            "transitions": self._config.replay_buffer_max_length,
+            "at": self._config.address,
+        }
+        return json.dumps(layout)
+
+    def _as_sample(self, drawn: Drawn) -> Sample:
+        priorities = None
+        if self._config.is_prioritized:
+            priorities = drawn.priorities.numpy() ** known(self._config.alpha)
+        return Sample(drawn.frames.numpy(), drawn.scalars.numpy(), drawn.keys.numpy(), priorities)
+
+
+class Drawn(NamedTuple):
+    """A sample as Reverb gives it, tensors [B, ...]."""
+
+    frames: Tensor
+    scalars: Tensor
+    keys: Tensor
+    priorities: Tensor
+
+
+class _Patience:
+    """Gives up on a server from which nothing comes."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + _PATIENCE_SECONDS
+
+    def __call__(self) -> None:
+        if time.monotonic() > self._until:
+            raise ReplayError(
+                f"Reverb gave no transition to learn from for {_PATIENCE_SECONDS:.0f} s: its rate "
+                "limiter waits for others that add to the table, or the server hangs"
+            )
+
+
+class _Stream:
+    """Samples of one size, which Reverb draws one ahead."""
+
+    def __init__(self, address: str, size: int) -> None:
+        self._address = address
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = 1
+        options.threading.max_intra_op_parallelism = 1
+        with explained(address):
+            dataset = reverb.TrajectoryDataset.from_table_signature(
+                address,
+                REPLAY,
+                max_in_flight_samples_per_worker=size,
+                num_workers_per_iterator=1,
+                rate_limiter_timeout_ms=int(1_000 * _LOOK_SECONDS),
+                get_signature_timeout_secs=10,
+            )
+        self._dataset = dataset.batch(size, drop_remainder=True).with_options(options)
+        self._fetch: Callable[[], Any] | None = None
+
+    def next(self, wait: Callable[[], None]) -> Drawn:
+        """The next sample.
+
+        Args:
+          wait: Is called each second in which the rate limiter lets nothing through.
+        """
+        with explained(self._address):
+            while True:
+                try:
+                    if self._fetch is not None:
+                        return Drawn(*self._fetch())
+                    with quiet():  # it tells how it connects
+                        self._fetch = self._connected()
+                        return Drawn(*self._fetch())
+                except tf.errors.OutOfRangeError:
+                    self._fetch = None
+                    wait()
+
+    def _connected(self) -> Callable[[], Any]:
+        iterator = iter(self._dataset)
+
+        def fetch() -> Drawn:
+            drawn = iterator.get_next()
+            data, info = drawn.data, drawn.info
+            frames = [data[name] for name in ("frames", "next_frames") if name in data]
+            return Drawn(tf.concat(frames, axis=1), data["scalars"], info.key, info.priority)
+
+        # An iterator looks at shapes and types of all that it gives, which takes longer than to
+        # give it.
+        return called_flat(tf.function(fetch, autograph=False).get_concrete_function())
+
+
+def _as_bytes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)

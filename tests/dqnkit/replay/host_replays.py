@@ -1,0 +1,96 @@
+"""The replays of the host loop, for tests that hold for all of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit import experiments
+from dqnkit.replay.host import Replay, Sample
+from dqnkit.replay.host_uniform import HostReplay
+from dqnkit.replay.make import host_replay
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec
+
+Make = Callable[..., Replay]
+"""`(max_length, num_envs, spec, n_step=1, gamma=1.0)`, closed when the test is over."""
+
+_SIZES = itertools.count(500)
+
+needs_reverb = pytest.mark.skipif(
+    find_spec("reverb") is None, reason="Reverb is not installed: docs/reverb.md"
+)
+REPLAYS = {
+    "uniform": ["replay.kind=uniform"],
+    "prioritized": ["replay.kind=prioritized"],
+    "reverb": ["replay.kind=reverb"],
+    "reverb_prioritized": ["replay.kind=reverb", "replay.sampler=prioritized"],
+}
+ALL = [pytest.param(name, marks=[needs_reverb] if "reverb" in name else []) for name in REPLAYS]
+
+
+def spec(**changes: Any) -> EnvSpec:
+    """Of frames of two numbers, and three actions."""
+    fields = {"kind": Kind.VECTOR, "frame_shape": (2,), "dtype": "float32"} | changes
+    return EnvSpec("", ObservationSpec(**fields), num_actions=3)
+
+
+@contextmanager
+def makers(kind: str, *assignments: str) -> Iterator[Make]:
+    """Makes replays of one kind."""
+    with ExitStack() as made:
+
+        def make(
+            max_length: int, num_envs: int, of: EnvSpec, n_step: int = 1, gamma: float = 1.0
+        ) -> Replay:
+            config = experiments.defaults(
+                "x",
+                [
+                    *REPLAYS[kind],
+                    f"replay.replay_buffer_max_length={max_length}",
+                    f"env.num_envs={num_envs}",
+                    f"agent.n_step={n_step}",
+                    f"agent.gamma={gamma}",
+                    "training.batch_size=1",
+                    *assignments,
+                ],
+            )
+            replay = host_replay(config, of)
+            made.callback(replay.close)
+            return replay
+
+        yield make
+
+
+def held(replay: Replay) -> Sample:
+    """All transitions of a replay, each once."""
+    if isinstance(replay, HostReplay):
+        return replay.transitions()
+    wanted = replay.num_transitions
+    if not wanted:
+        return Sample(np.zeros((0, 1, 1)), np.zeros((0, 3)), np.zeros(0))
+    found: dict[int, int] = {}
+    samples: list[Sample] = []
+    while len(found) < wanted:  # with replacement: the last one takes a while
+        assert len(samples) < 1_000
+        # Of another size each time, of which none was drawn ahead.
+        samples.append(replay.sample(np.random.default_rng(0), next(_SIZES)))
+        for i, row in enumerate(samples[-1].rows.tolist()):
+            found.setdefault(row, sum(len(each.rows) for each in samples[:-1]) + i)
+    chosen = list(found.values())
+    assert len(chosen) == wanted
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(each, name) for each in samples])[chosen]
+
+    return Sample(
+        column("frames"),
+        column("scalars"),
+        column("rows"),
+        None if samples[0].priorities is None else column("priorities"),
+    )
