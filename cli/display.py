@@ -235,8 +235,10 @@ class LiveReporter:
 
 
 def _title(config: Config) -> str:
-    seed = f"seed {config.training.seed}"
-    return f"{config.name} · {config.env.id} · {config.training.loop} loop · {seed}"
+    training = config.training
+    actors = "" if training.num_actors is None else f" · {training.num_actors} actors"
+    loop = f"{training.loop} loop{actors}"
+    return f"{config.name} · {config.env.id} · {loop} · seed {training.seed}"
 
 
 def _begun(compile_seconds: float, iteration: int) -> str:

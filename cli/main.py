@@ -23,6 +23,7 @@ from cli.compare import compare
 from cli.eval import evaluate
 from cli.experiments import experiments, schema
 from cli.render import render
+from cli.replay_server import actor, replay_server
 from cli.runs import runs
 from cli.sync import sync
 from cli.train import train
@@ -59,6 +60,8 @@ app.command()(compare)
 app.command()(runs)
 app.command()(sync)
 app.command()(ui)
+app.command("replay-server")(replay_server)
+app.command()(actor)
 app.command()(experiments)
 app.command()(schema)
 

@@ -44,6 +44,16 @@ def train(
         ),
     ] = None,
     workers: options.Workers = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Collect in N processes apart from the learner, through Reverb "
+            "(replay.kind=reverb); 0 leaves it to `dqnkit actor` on other hosts.",
+            show_default=False,
+        ),
+    ] = None,
     from_study: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +93,7 @@ def train(
             "--seed": seed,
             "--seeds": seeds,
             "--workers": workers,
+            "--actors": actors,
             "--from-study": from_study,
             "--storage": storage,
             "--name": name,
@@ -90,6 +101,8 @@ def train(
         }
         _resume(resume, given, tracking_uri, as_json=as_json, quiet=quiet)
         return
+    if actors is not None:
+        assignments = [f"training.num_actors={actors}", *(assignments or [])]
     several = f"--workers {workers}" if workers is not None else f"--launcher {launcher}"
     if several != "--launcher local" and seeds is None:
         raise ConfigError(f"{several}: one run has one process; give --seeds K as well")

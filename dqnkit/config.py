@@ -246,7 +246,8 @@ class ExplorationConfig(Section):
 
 
 _REVERB_PRIORITIZED = {"kind": "reverb", "sampler": "prioritized"}
-Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
+ADDRESS_PATTERN = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
+Address = Annotated[str, Field(pattern=ADDRESS_PATTERN)]
 
 
 class ReplayConfig(Section):

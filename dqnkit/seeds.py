@@ -23,6 +23,7 @@ class Stream(IntEnum):
     RENDERING = 8
     RENDERING_STEPS = 9
     SEARCH = 10
+    ACTORS = 11
 
 
 def stream_key(seed: int, stream: Stream) -> int:
@@ -32,6 +33,13 @@ def stream_key(seed: int, stream: Stream) -> int:
     evaluation never meets the episodes of training.
     """
     words = np.random.SeedSequence(seed, spawn_key=(int(stream),)).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
+
+
+def actor_key(seed: int, number: int) -> int:
+    """A 63-bit key for one actor of a run: its environments, its exploration."""
+    spawn_key = (int(Stream.ACTORS), number)
+    words = np.random.SeedSequence(seed, spawn_key=spawn_key).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 

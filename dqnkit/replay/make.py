@@ -41,7 +41,9 @@ def host_replay(config: Config, spec: EnvSpec) -> Replay:
         from dqnkit.replay.reverb.replay import ReverbReplay  # where it is installed
         from dqnkit.replay.reverb.tables import Limits, Recipe
 
-        return ReverbReplay(replay, num_envs, Recipe(*steps), Limits.of(config))
+        # One process that collects and learns in turn keeps to its ratio by itself.
+        limits = Limits.of(config) if replay.samples_per_insert or replay.address else Limits()
+        return ReverbReplay(replay, num_envs, Recipe(*steps), limits)
     if replay.kind == "prioritized":
         return PrioritizedHostReplay(replay, num_envs, *steps)
     return HostReplay(replay.replay_buffer_max_length, num_envs, *steps)

@@ -231,6 +231,10 @@ class GraphLoop:
         self._state = self._state._replace(window=Window.empty())
         return [Sums(*row).metrics()]
 
+    def notes(self) -> list[str]:
+        """See `Loop`."""
+        return []
+
     def policy_weights(self) -> Weights:
         """See `Loop`."""
         return self.learner.policy_weights()

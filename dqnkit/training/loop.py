@@ -83,6 +83,9 @@ class Loop(Protocol):
     def flush(self) -> list[Metrics]:
         """Metrics of the log interval that is under way, if it has any; it starts anew."""
 
+    def notes(self) -> list[str]:
+        """What the user should know of the time since the last call."""
+
     def policy_weights(self) -> Weights:
         """The weights that a greedy policy would play with now."""
 

@@ -10,6 +10,7 @@ from dqnkit.envs import registry
 from dqnkit.evaluation import Evaluator
 from dqnkit.evaluation.make import make_evaluator
 from dqnkit.policies import GreedyPolicy
+from dqnkit.reverb_extra import check_installed
 from dqnkit.seeds import training_evaluation_keys
 from dqnkit.specs import EnvSpec
 from dqnkit.training.graph_loop import GraphLoop
@@ -39,14 +40,21 @@ def build(config: Config, spec: EnvSpec) -> Parts:
       ConfigError: They do not fit into this machine.
     """
     with ExitStack() as unfinished:
-        loop: Loop
-        if config.training.loop == "graph":
-            loop = GraphLoop(config, spec, registry.graph_dynamics(config.env))
-        else:
-            loop = HostLoop(config, spec)
+        loop = _loop(config, spec)
         unfinished.callback(loop.close)
         policy = GreedyPolicy(spec, config)
         keys = training_evaluation_keys(config.training.seed)
         evaluator = make_evaluator(config, policy, config.evaluation.num_eval_episodes, keys)
         unfinished.pop_all()
     return Parts(loop, policy, evaluator)
+
+
+def _loop(config: Config, spec: EnvSpec) -> Loop:
+    if config.training.loop == "graph":
+        return GraphLoop(config, spec, registry.graph_dynamics(config.env))
+    if config.training.num_actors is None:
+        return HostLoop(config, spec)
+    check_installed("replay.kind=reverb")
+    from dqnkit.training.learner_loop import LearnerLoop  # where it is installed
+
+    return LearnerLoop(config, spec)

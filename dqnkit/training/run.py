@@ -102,6 +102,8 @@ def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> Tr
             reporter.warned(note)
         reporter.started(run.compile_seconds, run.parts.loop.iteration)
         for event in run.events(interrupted):
+            for note in run.parts.loop.notes():
+                reporter.warned(note)
             run.record(event)
             if isinstance(event, Progress):
                 reporter.progressed(event)

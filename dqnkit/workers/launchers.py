@@ -121,6 +121,19 @@ def largest(share: float) -> int:
     return max(_LEAST_MEMORY, int(memory.of_machine() * share / _SHARE))
 
 
+def leave_the_terminal(said: str) -> None:
+    """A Ctrl-C is for the parent, which tells us; and nobody but the parent prints."""
+    os.setpgid(0, 0)
+    # One that came while the process began was held back (see `LocalLauncher`): the parent has it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    file = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
     """Until a process has left the terminal's group, a Ctrl-C there would end it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import threading
 import time
 from multiprocessing import parent_process
@@ -18,6 +17,7 @@ from dqnkit.tracking import open_tracker
 from dqnkit.tracking.tracker import Status, Tracker
 from dqnkit.training.interrupts import Interrupts
 from dqnkit.training.reporting import Progress, SilentReporter
+from dqnkit.workers.launchers import leave_the_terminal
 from dqnkit.workers.messages import (
     Advanced,
     Began,
@@ -49,7 +49,7 @@ def serve(connection: Connection, said: str | None, most_memory: int) -> None:
       most_memory: Bytes; a process that holds more after a run leaves.
     """
     if said is not None:
-        _leave_the_terminal(said)
+        leave_the_terminal(said)
     orphaned = _Orphaned()
     try:
         from dqnkit.training.run import train as _  # noqa: F401 - seconds, before the first task
@@ -90,19 +90,6 @@ class _Orphaned:
         self._interrupts.end(Status.KILLED)
         time.sleep(_ORPHAN_SECONDS)
         os._exit(1)
-
-
-def _leave_the_terminal(said: str) -> None:
-    """A Ctrl-C is for the parent, which tells us; and nobody but the parent prints."""
-    os.setpgid(0, 0)
-    # One that came while the process began, when it was held back (see `Pool`), is for the parent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    file = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
 
 
 def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:

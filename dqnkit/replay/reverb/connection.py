@@ -10,7 +10,7 @@ from dqnkit.config import ReplayConfig
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.fields import known
 from dqnkit.replay.reverb.library import reverb, tf
-from dqnkit.replay.reverb.tables import REPLAY, Recipe
+from dqnkit.replay.reverb.tables import REPLAY, Limits, Recipe
 
 _ANSWER_SECONDS = 10
 
@@ -32,8 +32,16 @@ def explained(address: str) -> Iterator[None]:
         ) from error
 
 
-def connect(address: str, config: ReplayConfig, recipe: Recipe) -> Any:
+def connect(
+    address: str, config: ReplayConfig, recipe: Recipe, limits: Limits | None = None
+) -> Any:
     """A client of a server that keeps what a run needs.
+
+    Args:
+      address: Of it.
+      config: What the run needs.
+      recipe: Of its transitions.
+      limits: How fast it draws them; None for who draws nothing.
 
     Raises:
       ConfigError: It keeps something else.
@@ -48,6 +56,11 @@ def connect(address: str, config: ReplayConfig, recipe: Recipe) -> Any:
             "of `dqnkit replay-server`"
         )
     there, wanted = _described(info[REPLAY]), _wanted(config, recipe)
+    if limits is None:
+        del there["samples_per_insert"]
+    else:
+        # A limiter that lets everything through has a ratio too, of 1.
+        wanted["samples_per_insert"] = limits.samples_per_insert or 1.0
     if there != wanted:
         differing = sorted(name for name in wanted if there[name] != wanted[name])
         parts = [f"{name} {there[name]}, not {wanted[name]}" for name in differing]
@@ -62,6 +75,7 @@ def _described(info: Any) -> dict[str, Any]:
     prioritized = info.sampler_options.HasField("prioritized")
     return {
         "transitions": info.max_size,
+        "samples_per_insert": info.rate_limiter_info.samples_per_insert,
         "alpha": info.sampler_options.prioritized.priority_exponent if prioritized else None,
         "signature": _plain(info.signature),
     }

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,9 @@ class ReverbReplay:
         self.frames_per_sample = recipe.frames
         self._limits = limits or Limits()
         self._num_envs = num_envs
-        self._highest = 1.0
+        self.highest = 1.0
+        """The priority of new transitions: the greatest that any has had."""
+        self._is_restored = False
         self._folder: Path | None = None
         self._server: ReplayServer | None = None
         self._streams: dict[int, _Stream] = {}
@@ -78,20 +81,44 @@ class ReverbReplay:
             self._serve()
         else:
             self.address = config.address
-            self._client = connect(config.address, config, recipe)
+            self.client = connect(config.address, config, recipe, self._limits)
 
     @property
     def num_transitions(self) -> int:
         """See `Replay`."""
         self._flush()
-        with explained(self.address):
-            return int(self._client.server_info()[REPLAY].current_size)
+        return int(self._info().current_size)
+
+    @property
+    def num_inserted(self) -> int:
+        """Transitions that have come to the server since it was started."""
+        return int(self._info().rate_limiter_info.insert_stats.completed)
+
+    def expect_empty(self) -> None:
+        """Looks whether a new run can begin with the server.
+
+        Raises:
+          ConfigError: It holds what another run has collected.
+        """
+        if kept := self.num_transitions:
+            raise ConfigError(
+                f"replay.address={self.address}: the server there holds {kept:,} transitions of "
+                "another run: start one anew for this run, or go on with that one by `dqnkit train "
+                "--resume RUN`"
+            )
+
+    def explained(self) -> AbstractContextManager[None]:
+        """For what is done with `client`; see `connection.explained`."""
+        return explained(self.address)
 
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
         """See `Replay`."""
-        with explained(self.address):
+        if not self._writers and not self._is_restored:
+            self.expect_empty()
+        with self.explained():
             while len(self._writers) < self._num_envs:
-                self._writers.append(TransitionWriter(self._client, self._recipe))
+                writer = TransitionWriter(self.client, self._recipe, _PATIENCE_SECONDS)
+                self._writers.append(writer)
             for env, frame in zip(envs, frames, strict=True):
                 self._writers[env].begin(frame)
 
@@ -104,22 +131,34 @@ class ReverbReplay:
         frames: np.ndarray,
     ) -> None:
         """See `Replay`."""
-        with explained(self.address):
+        with self.explained():
             for i, env in enumerate(envs):
                 writer = self._writers[env]
-                writer.priority = self._highest
+                writer.priority = self.highest
                 writer.add(
                     int(actions[i]), float(rewards[i]), frames[i], terminated=bool(terminated[i])
                 )
 
-    def sample(self, rng: np.random.Generator, size: int) -> Sample:
-        """See `Replay`. The generator decides nothing."""
+    def sample(
+        self, rng: np.random.Generator, size: int, wait: Callable[[], None] | None = None
+    ) -> Sample:
+        """See `Replay`.
+
+        Args:
+          rng: Decides nothing.
+          size: Transitions.
+          wait: Is called each second in which the rate limiter lets nothing through, and raises if
+            there is no hope; by default after a minute.
+
+        Raises:
+          ReplayError: The server does not answer, or gives nothing.
+        """
         del rng
         if size not in self._streams:
             if not self.num_transitions:
                 raise ValueError("a replay without transitions has nothing to sample")
             self._streams[size] = _Stream(self.address, size)
-        return self._as_sample(self._streams[size].next(_Patience()))
+        return self._as_sample(self._streams[size].next(wait or _Patience()))
 
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
         """See `Replay`."""
@@ -127,9 +166,9 @@ class ReverbReplay:
             return
         priorities = np.abs(td_errors.astype(np.float64)) + LEAST_ERROR
         updates = dict(zip(rows.tolist(), priorities.tolist(), strict=True))
-        with explained(self.address):
-            self._client.mutate_priorities(REPLAY, updates)
-        self._highest = max(self._highest, float(priorities.max()))
+        with self.explained():
+            self.client.mutate_priorities(REPLAY, updates)
+        self.highest = max(self.highest, float(priorities.max()))
 
     def state(self) -> dict[str, np.ndarray]:
         """See `Replay`: the files of a checkpoint of Reverb's.
@@ -137,11 +176,11 @@ class ReverbReplay:
         A server that runs elsewhere writes its own where it runs, and keeps it there.
         """
         self._flush()
-        with explained(self.address), quiet():
-            written = Path(self._client.checkpoint())
+        with self.explained(), quiet():
+            written = Path(self.client.checkpoint())
         state = {
             "layout": _as_bytes(self._described()),
-            "highest": np.array([self._highest]),
+            "highest": np.array([self.highest]),
         }
         if self._folder is not None:
             for path in sorted(written.rglob("*")):
@@ -163,7 +202,8 @@ class ReverbReplay:
                 f"the saved replay holds {given} and this one takes {self._described()}: restore "
                 "it with the configuration it was saved by"
             )
-        self._highest = float(state["highest"][0])
+        self.highest = float(state["highest"][0])
+        self._is_restored = True
         self._hang_up()
         if self._folder is None:
             if not self.num_transitions:
@@ -191,7 +231,7 @@ class ReverbReplay:
         table = replay_table(self._config, self._recipe, self._limits)
         self._server = ReplayServer([table, *broadcast_tables()], folder=self._folder)
         self.address = self._server.address
-        self._client = reverb.Client(self.address)
+        self.client = reverb.Client(self.address)
         for name in files or {}:
             (self._folder / name).unlink()
 
@@ -208,8 +248,12 @@ class ReverbReplay:
             writer.close()
         self._writers.clear()
 
+    def _info(self) -> Any:
+        with self.explained():
+            return self.client.server_info()[REPLAY]
+
     def _flush(self) -> None:
-        with explained(self.address):
+        with self.explained():
             for writer in self._writers:
                 writer.flush()
 

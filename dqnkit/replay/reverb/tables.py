@@ -81,14 +81,11 @@ class Limits:
 
     @classmethod
     def of(cls, config: Config) -> Limits:
-        """Those of a run."""
-        given = config.replay.samples_per_insert
-        if config.training.num_actors is None and given is None:
-            return cls()
+        """Those of a server that several processes share."""
         training = config.training
         capacity = config.replay.replay_buffer_max_length
         return cls(
-            samples_per_insert=given or config.drawn_per_step,
+            samples_per_insert=ratio(config),
             min_size=max(1, min(training.initial_collect_steps, capacity)),
             drawn_together=training.gradient_steps_per_iteration * training.batch_size,
         )
@@ -104,6 +101,11 @@ class Limits:
         return reverb.rate_limiters.SampleToInsertRatio(
             self.samples_per_insert, self.min_size, error_buffer=slack
         )
+
+
+def ratio(config: Config) -> float | None:
+    """Transitions that a run draws for each that it adds; None if it draws none."""
+    return config.replay.samples_per_insert or config.drawn_per_step or None
 
 
 def replay_table(config: ReplayConfig, recipe: Recipe, limits: Limits) -> Any:

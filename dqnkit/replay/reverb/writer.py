@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import deque
 from typing import Any
 
 import numpy as np
 
+from dqnkit.errors import ReplayError
+from dqnkit.replay.reverb.library import reverb
 from dqnkit.replay.reverb.tables import REPLAY, Recipe
 
 _IN_FLIGHT = 16
@@ -21,13 +25,15 @@ class TransitionWriter:
     sampled yet.
     """
 
-    def __init__(self, client: Any, recipe: Recipe) -> None:
+    def __init__(self, client: Any, recipe: Recipe, patience: float | None) -> None:
         """Connects.
 
         Args:
           client: Of `reverb.Client`.
           recipe: Of the table's transitions.
+          patience: Seconds that the rate limiter may hold up a transition; None waits for ever.
         """
+        self._patience = patience
         self._recipe = recipe
         n_step = recipe.n_step
         # Behind an episode's last frame stand the scalars of n_step - 1 shorter transitions.
@@ -45,6 +51,7 @@ class TransitionWriter:
         """Starts an episode; the one before it was ended or cut."""
         if self._num_frames:
             self._write_rest(terminated=False)
+            self.flush()
             self._writer.end_episode()
         self._steps.clear()
         # Before an episode's first frame stand copies of it: Reverb reads no frame twice in a row.
@@ -66,9 +73,23 @@ class TransitionWriter:
         if terminated:
             self._write_rest(terminated=True)
 
-    def flush(self) -> None:
-        """Waits until the server has all."""
-        self._writer.flush()
+    def flush(self, left: int = 0) -> None:
+        """Waits until the server has all but some.
+
+        Raises:
+          ReplayError: It takes no more for too long.
+        """
+        began = time.monotonic()
+        while True:
+            with contextlib.suppress(reverb.DeadlineExceededError):
+                # In pieces, between which a signal is heard.
+                self._writer.flush(left, timeout_ms=1_000)
+                return
+            if self._patience is not None and time.monotonic() > began + self._patience:
+                raise ReplayError(
+                    f"Reverb took no transition for {self._patience:.0f} s: its rate limiter waits "
+                    "for others that draw from the table, or the server hangs"
+                )
 
     def close(self) -> None:
         """Ends the connection."""
@@ -105,4 +126,4 @@ class TransitionWriter:
                 "next_frames": frames[list(range(end - stack, end))],
             }
         self._writer.create_item(REPLAY, self.priority, {**trajectory, "scalars": scalars[-1]})
-        self._writer.flush(block_until_num_items=_IN_FLIGHT)
+        self.flush(_IN_FLIGHT)

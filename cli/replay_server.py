@@ -1,0 +1,104 @@
+"""`dqnkit replay-server` and `dqnkit actor`: the parts of a training that is on several hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options
+
+
+def replay_server(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="What is trained: decides what a transition is, how many are kept, and how they "
+            "are drawn. Default: tutorial-reverb.",
+            show_default=False,
+        ),
+    ] = None,
+    env: options.Env = None,
+    assignments: options.Assignments = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST",
+            help="127.0.0.1 for this machine alone, 0.0.0.0 for every network that it is in; "
+            "Reverb asks nobody for a password.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", min=1, max=65_535, help="Default: a free one.", show_default=False
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            file_okay=False,
+            help="Write checkpoints here: with those of the learner, and at the end. What the "
+            "newest one holds, the server begins with.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Keep experience for a learner and its actors in Reverb, until Ctrl-C."""
+    import threading
+
+    from cli.loading import experiment_config
+    from cli.output import say, waiting
+    from dqnkit.resolution import resolve
+    from dqnkit.reverb_extra import check_installed
+
+    check_installed("dqnkit replay-server")
+    if experiment is None and env is None:
+        experiment = "tutorial-reverb"
+    config, spec = resolve(experiment_config(experiment, env, None, assignments))
+    with waiting("starting Reverb's server", shown=True):
+        from dqnkit.replay.reverb.serving import serving  # takes seconds
+    with serving(config, spec, host=host, port=port, folder=checkpoints) as served:
+        say(f"replay.address=127.0.0.1:{served.port} keeps {served.num_transitions:,} transitions")
+        say("Ctrl-C ends it")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            if written := served.checkpoint():
+                say(f"{served.num_transitions:,} transitions are kept in {written}")
+            say("ended")
+
+
+def actor(
+    connect: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Of the replay server.", show_default=False)
+    ],
+    patience: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.0,
+            help="How long to wait for a server that does not answer, or a learner that has not "
+            "come.",
+        ),
+    ] = 60.0,
+) -> None:
+    """Collect experience for the learner of a run, with its newest weights, until it is done."""
+    import re
+    import secrets
+
+    from cli.output import say, waiting
+    from dqnkit.config import ADDRESS_PATTERN
+    from dqnkit.errors import ConfigError
+    from dqnkit.reverb_extra import check_installed
+
+    check_installed("dqnkit actor")
+    if not re.fullmatch(ADDRESS_PATTERN, connect):
+        raise ConfigError(f"--connect {connect}: give HOST:PORT, as `dqnkit replay-server` says it")
+    with waiting("loading TensorFlow", shown=True):
+        from dqnkit.training.acting import act
+    # The actors that a learner starts itself count from 0.
+    act(connect, secrets.randbelow(2**32) + 2**32, patience=patience, tell=say)

@@ -1,0 +1,70 @@
+"""A replay server by itself, for runs whose learner and actors are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError
+from dqnkit.noise import quiet
+from dqnkit.replay.reverb.library import reverb
+from dqnkit.replay.reverb.server import ReplayServer
+from dqnkit.replay.reverb.tables import REPLAY, Limits, Recipe, broadcast_tables, replay_table
+from dqnkit.specs import EnvSpec
+
+
+class Served:
+    """A server, and what it has kept."""
+
+    def __init__(self, server: ReplayServer, folder: Path | None) -> None:
+        self.port = server.port
+        self._client = reverb.Client(server.address)
+        self._folder = folder
+
+    @property
+    def num_transitions(self) -> int:
+        """In the table."""
+        return int(self._client.server_info()[REPLAY].current_size)
+
+    def checkpoint(self) -> str | None:
+        """Writes what it holds, if it has a folder; where to."""
+        if self._folder is None or not self.num_transitions:
+            return None
+        with quiet():  # it tells so itself
+            return str(self._client.checkpoint())
+
+
+@contextmanager
+def serving(
+    config: Config, spec: EnvSpec, *, host: str, port: int | None, folder: Path | None
+) -> Iterator[Served]:
+    """Serves the tables of an experiment.
+
+    Args:
+      config: Resolved.
+      spec: Of its environment.
+      host: See `ReplayServer`.
+      port: To listen at; None takes a free one.
+      folder: Of checkpoints, of which the newest is what the server begins with.
+
+    Raises:
+      ConfigError: The experiment's replay is not Reverb's, or the address cannot be had.
+      ReplayError: It does not start.
+    """
+    if config.replay.kind != "reverb":
+        raise ConfigError(
+            f"the experiment {config.name} has replay.kind={config.replay.kind}, which needs no "
+            "server: give one with reverb, or --set replay.kind=reverb"
+        )
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+    recipe = Recipe(spec, config.agent.n_step, config.agent.gamma)
+    table = replay_table(config.replay, recipe, Limits.of(config))
+    server = ReplayServer([table, *broadcast_tables()], host=host, port=port, folder=folder)
+    try:
+        yield Served(server, folder)
+    finally:
+        server.close()

@@ -1,0 +1,234 @@
+"""An actor: collects with the weights of a learner that runs elsewhere, through Reverb."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from dqnkit import experiments, networks
+from dqnkit.config import Config
+from dqnkit.envs.vector import Step, VectorEnvironment
+from dqnkit.errors import DqnkitError, ReplayError
+from dqnkit.exploration import HOST_POLICIES
+from dqnkit.replay.reverb.broadcast import Broadcast, Episode, Listener
+from dqnkit.replay.reverb.connection import connect, explained
+from dqnkit.replay.reverb.tables import Recipe
+from dqnkit.replay.reverb.writer import TransitionWriter
+from dqnkit.resolution import resolve
+from dqnkit.runtime import compiled, tf
+from dqnkit.schedules import exploration_schedule
+from dqnkit.seeds import Stream, actor_key, stream_key, stream_seeds
+from dqnkit.specs import EnvSpec
+from dqnkit.workers.launchers import leave_the_terminal
+
+PLAYING = "playing"
+"""What an actor says to the process that started it, once it begins."""
+_REFRESH_SECONDS = 0.05
+"""How old the weights that an actor plays with may be, beside what publishing them takes."""
+_RETRY_SECONDS = 1.0
+
+
+class Actor:
+    """Plays and writes what it sees, until its learner says that the run is over."""
+
+    def __init__(self, address: str, number: int, said: Broadcast) -> None:
+        """Makes environments and the policy.
+
+        Args:
+          address: Of the server.
+          number: Unlike that of any other actor of the run: decides its seeds.
+          said: What the learner told.
+
+        Raises:
+          ConfigError: The environment cannot be made here.
+          ReplayError: The server does not answer.
+        """
+        self._address = address
+        self._config, self._spec = _resolved(said.config)
+        config, agent = self._config, self._config.agent
+        recipe = Recipe(self._spec, agent.n_step, agent.gamma)
+        self._client = connect(address, config.replay, recipe)
+        self._network = networks.make(config, self._spec, stream_key(0, Stream.WEIGHTS))
+        self._policy = HOST_POLICIES[config.exploration.policy]
+        self._exploration = exploration_schedule(config.exploration)
+        key = actor_key(config.training.seed, number)
+        self._rng = np.random.Generator(np.random.Philox(key))
+        self._seeds = stream_seeds(key, 0, config.env.num_envs)
+        self._act = compiled(
+            self._network.q_values,
+            tf.TensorSpec(
+                [config.env.num_envs, *self._spec.observation.shape], self._spec.observation.dtype
+            ),
+        )
+        self._environment = VectorEnvironment(config.env, self._spec, config.env.num_envs)
+        with explained(address):
+            self._listener = Listener(self._client)
+            self._writers = [
+                TransitionWriter(self._client, recipe, patience=None)
+                for _ in range(config.env.num_envs)
+            ]
+        self._hear(said)
+
+    @property
+    def what(self) -> str:
+        """What it does, in words."""
+        return f"acting in {self._config.env.id} for the experiment {self._config.name}"
+
+    def run(self) -> None:
+        """Collects until the run is over.
+
+        Raises:
+          EnvironmentFailedError: The environment does.
+          ReplayError: The server does not answer any more.
+        """
+        num_envs = self._config.env.num_envs
+        self._environment.reset(self._seeds)
+        self._begin(np.arange(num_envs))
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
+        while not self._said.is_over:
+            with explained(self._address):
+                self._step()
+                if time.monotonic() >= self._refresh_at:
+                    self._hear(self._listener.latest())
+
+    def close(self) -> None:
+        """Ends environments and connections."""
+        self._environment.close()
+        with contextlib.suppress(RuntimeError):  # the server is gone
+            for writer in self._writers:
+                writer.close()
+            self._listener.close()
+
+    def _hear(self, said: Broadcast | None) -> None:
+        self._refresh_at = time.monotonic() + _REFRESH_SECONDS
+        if said is None:
+            return
+        self._said = said
+        self._network.parameters.assign(said.weights)
+        for writer in self._writers:
+            writer.priority = said.priority
+
+    def _step(self) -> None:
+        config, num_envs = self._config, self._config.env.num_envs
+        if self._said.env_steps < config.training.initial_collect_steps:
+            actions = self._rng.integers(self._spec.num_actions, size=num_envs)
+        else:
+            exploration = self._exploration(self._said.env_steps)
+            shape = (num_envs, self._spec.num_actions)
+            actions = self._policy(self._q_values, exploration, self._rng, shape)
+        step = self._environment.step(actions)
+        for env in np.flatnonzero(step.stepped):
+            self._writers[env].add(
+                int(actions[env]),
+                float(step.reward[env]),
+                step.frame[env],
+                terminated=bool(step.terminated[env]),
+            )
+        self._begin(np.flatnonzero(step.started))
+        self._count(step)
+
+    def _q_values(self) -> np.ndarray:
+        q_values: np.ndarray = self._act(tf.constant(self._environment.observation)).numpy()
+        return q_values
+
+    def _begin(self, envs: np.ndarray) -> None:
+        for env in envs:
+            self._writers[env].begin(self._environment.frame[env])
+
+    def _count(self, step: Step) -> None:
+        self._returns += np.where(step.stepped, step.reward, 0.0)
+        self._lengths += step.stepped
+        for env in np.flatnonzero(step.done & step.stepped):
+            self._listener.ended(Episode(self._returns[env], self._lengths[env]))
+            self._returns[env] = self._lengths[env] = 0.0
+
+
+def act(
+    address: str,
+    number: int,
+    *,
+    patience: float,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Acts for whatever learner publishes at a server, until one of them says that it is done.
+
+    Args:
+      address: Of the server.
+      number: See `Actor`.
+      patience: Seconds without a server, or a learner at it, before it is given up.
+      tell: Hears what happens.
+
+    Raises:
+      ConfigError: The environment of the run cannot be made here.
+      ReplayError: Server or learner do not come, or not come back.
+    """
+    given_up_at = time.monotonic() + patience
+    while True:
+        try:
+            said = _wait_for_learner(address, patience)
+            actor = Actor(address, number, said)
+            try:
+                tell(actor.what)
+                actor.run()
+            finally:
+                given_up_at = time.monotonic() + patience
+                actor.close()
+        except ReplayError:
+            if time.monotonic() + _RETRY_SECONDS > given_up_at:
+                raise
+            tell(f"the server at {address} does not answer; trying again")
+            time.sleep(_RETRY_SECONDS)
+        else:
+            tell("the run is complete")
+            return
+
+
+def serve_actor(
+    connection: Connection, said: str | None, most_memory: int, *, address: str, number: int
+) -> None:
+    """An actor as a process of its learner's, which ends with it (`launchers.Target`).
+
+    It sends `PLAYING`, and a `DqnkitError` if it cannot go on; nothing if it is killed.
+    """
+    del most_memory
+    if said is not None:
+        leave_the_terminal(said)
+    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+    try:
+        act(address, number, patience=0.0, tell=lambda _: connection.send(PLAYING))
+    except ReplayError:
+        sys.exit(1)  # the learner knows
+    except DqnkitError as error:
+        connection.send(error)
+
+
+def _end_with(connection: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        connection.recv()
+    os._exit(0)
+
+
+def _wait_for_learner(address: str, patience: float) -> Broadcast:
+    from dqnkit.replay.reverb.library import reverb
+
+    with explained(address):
+        client = reverb.Client(address)
+        client.server_info(10)
+        said = Listener(client).wait(max(patience, _RETRY_SECONDS))
+    if said is None:
+        raise ReplayError(
+            f"no learner has come to the server at {address} for {patience:.0f} s: start one by "
+            f"`dqnkit train … --actors 0 --set replay.address={address}`"
+        )
+    return said
+
+
+def _resolved(text: str) -> tuple[Config, EnvSpec]:
+    return resolve(experiments.recorded(text, "the learner's configuration"))

@@ -1,0 +1,93 @@
+"""The actors of a run that are processes of this machine, replaced where they die."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dqnkit.errors import DqnkitError, WorkerError
+from dqnkit.training.acting import PLAYING, serve_actor
+from dqnkit.workers.launchers import Handle, LocalLauncher
+
+_STILLBORN = 3
+"""Actors in a row that die before they play; then there is no use in another."""
+
+
+class Actors:
+    """As many as are wanted, until they are closed."""
+
+    def __init__(self, address: str, count: int) -> None:
+        """Starts them.
+
+        Args:
+          address: Of the server that they write to.
+          count: How many.
+        """
+        self._address = address
+        self._launcher = LocalLauncher()
+        self._count = count
+        self._started = 0
+        self._stillborn = 0
+        self._playing: set[int] = set()
+        self._notes: list[str] = []
+        self._handles: dict[int, Handle] = {}
+        for _ in range(count):
+            self._start()
+
+    def replace_the_dead(self) -> None:
+        """Starts another in the place of each one that has died.
+
+        Raises:
+          DqnkitError: An actor says that it cannot act: what it says.
+          WorkerError: They die one after another.
+        """
+        for number, handle in list(self._handles.items()):
+            if handle.connection.poll():
+                self._hear(number, handle)
+
+    def notes(self) -> list[str]:
+        """What became of actors since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def close(self) -> None:
+        """Ends them."""
+        for handle in self._handles.values():
+            handle.connection.close()  # which they notice
+        for handle in self._handles.values():
+            if not handle.join(2.0):
+                handle.kill()
+            handle.join()
+        self._handles.clear()
+        self._launcher.close()
+
+    def _start(self) -> None:
+        target = partial(serve_actor, address=self._address, number=self._started)
+        self._handles[self._started] = self._launcher.start(target, self._started, self._count)
+        self._started += 1
+
+    def _hear(self, number: int, handle: Handle) -> None:
+        try:
+            said = handle.connection.recv()
+        except (EOFError, OSError):
+            said = None
+        if isinstance(said, DqnkitError):
+            raise said
+        if said == PLAYING:
+            self._stillborn = 0
+            self._playing.add(number)
+            return
+        self._replace(number, handle)
+
+    def _replace(self, number: int, handle: Handle) -> None:
+        words = handle.last_words()
+        handle.connection.close()
+        del self._handles[number]
+        self._notes.append(f"actor {number} is replaced: {words}")
+        if number not in self._playing:
+            self._stillborn += 1
+            if self._stillborn >= _STILLBORN:
+                raise WorkerError(
+                    f"{_STILLBORN} actors in a row died before they could play; of the last, "
+                    f"{words}"
+                )
+        self._start()

@@ -1,0 +1,211 @@
+"""The learner of a run whose actors are processes of their own; Reverb is between them.
+
+An iteration is its updates alone. Reverb's rate limiter lets actors and learner wait for each
+other, so that as many environment steps come to an iteration as in the host loop.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import numpy as np
+
+from dqnkit import experiments
+from dqnkit.agents import DqnLearner
+from dqnkit.config import Config
+from dqnkit.errors import ReplayError
+from dqnkit.policies import Weights
+from dqnkit.replay.reverb.broadcast import Publisher
+from dqnkit.replay.reverb.replay import ReverbReplay
+from dqnkit.replay.reverb.tables import Limits, Recipe
+from dqnkit.schedules import beta_schedule, exploration_schedule
+from dqnkit.seeds import Stream, stream_key
+from dqnkit.specs import EnvSpec
+from dqnkit.training.actors import Actors
+from dqnkit.training.loop import Arrays, Metrics
+from dqnkit.training.outside import Window, parts_of, random_state, set_random_state
+from dqnkit.training.updates import Updates
+
+_PUBLISH_SECONDS = 0.05
+"""Between two publications of the weights."""
+_STALLED_SECONDS = 300.0
+"""Without a transition to learn from, before the run is given up."""
+
+
+class LearnerLoop:
+    """Training from what actors collect (`Loop`)."""
+
+    def __init__(self, config: Config, spec: EnvSpec) -> None:
+        """Makes replay and agent; the actors come with `start`.
+
+        Args:
+          config: Resolved.
+          spec: Of its environment.
+
+        Raises:
+          ConfigError: The replay does not fit into this machine, or its server keeps other things.
+          ReplayError: Its server does not answer.
+        """
+        training, agent = config.training, config.agent
+        self._config = config
+        recipe = Recipe(spec, agent.n_step, agent.gamma)
+        self._replay = ReverbReplay(config.replay, 0, recipe, Limits.of(config))
+        self.learner = DqnLearner(config, spec, stream_key(training.seed, Stream.WEIGHTS))
+        self._updates = Updates(
+            config, spec, self.learner, frames=self._replay.frames_per_sample, acts=False
+        )
+        self._exploration = exploration_schedule(config.exploration)
+        self._beta = beta_schedule(config)
+        # Draws nothing: Reverb does. It is in the state as of every loop.
+        self._rng = np.random.Generator(
+            np.random.Philox(stream_key(training.seed, Stream.TRAINING))
+        )
+        self._iteration = 0
+        self._env_steps = 0
+        self._before = 0
+        """Environment steps beside those that the server has counted."""
+        self._window = Window()
+        self._publish_at = 0.0
+        self._heard_at = time.monotonic()
+        self._actors: Actors | None = None
+        self._is_restored = False
+
+    # -- Loop
+
+    @property
+    def iteration(self) -> int:
+        """See `Loop`."""
+        return self._iteration
+
+    @property
+    def env_steps(self) -> int:
+        """See `Loop`: transitions that have come to the server."""
+        return self._env_steps
+
+    def start(self) -> None:
+        """See `Loop`."""
+        if not self._is_restored:
+            self._replay.expect_empty()
+        self._publisher = Publisher(self._replay.client, experiments.dump(self._config))
+        self._publish()
+        self._actors = Actors(self._replay.address, self._config.training.num_actors or 0)
+        self._updates.warm_up()  # while they load
+        self._heard_at = time.monotonic()
+        while self._env_steps < self._config.training.initial_collect_steps:
+            self._look_after_actors()
+            time.sleep(_PUBLISH_SECONDS / 5)
+        self._window = self._window if self._is_restored else Window()
+
+    def advance(self, num_iterations: int) -> list[Metrics]:
+        """See `Loop`."""
+        training, metrics = self._config.training, []
+        for _ in range(num_iterations):
+            sample = self._replay.sample(self._rng, self._updates.drawn, self._look_after_actors)
+            learned = self._updates(sample, self._beta(self._env_steps))
+            self._replay.update_priorities(sample.rows, learned.td_errors)
+            self._iteration += 1
+            self._window.updates += training.gradient_steps_per_iteration
+            self._window.loss += learned.loss
+            if time.monotonic() >= self._publish_at:
+                self._look_after_actors()
+            if self._iteration % training.log_interval == 0:
+                metrics.append(self._close_window())
+        self._look_after_actors()
+        return metrics
+
+    def flush(self) -> list[Metrics]:
+        """See `Loop`."""
+        return [self._close_window()] if self._window.updates else []
+
+    def notes(self) -> list[str]:
+        """See `Loop`."""
+        return self._actors.notes() if self._actors is not None else []
+
+    def policy_weights(self) -> Weights:
+        """See `Loop`."""
+        return self.learner.policy_weights()
+
+    def state(self) -> Arrays:
+        """See `Loop`. The actors are not in it: a restored loop starts new ones."""
+        arrays = {f"replay/{k}": v for k, v in self._replay.state().items()}
+        self._count_steps()
+        arrays |= {
+            "loop/counters": np.array([self._iteration, self._env_steps]),
+            "loop/inserted": np.array(self._env_steps - self._before),
+            "loop/window": np.array(list(vars(self._window).values())),
+        }
+        arrays |= {f"random/{k}": v for k, v in random_state(self._rng).items()}
+        return arrays | {f"agent/{k}": v.numpy() for k, v in self.learner.variables().items()}
+
+    def restore(self, state: Arrays) -> None:
+        """See `Loop`."""
+        parts = parts_of(state)
+        self._replay.restore(parts["replay"])
+        self.learner.restore(parts["agent"])
+        set_random_state(self._rng, parts["random"])
+        self._iteration, self._env_steps = (int(x) for x in parts["loop"]["counters"])
+        self._window = Window(*map(float, parts["loop"]["window"]))
+        inserted, then = self._replay.num_inserted, int(parts["loop"]["inserted"])
+        # A server that has lived on has heard actors meanwhile; another counts from 0 again.
+        self._before = self._env_steps - (min(then, inserted))
+        self._is_restored = True
+
+    def close(self) -> None:
+        """See `Loop`."""
+        with ExitStack() as all_of_it:
+            all_of_it.callback(self._replay.close)
+            if self._actors is not None:
+                all_of_it.callback(self._actors.close)
+                if self._iteration >= self._config.training.num_iterations:
+                    self._publish(is_over=True)
+
+    # -- Actors
+
+    def _look_after_actors(self) -> None:
+        """Counts what has come, tells actors the newest weights, and replaces those that died.
+
+        Raises:
+          ReplayError: Nothing has come for a long time.
+          WorkerError: Actors die one after another.
+        """
+        before = self._env_steps
+        self._publish()
+        if self._env_steps > before:
+            self._heard_at = time.monotonic()
+        elif time.monotonic() > self._heard_at + _STALLED_SECONDS:
+            raise ReplayError(
+                f"no transition has come to {self._replay.address} for {_STALLED_SECONDS:.0f} s: "
+                "no actor is connected, or their environments hang; start actors by `dqnkit actor "
+                f"--connect {self._replay.address}`"
+            )
+        if self._actors is not None:
+            self._actors.replace_the_dead()
+
+    def _publish(self, *, is_over: bool = False) -> None:
+        self._publish_at = time.monotonic() + _PUBLISH_SECONDS
+        self._count_steps()
+        with self._replay.explained():
+            self._publisher.publish(
+                self.policy_weights(), self._env_steps, self._replay.highest, is_over=is_over
+            )
+
+    def _count_steps(self) -> None:
+        steps = self._before + self._replay.num_inserted
+        self._window.steps += steps - self._env_steps
+        exploration = self._exploration(self._env_steps)
+        if self._env_steps < self._config.training.initial_collect_steps:
+            exploration = 1.0
+        self._window.exploration += exploration * (steps - self._env_steps)
+        self._env_steps = steps
+
+    def _close_window(self) -> Metrics:
+        self._count_steps()
+        with self._replay.explained():
+            ended = self._publisher.episodes()
+        self._window.episodes += len(ended)
+        self._window.returns += sum(each.undiscounted_return for each in ended)
+        self._window.lengths += sum(each.length for each in ended)
+        metrics = self._window.metrics(self._iteration, self._env_steps)
+        self._window = Window()
+        return metrics
