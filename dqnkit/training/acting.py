@@ -18,7 +18,7 @@ from dqnkit.envs.vector import Step, VectorEnvironment
 from dqnkit.errors import DqnkitError, ReplayError
 from dqnkit.exploration import HOST_POLICIES
 from dqnkit.replay.reverb.broadcast import Broadcast, Episode, Listener
-from dqnkit.replay.reverb.connection import connect, explained
+from dqnkit.replay.reverb.connection import ServerConnection, connect
 from dqnkit.replay.reverb.tables import Recipe
 from dqnkit.replay.reverb.writer import TransitionWriter
 from dqnkit.resolution import resolve
@@ -33,6 +33,11 @@ PLAYING = "playing"
 _REFRESH_SECONDS = 0.05
 """How old the weights that an actor plays with may be, beside what publishing them takes."""
 _RETRY_SECONDS = 1.0
+_ANSWER_SECONDS = 10.0
+
+
+class _RunIsOver(Exception):  # noqa: N818 - nothing is wrong
+    """The learner has done all its iterations."""
 
 
 class Actor:
@@ -50,11 +55,10 @@ class Actor:
           ConfigError: The environment cannot be made here.
           ReplayError: The server does not answer.
         """
-        self._address = address
         self._config, self._spec = _resolved(said.config)
         config, agent = self._config, self._config.agent
         recipe = Recipe(self._spec, agent.n_step, agent.gamma)
-        self._client = connect(address, config.replay, recipe)
+        self._server = connect(address, config.replay, recipe)
         self._network = networks.make(config, self._spec, stream_key(0, Stream.WEIGHTS))
         self._policy = HOST_POLICIES[config.exploration.policy]
         self._exploration = exploration_schedule(config.exploration)
@@ -68,12 +72,11 @@ class Actor:
             ),
         )
         self._environment = VectorEnvironment(config.env, self._spec, config.env.num_envs)
-        with explained(address):
-            self._listener = Listener(self._client)
-            self._writers = [
-                TransitionWriter(self._client, recipe, patience=None)
-                for _ in range(config.env.num_envs)
-            ]
+        self._listener = Listener(self._server)
+        self._writers = [
+            TransitionWriter(self._server, recipe, lambda: self._look)
+            for _ in range(config.env.num_envs)
+        ]
         self._hear(said)
 
     @property
@@ -92,11 +95,11 @@ class Actor:
         self._environment.reset(self._seeds)
         self._begin(np.arange(num_envs))
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
-        while not self._said.is_over:
-            with explained(self._address):
+        with contextlib.suppress(_RunIsOver):
+            while not self._said.is_over:
                 self._step()
                 if time.monotonic() >= self._refresh_at:
-                    self._hear(self._listener.latest())
+                    self._look()
 
     def close(self) -> None:
         """Ends environments and connections."""
@@ -105,6 +108,18 @@ class Actor:
             for writer in self._writers:
                 writer.close()
             self._listener.close()
+        self._server.close()
+
+    def _look(self) -> None:
+        """Hears the learner; also each second in which the rate limiter takes nothing.
+
+        Raises:
+          _RunIsOver: It says so.
+          ReplayError: The server does not answer.
+        """
+        self._hear(self._listener.latest())
+        if self._said.is_over:
+            raise _RunIsOver
 
     def _hear(self, said: Broadcast | None) -> None:
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
@@ -216,12 +231,9 @@ def _end_with(connection: Connection) -> None:
 
 
 def _wait_for_learner(address: str, patience: float) -> Broadcast:
-    from dqnkit.replay.reverb.library import reverb
-
-    with explained(address):
-        client = reverb.Client(address)
-        client.server_info(10)
-        said = Listener(client).wait(max(patience, _RETRY_SECONDS))
+    server = ServerConnection(address, patience=max(patience, _ANSWER_SECONDS))
+    said = Listener(server).wait(max(patience, _RETRY_SECONDS))
+    server.close()
     if said is None:
         raise ReplayError(
             f"no learner has come to the server at {address} for {patience:.0f} s: start one by "

@@ -87,9 +87,9 @@ class LearnerLoop:
         """See `Loop`."""
         if not self._is_restored:
             self._replay.expect_empty()
-        self._publisher = Publisher(self._replay.client, experiments.dump(self._config))
+        self._publisher = Publisher(self._replay.server, experiments.dump(self._config))
         self._publish()
-        self._actors = Actors(self._replay.address, self._config.training.num_actors or 0)
+        self._actors = Actors(self._replay.server.address, self._config.training.num_actors or 0)
         self._updates.warm_up()  # while they load
         self._heard_at = time.monotonic()
         while self._env_steps < self._config.training.initial_collect_steps:
@@ -174,10 +174,11 @@ class LearnerLoop:
         if self._env_steps > before:
             self._heard_at = time.monotonic()
         elif time.monotonic() > self._heard_at + _STALLED_SECONDS:
+            address = self._replay.server.address
             raise ReplayError(
-                f"no transition has come to {self._replay.address} for {_STALLED_SECONDS:.0f} s: "
-                "no actor is connected, or their environments hang; start actors by `dqnkit actor "
-                f"--connect {self._replay.address}`"
+                f"no transition has come to {address} for {_STALLED_SECONDS:.0f} s: no actor is "
+                "connected, or their environments hang; start actors by `dqnkit actor --connect "
+                f"{address}`"
             )
         if self._actors is not None:
             self._actors.replace_the_dead()
@@ -185,10 +186,9 @@ class LearnerLoop:
     def _publish(self, *, is_over: bool = False) -> None:
         self._publish_at = time.monotonic() + _PUBLISH_SECONDS
         self._count_steps()
-        with self._replay.explained():
-            self._publisher.publish(
-                self.policy_weights(), self._env_steps, self._replay.highest, is_over=is_over
-            )
+        self._publisher.publish(
+            self.policy_weights(), self._env_steps, self._replay.highest, is_over=is_over
+        )
 
     def _count_steps(self) -> None:
         steps = self._before + self._replay.num_inserted
@@ -201,8 +201,7 @@ class LearnerLoop:
 
     def _close_window(self) -> Metrics:
         self._count_steps()
-        with self._replay.explained():
-            ended = self._publisher.episodes()
+        ended = self._publisher.episodes()
         self._window.episodes += len(ended)
         self._window.returns += sum(each.undiscounted_return for each in ended)
         self._window.lengths += sum(each.length for each in ended)

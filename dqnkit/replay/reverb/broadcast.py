@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dqnkit.noise import quiet
+from dqnkit.replay.reverb.connection import ServerConnection
 from dqnkit.replay.reverb.tables import EPISODES, LEARNER
 
 
@@ -36,14 +37,14 @@ class Broadcast(NamedTuple):
 class Publisher:
     """The learner's side."""
 
-    def __init__(self, client: Any, config: str) -> None:
+    def __init__(self, server: ServerConnection, config: str) -> None:
         """Says nothing yet.
 
         Args:
-          client: Of `reverb.Client`.
+          server: That has the tables.
           config: `config.yaml` of the run.
         """
-        self._client = client
+        self._server = server
         self._config = np.frombuffer(config.encode(), np.uint8)
 
     def publish(
@@ -51,35 +52,39 @@ class Publisher:
     ) -> None:
         """Takes the place of what was said before."""
         numbers = np.array([env_steps, priority, is_over], np.float64)
-        self._client.insert([self._config, weights, numbers], {LEARNER: 1.0})
+        said, client = [self._config, weights, numbers], self._server.client
+        self._server.call(lambda: client.insert(said, {LEARNER: 1.0}))
 
     def episodes(self) -> list[Episode]:
         """Those that have ended since the last call."""
-        count = self._client.server_info()[EPISODES].current_size
+        count, client = self._server.info(EPISODES).current_size, self._server.client
         if not count:
             return []
         with quiet():  # it tells how it connects
-            read = list(self._client.sample(EPISODES, count, emit_timesteps=False))
+            read = self._server.call(
+                lambda: list(client.sample(EPISODES, count, emit_timesteps=False))
+            )
         return [Episode(*item.data[0].reshape(2).tolist()) for item in read]
 
 
 class Listener:
     """An actor's side."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, server: ServerConnection) -> None:
         """Connects.
 
         Args:
-          client: Of `reverb.Client`.
+          server: That has the tables.
         """
-        self._client = client
-        self._writer = client.trajectory_writer(1)
+        self._server = server
+        self._writer: Any = server.call(lambda: server.client.trajectory_writer(1))
 
     def latest(self) -> Broadcast | None:
         """What the learner said last; None before it said anything."""
-        if not self._client.server_info()[LEARNER].current_size:
+        if not self._server.info(LEARNER).current_size:
             return None
-        (item,) = self._client.sample(LEARNER, 1, emit_timesteps=False)
+        client = self._server.client
+        (item,) = self._server.call(lambda: list(client.sample(LEARNER, 1, emit_timesteps=False)))
         config, weights, numbers = (column[0] for column in item.data)
         env_steps, priority, is_over = numbers.tolist()
         return Broadcast(bytes(config).decode(), weights, int(env_steps), priority, bool(is_over))
@@ -92,10 +97,9 @@ class Listener:
         return said
 
     def ended(self, episode: Episode) -> None:
-        """Tells of an episode."""
+        """Tells of an episode; not whether that has come."""
         self._writer.append({"episode": np.array(episode, np.float64)})
         self._writer.create_item(EPISODES, 1.0, {"episode": self._writer.history["episode"][-1]})
-        self._writer.flush(block_until_num_items=100)
 
     def close(self) -> None:
         """Ends the connection."""

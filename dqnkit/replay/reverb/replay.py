@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from dqnkit.fields import known
 from dqnkit.noise import quiet
 from dqnkit.replay.host import Sample
 from dqnkit.replay.priorities import LEAST_ERROR
-from dqnkit.replay.reverb.connection import connect, explained
+from dqnkit.replay.reverb.connection import PATIENCE_SECONDS, ServerConnection, connect
 from dqnkit.replay.reverb.library import reverb, tf
 from dqnkit.replay.reverb.server import ReplayServer
 from dqnkit.replay.reverb.tables import REPLAY, Limits, Recipe, broadcast_tables, replay_table
@@ -29,7 +28,6 @@ from dqnkit.runtime import Tensor, called_flat
 _MOST_ENVS = 256
 """Each environment has a connection and a thread of its own."""
 _LOOK_SECONDS = 1.0
-_PATIENCE_SECONDS = 60.0
 _FILES = "files/"
 
 
@@ -72,27 +70,28 @@ class ReverbReplay:
         self._num_envs = num_envs
         self.highest = 1.0
         """The priority of new transitions: the greatest that any has had."""
+        self.server: ServerConnection
+        """That keeps them."""
         self._is_restored = False
         self._folder: Path | None = None
-        self._server: ReplayServer | None = None
+        self._served: ReplayServer | None = None
         self._streams: dict[int, _Stream] = {}
         self._writers: list[TransitionWriter] = []
         if config.address is None:
             self._serve()
         else:
-            self.address = config.address
-            self.client = connect(config.address, config, recipe, self._limits)
+            self.server = connect(config.address, config, recipe, self._limits)
 
     @property
     def num_transitions(self) -> int:
         """See `Replay`."""
         self._flush()
-        return int(self._info().current_size)
+        return int(self.server.info().current_size)
 
     @property
     def num_inserted(self) -> int:
         """Transitions that have come to the server since it was started."""
-        return int(self._info().rate_limiter_info.insert_stats.completed)
+        return int(self.server.info().rate_limiter_info.insert_stats.completed)
 
     def expect_empty(self) -> None:
         """Looks whether a new run can begin with the server.
@@ -102,25 +101,19 @@ class ReverbReplay:
         """
         if kept := self.num_transitions:
             raise ConfigError(
-                f"replay.address={self.address}: the server there holds {kept:,} transitions of "
+                f"replay.address={self.server.address}: the server there holds {kept:,} transitions of "
                 "another run: start one anew for this run, or go on with that one by `dqnkit train "
                 "--resume RUN`"
             )
-
-    def explained(self) -> AbstractContextManager[None]:
-        """For what is done with `client`; see `connection.explained`."""
-        return explained(self.address)
 
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
         """See `Replay`."""
         if not self._writers and not self._is_restored:
             self.expect_empty()
-        with self.explained():
-            while len(self._writers) < self._num_envs:
-                writer = TransitionWriter(self.client, self._recipe, _PATIENCE_SECONDS)
-                self._writers.append(writer)
-            for env, frame in zip(envs, frames, strict=True):
-                self._writers[env].begin(frame)
+        while len(self._writers) < self._num_envs:
+            self._writers.append(TransitionWriter(self.server, self._recipe, _Patience))
+        for env, frame in zip(envs, frames, strict=True):
+            self._writers[env].begin(frame)
 
     def add(
         self,
@@ -131,13 +124,12 @@ class ReverbReplay:
         frames: np.ndarray,
     ) -> None:
         """See `Replay`."""
-        with self.explained():
-            for i, env in enumerate(envs):
-                writer = self._writers[env]
-                writer.priority = self.highest
-                writer.add(
-                    int(actions[i]), float(rewards[i]), frames[i], terminated=bool(terminated[i])
-                )
+        for i, env in enumerate(envs):
+            writer = self._writers[env]
+            writer.priority = self.highest
+            writer.add(
+                int(actions[i]), float(rewards[i]), frames[i], terminated=bool(terminated[i])
+            )
 
     def sample(
         self, rng: np.random.Generator, size: int, wait: Callable[[], None] | None = None
@@ -157,7 +149,7 @@ class ReverbReplay:
         if size not in self._streams:
             if not self.num_transitions:
                 raise ValueError("a replay without transitions has nothing to sample")
-            self._streams[size] = _Stream(self.address, size)
+            self._streams[size] = _Stream(self.server, size)
         return self._as_sample(self._streams[size].next(wait or _Patience()))
 
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
@@ -166,8 +158,8 @@ class ReverbReplay:
             return
         priorities = np.abs(td_errors.astype(np.float64)) + LEAST_ERROR
         updates = dict(zip(rows.tolist(), priorities.tolist(), strict=True))
-        with self.explained():
-            self.client.mutate_priorities(REPLAY, updates)
+        client = self.server.client
+        self.server.call(lambda: client.mutate_priorities(REPLAY, updates))
         self.highest = max(self.highest, float(priorities.max()))
 
     def state(self) -> dict[str, np.ndarray]:
@@ -176,8 +168,8 @@ class ReverbReplay:
         A server that runs elsewhere writes its own where it runs, and keeps it there.
         """
         self._flush()
-        with self.explained(), quiet():
-            written = Path(self.client.checkpoint())
+        with quiet():  # it tells so itself
+            written = Path(self.server.call(self.server.client.checkpoint))
         state = {
             "layout": _as_bytes(self._described()),
             "highest": np.array([self.highest]),
@@ -208,7 +200,7 @@ class ReverbReplay:
         if self._folder is None:
             if not self.num_transitions:
                 raise ConfigError(
-                    f"replay.address={self.address}: the server holds nothing of what the run "
+                    f"replay.address={self.server.address}: the server holds nothing of what the run "
                     "goes on from: start it with the folder of its checkpoints, `dqnkit "
                     "replay-server … --checkpoints FOLDER`"
                 )
@@ -229,16 +221,16 @@ class ReverbReplay:
             path.parent.mkdir(parents=True, exist_ok=True)
             content.tofile(path)
         table = replay_table(self._config, self._recipe, self._limits)
-        self._server = ReplayServer([table, *broadcast_tables()], folder=self._folder)
-        self.address = self._server.address
-        self.client = reverb.Client(self.address)
+        self._served = ReplayServer([table, *broadcast_tables()], folder=self._folder)
+        self.server = ServerConnection(self._served.address, is_ours=True)
         for name in files or {}:
             (self._folder / name).unlink()
 
     def _end_server(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self.server.close()
+        if self._served is not None:
+            self._served.close()
+            self._served = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -248,14 +240,9 @@ class ReverbReplay:
             writer.close()
         self._writers.clear()
 
-    def _info(self) -> Any:
-        with self.explained():
-            return self.client.server_info()[REPLAY]
-
     def _flush(self) -> None:
-        with self.explained():
-            for writer in self._writers:
-                writer.flush()
+        for writer in self._writers:
+            writer.flush()
 
     def _described(self) -> str:
         """What a state must be of."""
@@ -289,12 +276,12 @@ class _Patience:
     """Gives up on a server from which nothing comes."""
 
     def __init__(self) -> None:
-        self._until = time.monotonic() + _PATIENCE_SECONDS
+        self._until = time.monotonic() + PATIENCE_SECONDS
 
     def __call__(self) -> None:
         if time.monotonic() > self._until:
             raise ReplayError(
-                f"Reverb gave no transition to learn from for {_PATIENCE_SECONDS:.0f} s: its rate "
+                f"Reverb gave no transition to learn from for {PATIENCE_SECONDS:.0f} s: its rate "
                 "limiter waits for others that add to the table, or the server hangs"
             )
 
@@ -302,20 +289,21 @@ class _Patience:
 class _Stream:
     """Samples of one size, which Reverb draws one ahead."""
 
-    def __init__(self, address: str, size: int) -> None:
-        self._address = address
+    def __init__(self, server: ServerConnection, size: int) -> None:
+        self._server = server
         options = tf.data.Options()
         options.threading.private_threadpool_size = 1
         options.threading.max_intra_op_parallelism = 1
-        with explained(address):
-            dataset = reverb.TrajectoryDataset.from_table_signature(
-                address,
+        dataset = server.call(
+            lambda: reverb.TrajectoryDataset.from_table_signature(
+                server.address,
                 REPLAY,
                 max_in_flight_samples_per_worker=size,
                 num_workers_per_iterator=1,
                 rate_limiter_timeout_ms=int(1_000 * _LOOK_SECONDS),
                 get_signature_timeout_secs=10,
             )
+        )
         self._dataset = dataset.batch(size, drop_remainder=True).with_options(options)
         self._fetch: Callable[[], Any] | None = None
 
@@ -325,17 +313,16 @@ class _Stream:
         Args:
           wait: Is called each second in which the rate limiter lets nothing through.
         """
-        with explained(self._address):
-            while True:
-                try:
-                    if self._fetch is not None:
-                        return Drawn(*self._fetch())
-                    with quiet():  # it tells how it connects
-                        self._fetch = self._connected()
-                        return Drawn(*self._fetch())
-                except tf.errors.OutOfRangeError:
-                    self._fetch = None
-                    wait()
+        while True:
+            try:
+                if self._fetch is not None:
+                    return Drawn(*self._server.call(self._fetch))
+                with quiet():  # it tells how it connects
+                    self._fetch = self._connected()
+                    return Drawn(*self._server.call(self._fetch))
+            except tf.errors.OutOfRangeError:
+                self._fetch = None
+                wait()
 
     def _connected(self) -> Callable[[], Any]:
         iterator = iter(self._dataset)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dqnkit.config import Config
-from dqnkit.errors import ConfigError
+from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.noise import quiet
 from dqnkit.replay.reverb.library import reverb
 from dqnkit.replay.reverb.server import ReplayServer
@@ -51,7 +51,7 @@ def serving(
 
     Raises:
       ConfigError: The experiment's replay is not Reverb's, or the address cannot be had.
-      ReplayError: It does not start.
+      ReplayError: It does not start, or the checkpoint is damaged.
     """
     if config.replay.kind != "reverb":
         raise ConfigError(
@@ -65,6 +65,12 @@ def serving(
     table = replay_table(config.replay, recipe, Limits.of(config))
     server = ReplayServer([table, *broadcast_tables()], host=host, port=port, folder=folder)
     try:
-        yield Served(server, folder)
+        served = Served(server, folder)
+        if folder is not None and any(folder.glob("*/DONE")) and not served.num_transitions:
+            raise ReplayError(
+                f"the checkpoint in {folder} is damaged: Reverb reads nothing from it; remove it "
+                "to begin with an empty table"
+            )
+        yield served
     finally:
         server.close()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from dqnkit.errors import ReplayError
+from dqnkit.replay.reverb.connection import ServerConnection, explained
 from dqnkit.replay.reverb.library import reverb
 from dqnkit.replay.reverb.tables import REPLAY, Recipe
 
+_PIECE_MS = 1_000
 _IN_FLIGHT = 16
 """Transitions on their way to the server that do not hold up the environment."""
 
@@ -25,20 +26,24 @@ class TransitionWriter:
     sampled yet.
     """
 
-    def __init__(self, client: Any, recipe: Recipe, patience: float | None) -> None:
+    def __init__(
+        self, server: ServerConnection, recipe: Recipe, waiting: Callable[[], Callable[[], None]]
+    ) -> None:
         """Connects.
 
         Args:
-          client: Of `reverb.Client`.
-          recipe: Of the table's transitions.
-          patience: Seconds that the rate limiter may hold up a transition; None waits for ever.
+          server: That has the table.
+          recipe: Of its transitions.
+          waiting: Gives, for each time that the rate limiter holds up a transition, what is called
+            each second of it, and raises if there is no hope.
         """
-        self._patience = patience
+        self._server = server
+        self._waiting = waiting
         self._recipe = recipe
         n_step = recipe.n_step
         # Behind an episode's last frame stand the scalars of n_step - 1 shorter transitions.
         kept = recipe.stack + 2 * n_step
-        self._writer = client.trajectory_writer(kept)
+        self._writer: Any = server.call(lambda: server.client.trajectory_writer(kept))
         for column in ("frames", "scalars"):
             # A longer chunk would wait for its other steps, and be read with them.
             self._writer.configure((column,), num_keep_alive_refs=kept, max_chunk_length=1)
@@ -77,22 +82,21 @@ class TransitionWriter:
         """Waits until the server has all but some.
 
         Raises:
-          ReplayError: It takes no more for too long.
+          ReplayError: The server does not answer.
+          Anything that the wait raises.
         """
-        began = time.monotonic()
+        wait: Callable[[], None] | None = None
         while True:
-            with contextlib.suppress(reverb.DeadlineExceededError):
-                # In pieces, between which a signal is heard.
-                self._writer.flush(left, timeout_ms=1_000)
+            # In pieces, between which a signal is heard.
+            held_up = contextlib.suppress(reverb.DeadlineExceededError)
+            with explained(self._server.address), held_up:
+                self._writer.flush(left, timeout_ms=_PIECE_MS)
                 return
-            if self._patience is not None and time.monotonic() > began + self._patience:
-                raise ReplayError(
-                    f"Reverb took no transition for {self._patience:.0f} s: its rate limiter waits "
-                    "for others that draw from the table, or the server hangs"
-                )
+            wait = wait or self._waiting()
+            wait()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Ends it; what the server has not got by now is lost."""
         self._writer.close()
 
     def _write_rest(self, *, terminated: bool) -> None:

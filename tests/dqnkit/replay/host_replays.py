@@ -25,6 +25,7 @@ _SIZES = itertools.count(500)
 needs_reverb = pytest.mark.skipif(
     find_spec("reverb") is None, reason="Reverb is not installed: docs/reverb.md"
 )
+
 REPLAYS = {
     "uniform": ["replay.kind=uniform"],
     "prioritized": ["replay.kind=prioritized"],
