@@ -44,13 +44,18 @@ def main() -> None:
     loop = build(config, spec).loop
     loop.start()
     compile_seconds = time.perf_counter() - start
-    loop.advance(-(-1_000 // steps_an_iteration))
-    iterations = -(-args.steps // steps_an_iteration)
-    start = time.perf_counter()
+    loop.advance(-(-1_000 // config.steps_per_iteration))
+    iterations = -(-args.steps // config.steps_per_iteration)
+    before, start = loop.env_steps, time.perf_counter()
     loop.advance(iterations)
     seconds = time.perf_counter() - start
-    rate = iterations * steps_an_iteration / seconds
-    print(json.dumps({"steps_per_second": rate, "compile_seconds": compile_seconds}))
+    document = {
+        "steps_per_second": (loop.env_steps - before) / seconds,
+        "updates_per_second": iterations * config.training.gradient_steps_per_iteration / seconds,
+        "compile_seconds": compile_seconds,
+    }
+    loop.close()
+    print(json.dumps(document))
 
 
 if __name__ == "__main__":

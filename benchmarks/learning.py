@@ -5,7 +5,8 @@
 
 Trains each experiment with ten seeds that no search has used, in as many processes as there are
 cores, prints a line a seed, and writes the experiment's row in `docs/benchmarks.md`; rows of other
-experiments stay as they are. With `--family` a row is an agent on one of three tasks that RL
+experiments stay as they are. `tutorial-reverb` has a table of its own, and is trained where Reverb
+is (docs/reverb.md). With `--family` a row is an agent on one of three tasks that RL
 Baselines3 Zoo publishes scores for, with the same budgets of environment steps.
 """
 
@@ -18,6 +19,7 @@ import os
 import statistics
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 
 import family
 import numpy as np
@@ -30,6 +32,7 @@ from dqnkit.training.run import train
 
 GOALS = {
     "tutorial": 195.0,
+    "tutorial-reverb": 195.0,
     "cartpole": 500.0,
     "acrobot": -100.0,
     "mountain-car": -110.0,
@@ -109,7 +112,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes side by side")
     parser.add_argument("--dry", action="store_true", help="print the rows, write nothing")
     args = parser.parse_args()
-    known = [family.RAINBOW, *family.VARIANTS] if args.family else list(GOALS)
+    has_reverb = find_spec("reverb") is not None
+    goals = [name for name in GOALS if has_reverb or "reverb" not in name]
+    known = [family.RAINBOW, *family.VARIANTS] if args.family else goals
     if unknown := set(args.names) - set(known):
         parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(known)}")
 
@@ -125,7 +130,8 @@ def main() -> None:
                     start = f"| {what.env_id} | {name} |"
                 else:
                     results = train_all(pool, name, (), args.seeds)
-                    section, row, start = "learning", table_row(name, results), f"| `{name}`"
+                    section = "reverb-learning" if "reverb" in name else "learning"
+                    row, start = table_row(name, results), f"| `{name}`"
                 print("\n" + row, flush=True)
                 if not args.dry:
                     report.write_row(section, header, start, row)

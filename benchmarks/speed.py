@@ -1,8 +1,10 @@
 """How fast dqnkit's loops are beside the tutorial's loop and Stable-Baselines3, in one call.
 
     uv run --extra box2d python benchmarks/speed.py
+    uv run python benchmarks/speed.py --world reverb
 
-Contestants alternate, each in a fresh process, so that a busy minute hits all of them. Prints
+With `--world reverb` in the environment of the extra `reverb`, which docs/reverb.md says how to
+make. Contestants alternate, each in a fresh process, so that a busy minute hits all of them. Prints
 medians and ratios, and writes the tables of `docs/benchmarks.md`. Takes about twenty minutes.
 """
 
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,7 @@ import family
 import report
 
 HERE = Path(__file__).resolve().parent
+REVERB_ENVIRONMENT = HERE.parent / ".venv-reverb"
 SB3_ENVIRONMENT = HERE.parent / ".benchmarks" / "sb3"
 
 
@@ -227,6 +231,101 @@ def variants_table(rates: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
+class ReverbContest(NamedTuple):
+    """The tutorial's loop does one step and one update; ours does as many of both."""
+
+    what: str
+    ours: tuple[str, ...]
+
+
+REVERB = ("--set", "replay.kind=reverb")
+REVERB_CONTESTS = (
+    ReverbContest("1 step, 1 update", ONE_BY_ONE),
+    ReverbContest("16 steps, 16 updates", SIXTEEN),
+)
+
+
+def measure_reverb(rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Iterations a second, (ours, the tutorial's) of each round by contest."""
+    rates: dict[str, list[tuple[float, float]]] = {}
+    for number in range(1, rounds + 1):
+        tutorial = run(sys.executable, "tutorial_loop.py", "--replay", "reverb")
+        theirs = tutorial["iterations_per_second"][0]
+        for contest in REVERB_CONTESTS:
+            loop = ("--loop", "host", "--steps", "16000", *contest.ours, *REVERB)
+            ours = run(sys.executable, "dqnkit_loop.py", *loop)["steps_per_second"]
+            rates.setdefault(contest.what, []).append((ours, theirs))
+            print(
+                f"round {number}: {contest.what}: dqnkit {ours:,.0f} it/s, tutorial {theirs:,.0f}: "
+                f"{ours / theirs:.1f}",
+                flush=True,
+            )
+    return rates
+
+
+def reverb_table(rates: dict[str, list[tuple[float, float]]]) -> str:
+    rounds = len(next(iter(rates.values())))
+    lines = [
+        f"{report.machine()}; environment steps a second, with an update each; medians of {rounds} "
+        "alternating rounds, ratios of each round (least to greatest).",
+        "",
+        "| dqnkit does in turn | dqnkit, host loop with Reverb | the tutorial's loop with Reverb "
+        "| dqnkit is faster by |",
+        "|---|---|---|---|",
+    ]
+    for what, pairs in rates.items():
+        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratios = [mine / other for mine, other in pairs]
+        lines.append(
+            f"| {what} | {ours:,.0f} | {theirs:,.0f} "
+            f"| {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
+        )
+    return "\n".join(lines)
+
+
+STEPS_AN_UPDATE = (1, 8)
+ACTORS = (None, 1, 2, 4)
+
+
+def measure_actors(rounds: int) -> dict[tuple[int, int | None], list[float]]:
+    """Environment steps a second, by steps an update and actors (None: in one process)."""
+    rates: dict[tuple[int, int | None], list[float]] = {}
+    for number in range(1, rounds + 1):
+        for steps, actors in itertools.product(STEPS_AN_UPDATE, ACTORS):
+            loop = ("--loop", "host", "--train-freq", str(steps), "--steps", f"{8_000 * steps}")
+            settings = ["training.gradient_steps_per_iteration=1"]
+            if actors is not None:
+                settings.append(f"training.num_actors={actors}")
+            arguments = [part for each in settings for part in ("--set", each)]
+            rate = run(sys.executable, "dqnkit_loop.py", *loop, *REVERB, *arguments)
+            rates.setdefault((steps, actors), []).append(rate["steps_per_second"])
+            print(
+                f"round {number}: {steps} steps an update, {actors} actors: "
+                f"{rate['steps_per_second']:,.0f} steps/s",
+                flush=True,
+            )
+    return rates
+
+
+def actors_table(rates: dict[tuple[int, int | None], list[float]]) -> str:
+    rounds = len(next(iter(rates.values())))
+    lines = [
+        f"{report.machine()}; environment steps a second, medians of {rounds} alternating rounds "
+        "(least to greatest).",
+        "",
+        "| environment steps an update | one process, in turn | 1 actor | 2 actors | 4 actors |",
+        "|---|---|---|---|---|",
+    ]
+    for steps in STEPS_AN_UPDATE:
+        cells = []
+        for actors in ACTORS:
+            each = rates[steps, actors]
+            low, high = min(each), max(each)
+            cells.append(f"{statistics.median(each):,.0f} ({low:,.0f} to {high:,.0f})")
+        lines.append(f"| {steps} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 SECTIONS = {
     "speed": lambda rounds: loops_table(measure_loops(rounds)),
     "host": lambda rounds: host_table(measure_host(rounds)),
@@ -234,17 +333,37 @@ SECTIONS = {
     "processes": lambda _: processes_table(measure_processes()),
 }
 
+REVERB_SECTIONS = {
+    "reverb": lambda rounds: reverb_table(measure_reverb(rounds)),
+    "actors": lambda rounds: actors_table(measure_actors(rounds)),
+}
+WORLDS = {"current": SECTIONS, "reverb": REVERB_SECTIONS}
+
+
+def enter_reverb() -> None:
+    """Goes on in the environment that has Reverb."""
+    if find_spec("reverb") is not None:
+        return
+    python = REVERB_ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        raise SystemExit(f"there is no {python}: docs/reverb.md says how to make it")
+    os.execv(python, [str(python), *sys.argv])
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    names = ", ".join([*SECTIONS, *REVERB_SECTIONS])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=names)
+    parser.add_argument("--world", default="current", choices=WORLDS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="print the tables, write nothing")
     args = parser.parse_args()
 
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    for section in args.sections or SECTIONS:
-        markdown = SECTIONS[section](args.rounds)
+    if args.world == "reverb":
+        enter_reverb()
+    for section in args.sections or WORLDS[args.world]:
+        markdown = WORLDS[args.world][section](args.rounds)
         print("\n" + markdown)
         if not args.dry:
             report.write(section, markdown)

@@ -236,9 +236,10 @@ class LiveReporter:
 
 def _title(config: Config) -> str:
     training = config.training
-    actors = "" if training.num_actors is None else f" · {training.num_actors} actors"
-    loop = f"{training.loop} loop{actors}"
-    return f"{config.name} · {config.env.id} · {loop} · seed {training.seed}"
+    collects = f"{training.loop} loop"
+    if training.num_actors is not None:
+        collects = f"{training.num_actors or 'other'} actors"
+    return f"{config.name} · {config.env.id} · {collects} · seed {training.seed}"
 
 
 def _begun(compile_seconds: float, iteration: int) -> str:

@@ -63,8 +63,10 @@ class LearnerLoop:
         )
         self._iteration = 0
         self._env_steps = 0
+        self._inserted = 0
+        """Transitions that the server has counted, when it was asked last."""
         self._before = 0
-        """Environment steps beside those that the server has counted."""
+        """Environment steps beside them."""
         self._window = Window()
         self._publish_at = 0.0
         self._heard_at = time.monotonic()
@@ -132,7 +134,7 @@ class LearnerLoop:
         self._count_steps()
         arrays |= {
             "loop/counters": np.array([self._iteration, self._env_steps]),
-            "loop/inserted": np.array(self._env_steps - self._before),
+            "loop/inserted": np.array(self._inserted),
             "loop/window": np.array(list(vars(self._window).values())),
         }
         arrays |= {f"random/{k}": v for k, v in random_state(self._rng).items()}
@@ -191,7 +193,11 @@ class LearnerLoop:
         )
 
     def _count_steps(self) -> None:
-        steps = self._before + self._replay.num_inserted
+        inserted = self._replay.num_inserted
+        if inserted < self._inserted:  # the server was started anew, and counts from another number
+            self._before += self._inserted - inserted
+        self._inserted = inserted
+        steps = self._before + inserted
         self._window.steps += steps - self._env_steps
         exploration = self._exploration(self._env_steps)
         if self._env_steps < self._config.training.initial_collect_steps:

@@ -101,9 +101,9 @@ class ReverbReplay:
         """
         if kept := self.num_transitions:
             raise ConfigError(
-                f"replay.address={self.server.address}: the server there holds {kept:,} transitions of "
-                "another run: start one anew for this run, or go on with that one by `dqnkit train "
-                "--resume RUN`"
+                f"replay.address={self.server.address}: the server there holds {kept:,} "
+                "transitions of another run: start one anew for this run, or go on with that one "
+                "by `dqnkit train --resume RUN`"
             )
 
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
@@ -200,8 +200,8 @@ class ReverbReplay:
         if self._folder is None:
             if not self.num_transitions:
                 raise ConfigError(
-                    f"replay.address={self.server.address}: the server holds nothing of what the run "
-                    "goes on from: start it with the folder of its checkpoints, `dqnkit "
+                    f"replay.address={self.server.address}: the server holds nothing of what the "
+                    "run goes on from: start it with the folder of its checkpoints, `dqnkit "
                     "replay-server … --checkpoints FOLDER`"
                 )
             return

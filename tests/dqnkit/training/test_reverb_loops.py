@@ -1,0 +1,120 @@
+"""Loops whose replay is Reverb's; what they share with the others is in test_host_loop.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from dqnkit import experiments
+from dqnkit.config import Config
+from dqnkit.errors import ConfigError
+from dqnkit.resolution import resolve
+from dqnkit.training.host_loop import HostLoop
+from dqnkit.training.parts import build
+from dqnkit.training.run import train
+from tests.dqnkit.replay.host_replays import held, needs_reverb
+
+pytestmark = needs_reverb
+Small = Callable[..., Config]
+REVERB = "replay.kind=reverb"
+PRIORITIZED = "replay.sampler=prioritized"
+
+
+def _loop(config: Config, **kwargs: object) -> HostLoop:
+    update = {"id": "tests.environments:Corridor-v0", "kwargs": kwargs}
+    env = config.env.model_copy(update=update)
+    return HostLoop(*resolve(config.model_copy(update={"env": env})))
+
+
+@pytest.mark.parametrize(
+    ("observe", "settings"),
+    [
+        ("state", ()),
+        ("state", (PRIORITIZED, "agent.n_step=3", "training.gradient_steps_per_iteration=2")),
+        ("discrete", ("agent.n_step=2",)),
+        ("image", ("network.conv_layer_params=[[4, 3, 1]]", "env.frame_stack=3")),
+        ("image", ("network.conv_layer_params=[]", "env.frame_stack=2", "agent.n_step=4")),
+        ("bits", ("network.conv_layer_params=[[4, 3, 1]]", PRIORITIZED)),
+    ],
+)
+def test_every_kind_of_observation_trains(
+    small: Small, observe: str, settings: tuple[str, ...]
+) -> None:
+    loop = _loop(small("env.num_envs=2", REVERB, *settings), observe=observe, length=6)
+    loop.start()
+    metrics = loop.advance(20)
+    assert np.isfinite(metrics[-1].loss)
+    assert metrics[-1].return_mean == 60.0
+    loop.close()
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
+def test_a_restored_loop_has_all_but_the_episodes_that_were_under_way(
+    small: Small, sampler: str
+) -> None:
+    config = small("env.num_envs=2", REVERB, f"replay.sampler={sampler}")
+    loop, restored = _loop(config), _loop(config)
+    loop.start()
+    loop.advance(25)  # in the middle of an episode and of a log interval
+    kept = loop.state()
+    before = held(loop._replay)
+    restored.restore(kept)
+    restored.start()
+    assert (restored.iteration, restored.env_steps) == (25, loop.env_steps)
+    np.testing.assert_array_equal(loop.policy_weights(), restored.policy_weights())
+    after = held(restored._replay)
+    for name in ("frames", "scalars", "priorities"):
+        mine, theirs = (getattr(each, name) for each in (before, after))
+        if mine is not None:
+            order, other = (np.argsort(each.rows) for each in (before, after))
+            np.testing.assert_array_equal(mine[order], theirs[other])
+    metrics = restored.advance(35)
+    assert [m.iteration for m in metrics] == [30, 40, 50, 60]
+    # What follows is whole: no transition joins the old episode to the new one.
+    following = held(restored._replay).frames[..., 0]
+    np.testing.assert_array_equal(following[:, 1], following[:, 0] + 1)
+    for each in (loop, restored):
+        each.close()
+
+
+def test_it_is_no_loop_of_the_graph(small: Small) -> None:
+    assert resolve(small(REVERB))[0].training.loop == "host"
+    with pytest.raises(ConfigError, match=r"training.loop=graph: replay.kind=reverb"):
+        resolve(small(REVERB, "training.loop=graph"))
+
+
+def test_so_many_environments_are_refused(small: Small) -> None:
+    config, spec = resolve(small(REVERB, "env.num_envs=300", "replay.replay_buffer_max_length=900"))
+    with pytest.raises(ConfigError, match=r"env.num_envs=300: replay.kind=reverb takes at most"):
+        build(config, spec)
+
+
+def test_an_iteration_of_a_learner_costs_as_many_steps_as_one_of_the_host_loop(
+    small: Small,
+) -> None:
+    result = train(
+        small(
+            REVERB,
+            *("training.num_actors=1", "env.num_envs=2", "training.num_iterations=600"),
+            *("evaluation.eval_interval=300", "replay.replay_buffer_max_length=5_000"),
+        )
+    )
+    # 2 environments an iteration; Reverb's limiter leaves 200 transitions and two samples.
+    assert result.env_steps == pytest.approx(20 + 600 * 2, abs=250)
+    assert result.iterations == 600
+    steps = [each.env_steps for each in result.evaluations]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.slow
+def test_the_tutorial_is_learnt_from_two_actors() -> None:
+    """As in one process, where ten of ten seeds reach 195 (docs/benchmarks.md)."""
+    best = [
+        train(
+            experiments.load("tutorial-reverb", ["training.num_actors=2", f"training.seed={seed}"])
+        ).best.summary.mean
+        for seed in (10, 11)
+    ]
+    assert min(best) >= 195.0, best
