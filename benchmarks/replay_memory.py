@@ -1,14 +1,18 @@
 """What the host loop's replay takes for a transition, in bytes of the process's memory.
 
     uv run --extra box2d --extra minatar --extra atari python benchmarks/replay_memory.py
+    .venv-reverb/bin/python benchmarks/replay_memory.py --world reverb
 
 Plays each environment at random to see how many rows go into last frames of episodes, fills a
 replay, and looks at how much the process has grown. Writes the table of `docs/environments.md`.
+With `--world reverb`, what Reverb's server takes, filled with frames that do not compress: that is
+the table of `docs/reverb.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +25,7 @@ from dqnkit import experiments
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.replay.host_uniform import HostReplay
 from dqnkit.resolution import resolve
-from dqnkit.specs import EnvSpec
+from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 
 DOCUMENT = report.DOCUMENT.with_name("environments.md")
 EXPERIMENTS = {
@@ -62,10 +66,66 @@ def rows_a_transition(spec: EnvSpec, environment: VectorEnvironment) -> float:
     return (STEPS + ends) / STEPS
 
 
+REVERB_FRAMES = {
+    "CartPole": ObservationSpec(Kind.VECTOR, (4,), "float32"),
+    "MinAtar": ObservationSpec(Kind.IMAGE, (10, 10, 4), "bool"),
+    "Atari": ObservationSpec(Kind.IMAGE, (84, 84), "uint8", frame_stack=4),
+}
+REVERB_TRANSITIONS = 20_000
+
+
+def filled_reverb(observation: ObservationSpec) -> float:
+    """Bytes a transition by which a fresh process grows; each leads to one new frame."""
+    from dqnkit.replay.reverb.replay import ReverbReplay
+    from dqnkit.replay.reverb.tables import Recipe
+
+    config = experiments.load("tutorial-reverb").replay
+    replay = ReverbReplay(config, 1, Recipe(EnvSpec("", observation, 2)))
+    rng, only = np.random.default_rng(0), np.array([0])
+    one, no_end = np.ones(1, np.float32), np.array([False])
+
+    def frame() -> np.ndarray:
+        bytes_ = rng.integers(256, size=(1, *observation.frame_shape), dtype=np.uint8)
+        return (bytes_ % 2 if observation.dtype == "bool" else bytes_).astype(observation.dtype)
+
+    replay.begin(only, frame())
+    for _ in range(500):  # what it needs once
+        replay.add(only, only, one, no_end, frame())
+    before = resident_bytes()
+    for _ in range(REVERB_TRANSITIONS):
+        replay.add(only, only, one, no_end, frame())
+    assert replay.num_transitions == REVERB_TRANSITIONS + 500
+    grown = (resident_bytes() - before) / REVERB_TRANSITIONS
+    replay.close()
+    return grown
+
+
+def reverb_table() -> str:
+    lines = [
+        f"{report.machine()}; {REVERB_TRANSITIONS:,} transitions of random frames.",
+        "",
+        "| frames like those of | a frame, bytes | a transition, bytes | beside its frame |",
+        "|---|---|---|---|",
+    ]
+    for name, observation in REVERB_FRAMES.items():
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+            grown = fresh.submit(filled_reverb, observation).result()
+        size = math.prod(observation.frame_shape) * np.dtype(observation.dtype).itemsize
+        lines.append(f"| {name} | {size:,} | {grown:,.0f} | {grown - size:,.0f} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
+    parser.add_argument("--world", default="current", choices=["current", "reverb"])
     args = parser.parse_args()
+    if args.world == "reverb":
+        table = reverb_table()
+        if not args.dry:
+            report.write("memory", table, report.DOCUMENT.with_name("reverb.md"))
+        return
 
     lines = [
         f"{report.machine()}; {STEPS:,} random steps of each environment.",

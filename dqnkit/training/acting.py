@@ -28,8 +28,6 @@ from dqnkit.seeds import Stream, actor_key, stream_key, stream_seeds
 from dqnkit.specs import EnvSpec
 from dqnkit.workers.launchers import leave_the_terminal
 
-PLAYING = "playing"
-"""What an actor says to the process that started it, once it begins."""
 _REFRESH_SECONDS = 0.05
 """How old the weights that an actor plays with may be, beside what publishing them takes."""
 _RETRY_SECONDS = 1.0
@@ -210,14 +208,14 @@ def serve_actor(
 ) -> None:
     """An actor as a process of its learner's, which ends with it (`launchers.Target`).
 
-    It sends `PLAYING`, and a `DqnkitError` if it cannot go on; nothing if it is killed.
+    It sends a `DqnkitError` if it cannot go on.
     """
     del most_memory
     if said is not None:
         leave_the_terminal(said)
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     try:
-        act(address, number, patience=0.0, tell=lambda _: connection.send(PLAYING))
+        act(address, number, patience=0.0)
     except ReplayError:
         sys.exit(1)  # the learner knows
     except DqnkitError as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from dqnkit.errors import DqnkitError, WorkerError
-from dqnkit.training.acting import PLAYING, serve_actor
+from dqnkit.training.acting import serve_actor
 from dqnkit.workers.launchers import Handle, LocalLauncher
 
-_STILLBORN = 3
-"""Actors in a row that die before they play; then there is no use in another."""
+_IN_VAIN = 3
+"""Actors that die while no transition comes from any; then there is no use in another."""
 
 
 class Actors:
@@ -26,20 +26,24 @@ class Actors:
         self._launcher = LocalLauncher()
         self._count = count
         self._started = 0
-        self._stillborn = 0
-        self._playing: set[int] = set()
+        self._dead_in_vain = 0
         self._notes: list[str] = []
         self._handles: dict[int, Handle] = {}
         for _ in range(count):
             self._start()
 
-    def replace_the_dead(self) -> None:
+    def replace_the_dead(self, *, progressed: bool) -> None:
         """Starts another in the place of each one that has died.
+
+        Args:
+          progressed: Whether a transition has come since the last call.
 
         Raises:
           DqnkitError: An actor says that it cannot act: what it says.
           WorkerError: They die one after another.
         """
+        if progressed:
+            self._dead_in_vain = 0
         for number, handle in list(self._handles.items()):
             if handle.connection.poll():
                 self._hear(number, handle)
@@ -72,10 +76,6 @@ class Actors:
             said = None
         if isinstance(said, DqnkitError):
             raise said
-        if said == PLAYING:
-            self._stillborn = 0
-            self._playing.add(number)
-            return
         self._replace(number, handle)
 
     def _replace(self, number: int, handle: Handle) -> None:
@@ -83,11 +83,9 @@ class Actors:
         handle.connection.close()
         del self._handles[number]
         self._notes.append(f"actor {number} is replaced: {words}")
-        if number not in self._playing:
-            self._stillborn += 1
-            if self._stillborn >= _STILLBORN:
-                raise WorkerError(
-                    f"{_STILLBORN} actors in a row died before they could play; of the last, "
-                    f"{words}"
-                )
+        self._dead_in_vain += 1
+        if self._dead_in_vain >= _IN_VAIN:
+            raise WorkerError(
+                f"{_IN_VAIN} actors died, and no transition came from any; of the last, {words}"
+            )
         self._start()

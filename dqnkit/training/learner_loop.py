@@ -183,7 +183,7 @@ class LearnerLoop:
                 f"{address}`"
             )
         if self._actors is not None:
-            self._actors.replace_the_dead()
+            self._actors.replace_the_dead(progressed=self._env_steps > before)
 
     def _publish(self, *, is_over: bool = False) -> None:
         self._publish_at = time.monotonic() + _PUBLISH_SECONDS

@@ -38,9 +38,9 @@ def test_without_reverb_it_says_how_to_get_it(
     [
         (("train", "tutorial", "--actors", "2"), ["training.num_actors=2", "replay.kind=reverb"]),
         (("train", "--actors", "2", "--resume", "x"), ["--resume x", "--actors"]),
-        (("train", "--actors", "-1"), ["--actors", "x>=0"]),
+        (("train", "--actors", "-1"), ["--actors", "Invalid value"]),
         (("actor",), ["--connect"]),
-        (("replay-server", "--port", "0"), ["--port", "1<=x<=65535"]),
+        (("replay-server", "--port", "0"), ["--port", "Invalid value"]),
     ],
     ids=str,
 )

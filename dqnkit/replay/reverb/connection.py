@@ -17,39 +17,49 @@ from dqnkit.replay.reverb.tables import REPLAY, Limits, Recipe
 
 PATIENCE_SECONDS = 60.0
 """How long a server may be away, as while it is started anew."""
-_ANSWER_SECONDS = 4
-_TRIES = 3
+_FIRST_SECONDS = 10.0
+"""Where nobody has answered yet, an address is wrong more often than a server is away."""
 _LOOK_SECONDS = 1.0
+_BROKEN = (RuntimeError, reverb.ReverbError, tf.errors.OpError)
+"""What Reverb raises when a connection breaks."""
 Answer = TypeVar("Answer")
 
 
 class ServerConnection:
     """A server, called from this thread where it is in this process, else from one of its own.
 
-    Reverb waits for a server that is gone until it is back, deaf to signals. So a call to a server
-    that runs elsewhere is given up after a while, and its thread with it.
+    Reverb waits for a server that is gone until it is back, deaf to signals, or says at once that
+    a connection broke. So a call to a server that runs elsewhere is tried again for a while, and
+    then given up, with its thread if that hangs.
     """
 
     def __init__(
-        self, address: str, *, is_ours: bool = False, patience: float = PATIENCE_SECONDS
+        self, address: str, *, is_ours: bool = False, patience: float | None = None
     ) -> None:
         """Connects with the first call.
 
         Args:
           address: HOST:PORT.
-          is_ours: Whether the server is in this process.
-          patience: Seconds without an answer.
+          is_ours: Whether the server is in this process, and nothing is waited for.
+          patience: Seconds without an answer; None takes `PATIENCE_SECONDS`.
         """
         self.address = address
         self.client = reverb.Client(address)
-        self._patience = patience
+        self._patience = PATIENCE_SECONDS if patience is None else patience
         self._calls: queue.SimpleQueue[_Call[Any] | None] | None = None
         if not is_ours:
             self._calls = queue.SimpleQueue()
             threading.Thread(target=_serve, args=(self._calls,), daemon=True).start()
 
-    def call(self, function: Callable[[], Answer]) -> Answer:
-        """What a function gives that calls the server.
+    def call(
+        self, function: Callable[[], Answer], wait: Callable[[], None] | None = None
+    ) -> Answer:
+        """What a function gives that calls the server; it must bear to be called again.
+
+        Args:
+          function: It.
+          wait: Is called each second without an answer, and raises if there is no hope; by default
+            when the patience is over.
 
         Raises:
           ReplayError: The server does not answer.
@@ -57,9 +67,23 @@ class ServerConnection:
         with explained(self.address):
             if self._calls is None:
                 return function()
-            call = _Call(function)
-            self._calls.put(call)
-            return call.wait(self.address, self._patience)
+            until = time.monotonic() + self._patience
+            while True:
+                call = _Call(function)
+                self._calls.put(call)
+                try:
+                    return call.answer(wait or _Patience(self.address, self._patience))
+                except tf.errors.OutOfRangeError:
+                    raise
+                except _BROKEN:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(_LOOK_SECONDS / 2)
+
+    @property
+    def has_thread(self) -> bool:
+        """Whether a call that hangs can be given up."""
+        return self._calls is not None
 
     def info(self, table: str = REPLAY) -> Any:
         """Of a table."""
@@ -69,6 +93,18 @@ class ServerConnection:
         """Ends the thread."""
         if self._calls is not None:
             self._calls.put(None)
+
+
+class _Patience:
+    """Gives up a server that says nothing."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self._address, self._seconds = address, seconds
+        self._until = time.monotonic() + seconds
+
+    def __call__(self) -> None:
+        if time.monotonic() > self._until:
+            raise ReplayError(_silent(self._address, f"nothing came for {self._seconds:.0f} s"))
 
 
 class _Call(Generic[Answer]):
@@ -88,12 +124,10 @@ class _Call(Generic[Answer]):
             self._error = error
         self._done.set()
 
-    def wait(self, address: str, patience: float) -> Answer:
+    def answer(self, wait: Callable[[], None]) -> Answer:
         """In the thread that called."""
-        until = time.monotonic() + patience
         while not self._done.wait(_LOOK_SECONDS):  # in pieces, between which a signal is heard
-            if time.monotonic() > until:
-                raise ReplayError(_silent(address, f"nothing came for {patience:.0f} s"))
+            wait()
         if self._error is not None:
             raise self._error
         return self._answer[0]
@@ -115,7 +149,7 @@ def explained(address: str) -> Iterator[None]:
         yield
     except tf.errors.OutOfRangeError:
         raise  # the rate limiter's, which is no fault
-    except (RuntimeError, reverb.ReverbError, tf.errors.OpError) as error:
+    except _BROKEN as error:
         raise ReplayError(_silent(address, " ".join(str(error).split())[:300])) from error
 
 
@@ -142,7 +176,9 @@ def connect(
       ReplayError: It does not answer.
     """
     connection = ServerConnection(address)
-    info = _first_answer(connection)
+    first = ServerConnection(address, patience=_FIRST_SECONDS)
+    info = first.call(first.client.server_info)
+    first.close()
     if REPLAY not in info:
         raise ConfigError(
             f"replay.address={address}: the server there has no table {REPLAY!r}: it is not one "
@@ -162,18 +198,6 @@ def connect(
             f"has {'; '.join(parts)}. Start one by `dqnkit replay-server` with this experiment"
         )
     return connection
-
-
-def _first_answer(connection: ServerConnection) -> Any:
-    """What the server says of its tables.
-
-    A server that was started anew is met by connections to the one before it, which break.
-    """
-    for _ in range(_TRIES - 1):
-        with contextlib.suppress(ReplayError):
-            return connection.call(lambda: connection.client.server_info(_ANSWER_SECONDS))
-        time.sleep(_LOOK_SECONDS / 2)
-    return connection.call(lambda: connection.client.server_info(_ANSWER_SECONDS))
 
 
 def _described(info: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from dqnkit.fields import known
 from dqnkit.noise import quiet
 from dqnkit.replay.host import Sample
 from dqnkit.replay.priorities import LEAST_ERROR
-from dqnkit.replay.reverb.connection import PATIENCE_SECONDS, ServerConnection, connect
+from dqnkit.replay.reverb import connection
+from dqnkit.replay.reverb.connection import ServerConnection, connect
 from dqnkit.replay.reverb.library import reverb, tf
 from dqnkit.replay.reverb.server import ReplayServer
 from dqnkit.replay.reverb.tables import REPLAY, Limits, Recipe, broadcast_tables, replay_table
@@ -111,7 +113,7 @@ class ReverbReplay:
         if not self._writers and not self._is_restored:
             self.expect_empty()
         while len(self._writers) < self._num_envs:
-            self._writers.append(TransitionWriter(self.server, self._recipe, _Patience))
+            self._writers.append(TransitionWriter(self.server, self._recipe, self._patience))
         for env, frame in zip(envs, frames, strict=True):
             self._writers[env].begin(frame)
 
@@ -149,8 +151,11 @@ class ReverbReplay:
         if size not in self._streams:
             if not self.num_transitions:
                 raise ValueError("a replay without transitions has nothing to sample")
-            self._streams[size] = _Stream(self.server, size)
-        return self._as_sample(self._streams[size].next(wait or _Patience()))
+            # Where others add to the table, the limiter may take long, and is no failure.
+            apart = self._config.address is not None or not self._num_envs
+            server = ServerConnection(self.server.address) if apart else self.server
+            self._streams[size] = _Stream(server, size, is_here=self._served is not None)
+        return self._as_sample(self._streams[size].next(wait or _Patience(self.server)))
 
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
         """See `Replay`."""
@@ -213,6 +218,9 @@ class ReverbReplay:
         self._hang_up()
         self._end_server()
 
+    def _patience(self) -> _Patience:
+        return _Patience(self.server)
+
     def _serve(self, files: dict[str, np.ndarray] | None = None) -> None:
         """Starts a server, with what the files of a checkpoint hold."""
         self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-reverb-"))
@@ -235,6 +243,8 @@ class ReverbReplay:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _hang_up(self) -> None:
+        for stream in self._streams.values():
+            stream.close()
         self._streams.clear()
         for writer in self._writers:
             writer.close()
@@ -273,24 +283,35 @@ class Drawn(NamedTuple):
 
 
 class _Patience:
-    """Gives up on a server from which nothing comes."""
+    """Gives up on a table from which nothing comes, or that takes nothing."""
 
-    def __init__(self) -> None:
-        self._until = time.monotonic() + PATIENCE_SECONDS
+    def __init__(self, server: ServerConnection) -> None:
+        self._server = server
+        self._until = time.monotonic() + connection.PATIENCE_SECONDS
 
     def __call__(self) -> None:
+        self._server.info()  # raises if nobody is there
         if time.monotonic() > self._until:
             raise ReplayError(
-                f"Reverb gave no transition to learn from for {PATIENCE_SECONDS:.0f} s: its rate "
-                "limiter waits for others that add to the table, or the server hangs"
+                f"Reverb at {self._server.address} gave or took no transition for "
+                f"{connection.PATIENCE_SECONDS:.0f} s: its rate limiter waits for others that add "
+                "to the table or draw from it"
             )
 
 
 class _Stream:
-    """Samples of one size, which Reverb draws one ahead."""
+    """Samples of one size, which Reverb draws two ahead."""
 
-    def __init__(self, server: ServerConnection, size: int) -> None:
+    def __init__(self, server: ServerConnection, size: int, *, is_here: bool) -> None:
+        """Connects.
+
+        Args:
+          server: With a thread that nothing else uses, if it has one.
+          size: Transitions of a sample.
+          is_here: Whether the server is in this process.
+        """
         self._server = server
+        self._is_here = is_here
         options = tf.data.Options()
         options.threading.private_threadpool_size = 1
         options.threading.max_intra_op_parallelism = 1
@@ -300,7 +321,9 @@ class _Stream:
                 REPLAY,
                 max_in_flight_samples_per_worker=size,
                 num_workers_per_iterator=1,
-                rate_limiter_timeout_ms=int(1_000 * _LOOK_SECONDS),
+                # Without a thread of its own it must come back to look around, and loses what was
+                # drawn ahead.
+                rate_limiter_timeout_ms=-1 if server.has_thread else int(1_000 * _LOOK_SECONDS),
                 get_signature_timeout_secs=10,
             )
         )
@@ -315,14 +338,24 @@ class _Stream:
         """
         while True:
             try:
-                if self._fetch is not None:
-                    return Drawn(*self._server.call(self._fetch))
-                with quiet():  # it tells how it connects
-                    self._fetch = self._connected()
-                    return Drawn(*self._server.call(self._fetch))
+                return Drawn(*self._server.call(self._fetched, wait))
             except tf.errors.OutOfRangeError:
-                self._fetch = None
                 wait()
+
+    def close(self) -> None:
+        """Ends its thread, if it has one."""
+        self._server.close()
+
+    def _fetched(self) -> Any:
+        try:
+            if self._fetch is not None:
+                return self._fetch()
+            with quiet() if self._is_here else nullcontext():  # it tells how it connects
+                self._fetch = self._connected()
+                return self._fetch()
+        except tf.errors.OpError:
+            self._fetch = None  # it has ended; another begins
+            raise
 
     def _connected(self) -> Callable[[], Any]:
         iterator = iter(self._dataset)

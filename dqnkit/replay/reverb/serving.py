@@ -9,9 +9,9 @@ from pathlib import Path
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.noise import quiet
-from dqnkit.replay.reverb.library import reverb
+from dqnkit.replay.reverb.connection import ServerConnection
 from dqnkit.replay.reverb.server import ReplayServer
-from dqnkit.replay.reverb.tables import REPLAY, Limits, Recipe, broadcast_tables, replay_table
+from dqnkit.replay.reverb.tables import Limits, Recipe, broadcast_tables, replay_table
 from dqnkit.specs import EnvSpec
 
 
@@ -20,20 +20,21 @@ class Served:
 
     def __init__(self, server: ReplayServer, folder: Path | None) -> None:
         self.port = server.port
-        self._client = reverb.Client(server.address)
+        # Not as one of this process, since the port may have been another server's a moment ago.
+        self._server = ServerConnection(server.address)
         self._folder = folder
 
     @property
     def num_transitions(self) -> int:
         """In the table."""
-        return int(self._client.server_info()[REPLAY].current_size)
+        return int(self._server.info().current_size)
 
     def checkpoint(self) -> str | None:
         """Writes what it holds, if it has a folder; where to."""
         if self._folder is None or not self.num_transitions:
             return None
         with quiet():  # it tells so itself
-            return str(self._client.checkpoint())
+            return str(self._server.call(self._server.client.checkpoint))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ EPISODES = "episodes"
 """What actors have seen end, each read once."""
 
 _EPISODES_KEPT = 100_000
-_BYTES_BESIDE_FRAMES = 1_600
+_BYTES_BESIDE_FRAMES = 2_900
 """Of a transition: its chunks, its item and its place in the table (`benchmarks/replay_memory.py`
 measures it)."""
 _SLACK_INSERTS = 200

@@ -12,6 +12,7 @@ import pytest
 from dqnkit import experiments
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, ReplayError
+from dqnkit.replay.reverb import connection
 from dqnkit.replay.reverb.broadcast import Episode, Listener, Publisher
 from dqnkit.replay.reverb.connection import ServerConnection
 from dqnkit.replay.reverb.replay import ReverbReplay
@@ -265,7 +266,8 @@ class TestElsewhere:
             self._connect(_config("replay.address=127.0.0.1:1"), port)
         assert time.monotonic() < began + 15
 
-    def test_a_server_that_goes_away_is_said(self) -> None:
+    def test_a_server_that_goes_away_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connection, "PATIENCE_SECONDS", 3.0)
         config, of = resolve(_config("replay.address=127.0.0.1:1"))
         with serving(config, of, host="127.0.0.1", port=None, folder=None) as served:
             replay = self._connect(config, served.port)
