@@ -60,11 +60,14 @@ def replay_server(
         experiment = "tutorial-reverb"
     config, spec = resolve(experiment_config(experiment, env, None, assignments))
     with waiting("starting Reverb's server", shown=True):
-        from dqnkit.replay.reverb.serving import serving  # takes seconds
+        from dqnkit.replay.reverb.server import EVERYWHERE  # takes seconds
+        from dqnkit.replay.reverb.serving import serving
     with serving(config, spec, host=host, port=port, folder=checkpoints) as served:
-        say(f"replay.address=127.0.0.1:{served.port} keeps {served.num_transitions:,} transitions")
-        say("Ctrl-C ends it")
         try:
+            where = "HOST" if host in EVERYWHERE else "127.0.0.1"
+            kept = served.num_transitions
+            say(f"replay.address={where}:{served.port} keeps {kept:,} transitions")
+            say("Ctrl-C ends it")
             threading.Event().wait()
         except KeyboardInterrupt:
             if written := served.checkpoint():

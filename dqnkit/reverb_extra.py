@@ -30,3 +30,20 @@ def check_installed(given: str) -> None:
             f"`{GET_IT}`, then `.venv-reverb/bin/dqnkit`; here, take replay.kind=uniform or "
             "prioritized"
         ) from None
+
+
+def refuse_shared_server(address: str | None, given: str) -> None:
+    """A replay server keeps the experience of one run.
+
+    Args:
+      address: `replay.address`.
+      given: What asks for several runs, for the message.
+
+    Raises:
+      ConfigError: There is one.
+    """
+    if address is not None:
+        raise ConfigError(
+            f"{given} with replay.address={address}: a replay server keeps the experience of one "
+            "run, and these would share it: leave the address out, and each run starts its own"
+        )

@@ -36,9 +36,9 @@ def stream_key(seed: int, stream: Stream) -> int:
     return int(words[0] >> np.uint64(1))
 
 
-def actor_key(seed: int, number: int) -> int:
-    """A 63-bit key for one actor of a run: its environments, its exploration."""
-    spawn_key = (int(Stream.ACTORS), number)
+def actor_key(seed: int, number: int, env_steps: int) -> int:
+    """A 63-bit key for one actor of a run, from the step at which it joins: nothing is repeated."""
+    spawn_key = (int(Stream.ACTORS), number, env_steps)
     words = np.random.SeedSequence(seed, spawn_key=spawn_key).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 

@@ -108,6 +108,34 @@ def test_a_killed_learner_takes_its_actors_along_and_goes_on(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_learner_that_waits_for_actors_hears_a_signal(
+    start: Callable[..., Training], number: signal.Signals
+) -> None:
+    """Before the first actor has come, and after the last has gone."""
+    port = free_port()
+    server = start("replay-server", "tutorial-reverb", "--port", str(port), *SHORT)
+    assert server.wait_for("Ctrl-C ends it")
+    there = ("--actors", "0", "--set", f"replay.address=127.0.0.1:{port}")
+    training = start("train", "tutorial-reverb", *there, *SHORT)
+    assert training.wait_for("run tutorial-reverb-s0")
+    time.sleep(5)
+    began = time.monotonic()
+    assert training.end(number) == 130, training.output
+    resumed = start("train", "--resume", "latest")
+    actor = start("actor", "--connect", f"127.0.0.1:{port}")
+    assert resumed.wait_for(" loss "), resumed.output
+    actor.end(signal.SIGKILL)
+    time.sleep(3)
+    assert resumed.end(number) == 130, resumed.output
+    assert "--resume" in resumed.output
+    assert time.monotonic() < began + 120
+    assert runs()[0].info.status == "KILLED"
+    start("actor", "--connect", f"127.0.0.1:{port}")
+    last = start("train", "--resume", "latest")
+    assert last.ended() == 0, last.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_learner_leaves_nothing_and_goes_on(
     start: Callable[..., Training], number: signal.Signals
 ) -> None:

@@ -8,17 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from dqnkit import experiments, networks
 from dqnkit.config import Config
-from dqnkit.envs.vector import Step, VectorEnvironment
+from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import DqnkitError, ReplayError
 from dqnkit.exploration import HOST_POLICIES
-from dqnkit.replay.reverb.broadcast import Broadcast, Episode, Listener
-from dqnkit.replay.reverb.connection import ServerConnection, connect
+from dqnkit.replay.reverb.broadcast import Broadcast, Listener
+from dqnkit.replay.reverb.connection import PATIENCE_SECONDS, ServerConnection, connect
 from dqnkit.replay.reverb.tables import Recipe
 from dqnkit.replay.reverb.writer import TransitionWriter
 from dqnkit.resolution import resolve
@@ -26,6 +27,7 @@ from dqnkit.runtime import compiled, tf
 from dqnkit.schedules import exploration_schedule
 from dqnkit.seeds import Stream, actor_key, stream_key, stream_seeds
 from dqnkit.specs import EnvSpec
+from dqnkit.training.outside import Episodes
 from dqnkit.workers.launchers import leave_the_terminal
 
 _REFRESH_SECONDS = 0.05
@@ -36,6 +38,10 @@ _ANSWER_SECONDS = 10.0
 
 class _RunIsOver(Exception):  # noqa: N818 - nothing is wrong
     """The learner has done all its iterations."""
+
+
+class _AnotherRun(Exception):  # noqa: N818 - nothing is wrong
+    """The server has another learner, or none any more."""
 
 
 class Actor:
@@ -54,27 +60,30 @@ class Actor:
           ReplayError: The server does not answer.
         """
         self._config, self._spec = _resolved(said.config)
-        config, agent = self._config, self._config.agent
+        config, agent, num_envs = self._config, self._config.agent, self._config.env.num_envs
         recipe = Recipe(self._spec, agent.n_step, agent.gamma)
-        self._server = connect(address, config.replay, recipe)
         self._network = networks.make(config, self._spec, stream_key(0, Stream.WEIGHTS))
+        observations = [num_envs, *self._spec.observation.shape]
+        acted_on = tf.TensorSpec(observations, self._spec.observation.dtype)
+        self._act = compiled(self._network.q_values, acted_on)
         self._policy = HOST_POLICIES[config.exploration.policy]
         self._exploration = exploration_schedule(config.exploration)
-        key = actor_key(config.training.seed, number)
+        key = actor_key(config.training.seed, number, said.env_steps)
         self._rng = np.random.Generator(np.random.Philox(key))
-        self._seeds = stream_seeds(key, 0, config.env.num_envs)
-        self._act = compiled(
-            self._network.q_values,
-            tf.TensorSpec(
-                [config.env.num_envs, *self._spec.observation.shape], self._spec.observation.dtype
-            ),
-        )
-        self._environment = VectorEnvironment(config.env, self._spec, config.env.num_envs)
-        self._listener = Listener(self._server)
-        self._writers = [
-            TransitionWriter(self._server, recipe, lambda: self._look)
-            for _ in range(config.env.num_envs)
-        ]
+        self._seeds = stream_seeds(key, 0, num_envs)
+        self._episodes = Episodes(num_envs)
+        with ExitStack() as unfinished:
+            self._server = connect(address, config.replay, recipe)
+            unfinished.callback(self._server.close)
+            self._environment = VectorEnvironment(config.env, self._spec, num_envs)
+            unfinished.callback(self._environment.close)
+            self._listener = Listener(self._server)
+            unfinished.callback(self._listener.close)
+            self._writers = []
+            for _ in range(num_envs):
+                self._writers.append(TransitionWriter(self._server, recipe, lambda: self._look))
+                unfinished.callback(self._writers[-1].close)
+            self._resources = unfinished.pop_all()
         self._hear(said)
 
     @property
@@ -88,11 +97,10 @@ class Actor:
         Raises:
           EnvironmentFailedError: The environment does.
           ReplayError: The server does not answer any more.
+          _AnotherRun: It has another learner, or none.
         """
-        num_envs = self._config.env.num_envs
         self._environment.reset(self._seeds)
-        self._begin(np.arange(num_envs))
-        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
+        self._begin(np.arange(self._config.env.num_envs))
         with contextlib.suppress(_RunIsOver):
             while not self._said.is_over:
                 self._step()
@@ -101,28 +109,25 @@ class Actor:
 
     def close(self) -> None:
         """Ends environments and connections."""
-        self._environment.close()
-        with contextlib.suppress(RuntimeError):  # the server is gone
-            for writer in self._writers:
-                writer.close()
-            self._listener.close()
-        self._server.close()
+        self._resources.close()
 
     def _look(self) -> None:
         """Hears the learner; also each second in which the rate limiter takes nothing.
 
         Raises:
           _RunIsOver: It says so.
+          _AnotherRun: It is not the one that it was.
           ReplayError: The server does not answer.
         """
-        self._hear(self._listener.latest())
-        if self._said.is_over:
+        said = self._listener.latest()
+        if said is None or said.config != self._said.config:
+            raise _AnotherRun
+        self._hear(said)
+        if said.is_over:
             raise _RunIsOver
 
-    def _hear(self, said: Broadcast | None) -> None:
+    def _hear(self, said: Broadcast) -> None:
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
-        if said is None:
-            return
         self._said = said
         self._network.parameters.assign(said.weights)
         for writer in self._writers:
@@ -145,7 +150,8 @@ class Actor:
                 terminated=bool(step.terminated[env]),
             )
         self._begin(np.flatnonzero(step.started))
-        self._count(step)
+        for ended in self._episodes.ended(step):
+            self._listener.ended(*ended)
 
     def _q_values(self) -> np.ndarray:
         q_values: np.ndarray = self._act(tf.constant(self._environment.observation)).numpy()
@@ -154,13 +160,6 @@ class Actor:
     def _begin(self, envs: np.ndarray) -> None:
         for env in envs:
             self._writers[env].begin(self._environment.frame[env])
-
-    def _count(self, step: Step) -> None:
-        self._returns += np.where(step.stepped, step.reward, 0.0)
-        self._lengths += step.stepped
-        for env in np.flatnonzero(step.done & step.stepped):
-            self._listener.ended(Episode(self._returns[env], self._lengths[env]))
-            self._returns[env] = self._lengths[env] = 0.0
 
 
 def act(
@@ -186,17 +185,18 @@ def act(
     while True:
         try:
             said = _wait_for_learner(address, patience)
-            actor = Actor(address, number, said)
-            try:
+            with contextlib.closing(Actor(address, number, said)) as actor:
                 tell(actor.what)
-                actor.run()
-            finally:
-                given_up_at = time.monotonic() + patience
-                actor.close()
-        except ReplayError:
+                try:
+                    actor.run()
+                finally:
+                    given_up_at = time.monotonic() + patience
+        except _AnotherRun:
+            tell(f"the server at {address} has been started anew, or has another run")
+        except ReplayError as error:
             if time.monotonic() + _RETRY_SECONDS > given_up_at:
                 raise
-            tell(f"the server at {address} does not answer; trying again")
+            tell(f"{error}; trying again")
             time.sleep(_RETRY_SECONDS)
         else:
             tell("the run is complete")
@@ -215,7 +215,7 @@ def serve_actor(
         leave_the_terminal(said)
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     try:
-        act(address, number, patience=0.0)
+        act(address, number, patience=PATIENCE_SECONDS)
     except ReplayError:
         sys.exit(1)  # the learner knows
     except DqnkitError as error:
@@ -229,9 +229,12 @@ def _end_with(connection: Connection) -> None:
 
 
 def _wait_for_learner(address: str, patience: float) -> Broadcast:
-    server = ServerConnection(address, patience=max(patience, _ANSWER_SECONDS))
-    said = Listener(server).wait(max(patience, _RETRY_SECONDS))
-    server.close()
+    with ExitStack() as opened:
+        server = ServerConnection(address, patience=max(patience, _ANSWER_SECONDS))
+        opened.callback(server.close)
+        listener = Listener(server)
+        opened.callback(listener.close)
+        said = listener.wait(max(patience, _RETRY_SECONDS))
     if said is None:
         raise ReplayError(
             f"no learner has come to the server at {address} for {patience:.0f} s: start one by "

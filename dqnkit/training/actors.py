@@ -9,7 +9,8 @@ from dqnkit.training.acting import serve_actor
 from dqnkit.workers.launchers import Handle, LocalLauncher
 
 _IN_VAIN = 3
-"""Actors that die while no transition comes from any; then there is no use in another."""
+"""Actors that die without a transition from any since they began; then there is no use in another.
+"""
 
 
 class Actors:
@@ -29,8 +30,14 @@ class Actors:
         self._dead_in_vain = 0
         self._notes: list[str] = []
         self._handles: dict[int, Handle] = {}
-        for _ in range(count):
-            self._start()
+        self._new: set[int] = set()
+        """Those that were started since a transition has come."""
+        try:
+            for _ in range(count):
+                self._start()
+        except BaseException:
+            self.close()
+            raise
 
     def replace_the_dead(self, *, progressed: bool) -> None:
         """Starts another in the place of each one that has died.
@@ -44,6 +51,7 @@ class Actors:
         """
         if progressed:
             self._dead_in_vain = 0
+            self._new.clear()
         for number, handle in list(self._handles.items()):
             if handle.connection.poll():
                 self._hear(number, handle)
@@ -67,6 +75,7 @@ class Actors:
     def _start(self) -> None:
         target = partial(serve_actor, address=self._address, number=self._started)
         self._handles[self._started] = self._launcher.start(target, self._started, self._count)
+        self._new.add(self._started)
         self._started += 1
 
     def _hear(self, number: int, handle: Handle) -> None:
@@ -83,7 +92,7 @@ class Actors:
         handle.connection.close()
         del self._handles[number]
         self._notes.append(f"actor {number} is replaced: {words}")
-        self._dead_in_vain += 1
+        self._dead_in_vain += number in self._new
         if self._dead_in_vain >= _IN_VAIN:
             raise WorkerError(
                 f"{_IN_VAIN} actors died, and no transition came from any; of the last, {words}"

@@ -63,17 +63,21 @@ class Checkpoints:
         try:
             self.last = self._folder.add(iteration, arrays)
         except OSError as error:
-            self.trouble = (
-                f"the checkpoint of iteration {iteration:,} cannot be written: "
-                f"{error.strerror or error}; {self._what_is_left()}"
-            )
-            self._next = time.perf_counter() + _LEAST_SECONDS
+            self.fail(iteration, error)
             return
         self.trouble = None
         self.last_iteration = iteration
         self.count += 1
         self.seconds += self.last.seconds
         self._next = time.perf_counter() + max(_LEAST_SECONDS, self.last.seconds / _SHARE)
+
+    def fail(self, iteration: int, error: OSError) -> None:
+        """Takes note that one cannot be written; the next is tried later."""
+        self.trouble = (
+            f"the checkpoint of iteration {iteration:,} cannot be written: "
+            f"{error.strerror or error}; {self._what_is_left()}"
+        )
+        self._next = time.perf_counter() + _LEAST_SECONDS
 
     def _what_is_left(self) -> str:
         if self.last_iteration < 0:

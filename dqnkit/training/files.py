@@ -30,7 +30,7 @@ class Outcome:
     """Of that policy, on fresh episodes."""
 
 
-def write(outcome: Outcome, snapshot: Snapshot, folder: Path) -> None:
+def write(outcome: Outcome, snapshot: Snapshot | None, folder: Path) -> None:
     """Evaluations, learning curve and checkpoints, below a folder that is made."""
     (folder / CHECKPOINTS).mkdir(parents=True)
     document = {
@@ -42,7 +42,8 @@ def write(outcome: Outcome, snapshot: Snapshot, folder: Path) -> None:
     config = outcome.config
     title = f"{config.name} ({config.env.id}), seed {config.training.seed}"
     plots.learning_curve(outcome.evaluations, title, folder / "learning_curve.png")
-    checkpoint.save(folder / CHECKPOINTS / LAST_CHECKPOINT, snapshot.arrays())
+    if snapshot is not None:
+        checkpoint.save(folder / CHECKPOINTS / LAST_CHECKPOINT, snapshot.arrays())
     checkpoint.save(folder / CHECKPOINTS / "best.npz", {"online": outcome.best_weights})
 
 

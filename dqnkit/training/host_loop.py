@@ -9,13 +9,12 @@ batches of an iteration are drawn together, by the priorities that it began with
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 
 from dqnkit.agents import DqnLearner
 from dqnkit.config import Config
-from dqnkit.envs.vector import Step, VectorEnvironment
+from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.exploration import HOST_POLICIES
 from dqnkit.policies import Weights
 from dqnkit.replay.make import host_replay
@@ -23,32 +22,8 @@ from dqnkit.schedules import beta_schedule, exploration_schedule
 from dqnkit.seeds import Stream, stream_key, stream_seeds
 from dqnkit.specs import EnvSpec
 from dqnkit.training.loop import Arrays, Metrics
-from dqnkit.training.outside import Window, parts_of, random_state, set_random_state
+from dqnkit.training.outside import Episodes, Window, parts_of, random_state, set_random_state
 from dqnkit.training.updates import Updates
-
-
-@dataclass
-class _Episodes:
-    """What the episode of each environment has come to."""
-
-    returns: np.ndarray
-    lengths: np.ndarray
-
-    @classmethod
-    def fresh(cls, num_envs: int) -> _Episodes:
-        """All at their beginning."""
-        return cls(np.zeros(num_envs), np.zeros(num_envs))
-
-    def count(self, step: Step, window: Window) -> None:
-        """Adds a step; episodes that it ended go into the window."""
-        self.returns += np.where(step.stepped, step.reward, 0.0)
-        self.lengths += step.stepped
-        ended = step.done & step.stepped
-        if ended.any():
-            window.episodes += np.count_nonzero(ended)
-            window.returns += self.returns[ended].sum()
-            window.lengths += self.lengths[ended].sum()
-            self.returns[ended] = self.lengths[ended] = 0.0
 
 
 class HostLoop:
@@ -99,7 +74,9 @@ class HostLoop:
         if self._env_steps > 0:  # restored
             return
         self._begin_episodes()
-        while self._env_steps < self._config.training.initial_collect_steps:
+        # A replay may keep a transition back until its return is whole: then it takes more steps.
+        initial = self._config.training.initial_collect_steps
+        while self._env_steps < initial or not self._replay.num_transitions:
             actions = self._rng.integers(self._spec.num_actions, size=self._config.env.num_envs)
             self._step(actions, exploration=1.0)
         self._window = Window()
@@ -164,7 +141,7 @@ class HostLoop:
         key = stream_key(self._config.training.seed, Stream.ENVIRONMENTS)
         self._environment.reset(stream_seeds(key, self._env_steps, num_envs))
         self._replay.begin(np.arange(num_envs), self._environment.frame)
-        self._episodes = _Episodes.fresh(num_envs)
+        self._episodes = Episodes(num_envs)
         self._q_values: np.ndarray | None = None
 
     def _iterate(self) -> None:
@@ -192,7 +169,7 @@ class HostLoop:
         self._env_steps += envs.size
         self._window.steps += envs.size
         self._window.exploration += exploration * envs.size
-        self._episodes.count(step, self._window)
+        self._window.count(self._episodes.ended(step))
 
     def _current_q_values(self) -> np.ndarray:
         if self._q_values is None:

@@ -6,7 +6,9 @@ other, so that as many environment steps come to an iteration as in the host loo
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import numpy as np
@@ -24,7 +26,7 @@ from dqnkit.seeds import Stream, stream_key
 from dqnkit.specs import EnvSpec
 from dqnkit.training.actors import Actors
 from dqnkit.training.loop import Arrays, Metrics
-from dqnkit.training.outside import Window, parts_of, random_state, set_random_state
+from dqnkit.training.outside import Episode, Window, parts_of, random_state, set_random_state
 from dqnkit.training.updates import Updates
 
 _PUBLISH_SECONDS = 0.05
@@ -33,15 +35,22 @@ _STALLED_SECONDS = 300.0
 """Without a transition to learn from, before the run is given up."""
 
 
+class _InterruptedWait(Exception):  # noqa: N818 - nothing is wrong
+    """Whoever runs the loop wants to end it."""
+
+
 class LearnerLoop:
     """Training from what actors collect (`Loop`)."""
 
-    def __init__(self, config: Config, spec: EnvSpec) -> None:
+    def __init__(
+        self, config: Config, spec: EnvSpec, interrupted: Callable[[], object] = lambda: False
+    ) -> None:
         """Makes replay and agent; the actors come with `start`.
 
         Args:
           config: Resolved.
           spec: Of its environment.
+          interrupted: Whether to wait for actors no longer.
 
         Raises:
           ConfigError: The replay does not fit into this machine, or its server keeps other things.
@@ -49,6 +58,7 @@ class LearnerLoop:
         """
         training, agent = config.training, config.agent
         self._config = config
+        self._interrupted = interrupted
         recipe = Recipe(spec, agent.n_step, agent.gamma)
         self._replay = ReverbReplay(config.replay, 0, recipe, Limits.of(config))
         self.learner = DqnLearner(config, spec, stream_key(training.seed, Stream.WEIGHTS))
@@ -94,26 +104,24 @@ class LearnerLoop:
         self._actors = Actors(self._replay.server.address, self._config.training.num_actors or 0)
         self._updates.warm_up()  # while they load
         self._heard_at = time.monotonic()
-        while self._env_steps < self._config.training.initial_collect_steps:
-            self._look_after_actors()
-            time.sleep(_PUBLISH_SECONDS / 5)
-        self._window = self._window if self._is_restored else Window()
+        with contextlib.suppress(_InterruptedWait):
+            while self._env_steps < self._config.training.initial_collect_steps:
+                self._look_after_actors()
+                time.sleep(_PUBLISH_SECONDS / 5)
+        if not self._is_restored:
+            self._window = Window()
 
     def advance(self, num_iterations: int) -> list[Metrics]:
         """See `Loop`."""
-        training, metrics = self._config.training, []
-        for _ in range(num_iterations):
-            sample = self._replay.sample(self._rng, self._updates.drawn, self._look_after_actors)
-            learned = self._updates(sample, self._beta(self._env_steps))
-            self._replay.update_priorities(sample.rows, learned.td_errors)
-            self._iteration += 1
-            self._window.updates += training.gradient_steps_per_iteration
-            self._window.loss += learned.loss
-            if time.monotonic() >= self._publish_at:
-                self._look_after_actors()
-            if self._iteration % training.log_interval == 0:
-                metrics.append(self._close_window())
-        self._look_after_actors()
+        log_interval = self._config.training.log_interval
+        metrics = []
+        self._heard_at = time.monotonic()  # actors were not waited for in between
+        with contextlib.suppress(_InterruptedWait):
+            for _ in range(num_iterations):
+                self._iterate()
+                if self._iteration % log_interval == 0:
+                    metrics.append(self._close_window())
+            self._look_after_actors()
         return metrics
 
     def flush(self) -> list[Metrics]:
@@ -162,15 +170,29 @@ class LearnerLoop:
                 if self._iteration >= self._config.training.num_iterations:
                     self._publish(is_over=True)
 
+    def _iterate(self) -> None:
+        sample = self._replay.sample(self._rng, self._updates.drawn, self._look_after_actors)
+        learned = self._updates(sample, self._beta(self._env_steps))
+        self._replay.update_priorities(sample.rows, learned.td_errors)
+        self._iteration += 1
+        self._window.updates += self._config.training.gradient_steps_per_iteration
+        self._window.loss += learned.loss
+        if time.monotonic() >= self._publish_at:
+            self._look_after_actors()
+            self._heard_at = time.monotonic()
+
     # -- Actors
 
     def _look_after_actors(self) -> None:
         """Counts what has come, tells actors the newest weights, and replaces those that died.
 
         Raises:
+          _InterruptedWait: Nobody waits any more.
           ReplayError: Nothing has come for a long time.
           WorkerError: Actors die one after another.
         """
+        if self._interrupted():
+            raise _InterruptedWait
         before = self._env_steps
         self._publish()
         if self._env_steps > before:
@@ -208,9 +230,7 @@ class LearnerLoop:
     def _close_window(self) -> Metrics:
         self._count_steps()
         ended = self._publisher.episodes()
-        self._window.episodes += len(ended)
-        self._window.returns += sum(each.undiscounted_return for each in ended)
-        self._window.lengths += sum(each.length for each in ended)
+        self._window.count([Episode(*each) for each in ended])
         metrics = self._window.metrics(self._iteration, self._env_steps)
         self._window = Window()
         return metrics

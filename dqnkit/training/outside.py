@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dqnkit.envs.vector import Step
 from dqnkit.errors import ConfigError
 from dqnkit.training.loop import Arrays, Metrics, Sums
+
+
+class Episode(NamedTuple):
+    """One that has ended."""
+
+    undiscounted_return: float
+    length: float
+
+
+class Episodes:
+    """What the episodes of several environments have come to."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
+
+    def ended(self, step: Step) -> list[Episode]:
+        """Adds a step; the episodes that it ended."""
+        self._returns += np.where(step.stepped, step.reward, 0.0)
+        self._lengths += step.stepped
+        over = step.done & step.stepped
+        if not over.any():
+            return []
+        columns = (self._returns[over].tolist(), self._lengths[over].tolist())
+        self._returns[over] = self._lengths[over] = 0.0
+        return [Episode(*each) for each in zip(*columns, strict=True)]
 
 
 @dataclass
@@ -22,6 +49,12 @@ class Window:
     episodes: float = 0.0
     returns: float = 0.0
     lengths: float = 0.0
+
+    def count(self, ended: Sequence[Episode]) -> None:
+        """Adds episodes."""
+        self.episodes += len(ended)
+        self.returns += sum(each.undiscounted_return for each in ended)
+        self.lengths += sum(each.length for each in ended)
 
     def metrics(self, iteration: int, env_steps: int) -> Metrics:
         """Its means."""

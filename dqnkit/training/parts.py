@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -33,14 +34,21 @@ class Parts:
             both.callback(self.evaluator.close)
 
 
-def build(config: Config, spec: EnvSpec) -> Parts:
+def build(
+    config: Config, spec: EnvSpec, interrupted: Callable[[], object] = lambda: False
+) -> Parts:
     """The parts that a resolved configuration asks for.
+
+    Args:
+      config: It.
+      spec: Of its environment.
+      interrupted: Asked by a loop that waits for others, whether to wait no longer.
 
     Raises:
       ConfigError: They do not fit into this machine.
     """
     with ExitStack() as unfinished:
-        loop = _loop(config, spec)
+        loop = _loop(config, spec, interrupted)
         unfinished.callback(loop.close)
         policy = GreedyPolicy(spec, config)
         keys = training_evaluation_keys(config.training.seed)
@@ -49,7 +57,7 @@ def build(config: Config, spec: EnvSpec) -> Parts:
     return Parts(loop, policy, evaluator)
 
 
-def _loop(config: Config, spec: EnvSpec) -> Loop:
+def _loop(config: Config, spec: EnvSpec, interrupted: Callable[[], object]) -> Loop:
     if config.training.loop == "graph":
         return GraphLoop(config, spec, registry.graph_dynamics(config.env))
     if config.training.num_actors is None:
@@ -57,4 +65,4 @@ def _loop(config: Config, spec: EnvSpec) -> Loop:
     check_installed("replay.kind=reverb")
     from dqnkit.training.learner_loop import LearnerLoop  # where it is installed
 
-    return LearnerLoop(config, spec)
+    return LearnerLoop(config, spec, interrupted)

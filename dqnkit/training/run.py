@@ -95,7 +95,7 @@ def resume(
 def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> TrainResult:
     reporter.preparing(run.config, run.name)
     with noticed(interrupts) as interrupted, run.recorded(interrupted) as opened, run.resources:
-        run.prepare()
+        run.prepare(interrupted)
         notes = opened.result()  # the record was opened beside the compilation
         run.keep_config()
         for note in (*run.warnings, *notes):
@@ -206,10 +206,10 @@ class _Run:
         """Whether all iterations are done: then nothing was interrupted."""
         return self.parts.loop.iteration >= self._total
 
-    def prepare(self) -> None:
+    def prepare(self, interrupted: Interrupts) -> None:
         """Builds and compiles loop and evaluation."""
         start = time.perf_counter()
-        self.parts = build(self.config, self._spec)
+        self.parts = build(self.config, self._spec, lambda: interrupted)
         self.resources.callback(self.parts.close)
         if self._snapshot is not None:
             self.parts.loop.restore(self._snapshot.loop)
@@ -357,13 +357,23 @@ class _Run:
             clocks=self._clocks(),
         )
 
+    def _last_snapshot(self) -> Snapshot | None:
+        """None where the replay is another program's, which does not write it."""
+        try:
+            return self._take_snapshot()
+        except OSError as error:
+            self._checkpoints.fail(self.parts.loop.iteration, error)
+            return None
+
     def _write_checkpoint(self) -> None:
         """Writes one, unless the weights are beyond use.
 
         Raises:
           TrainingDivergedError: They are; the checkpoint before is kept.
         """
-        snapshot = self._take_snapshot()
+        snapshot = self._last_snapshot()
+        if snapshot is None:
+            return
         if not snapshot.is_finite:
             raise TrainingDivergedError(
                 f"weights of the agent became infinite or NaN before iteration "
@@ -451,7 +461,7 @@ class _Run:
         )
         with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
             folder = Path(scratch) / "artifacts"
-            files.write(outcome, self._take_snapshot(), folder)
+            files.write(outcome, self._last_snapshot(), folder)
             self._tracker.artifacts(folder)
             policy = files.write_policy(outcome, self.parts.policy, Path(scratch) / "policy")
             self._tracker.policy(policy)

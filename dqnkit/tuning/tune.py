@@ -13,6 +13,7 @@ from dqnkit.commands import as_typed
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun
 from dqnkit.resolution import resolve
+from dqnkit.reverb_extra import refuse_shared_server
 from dqnkit.secrets import without_password
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.tuning import results, space
@@ -101,6 +102,7 @@ class _Search:
         self._options = options
         self._reporter = reporter
         self._began = time.monotonic()
+        refuse_shared_server(config.replay.address, "a search")
         resolved, _ = resolve(config)
         # A trial may change what decides the rest: the loop, the range of returns.
         self._config = config.model_copy(update={"network": resolved.network})

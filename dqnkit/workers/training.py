@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
 from dqnkit.resolution import resolve
+from dqnkit.reverb_extra import refuse_shared_server
 from dqnkit.tracking.tracker import Status
 from dqnkit.training.interrupts import noticed
 from dqnkit.workers.driver import WorkReporter, drive
@@ -116,6 +117,7 @@ def train_seeds(
     """
     count = options.count
     reporter = reporter or SilentSeedsReporter()
+    refuse_shared_server(config.replay.address, f"--seeds {options.count}")
     config, _ = resolve(config)
     first = config.training.seed
     began = time.perf_counter()

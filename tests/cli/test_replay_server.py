@@ -38,6 +38,14 @@ def test_without_reverb_it_says_how_to_get_it(
     [
         (("train", "tutorial", "--actors", "2"), ["training.num_actors=2", "replay.kind=reverb"]),
         (("train", "--actors", "2", "--resume", "x"), ["--resume x", "--actors"]),
+        (
+            ("train", "tutorial-reverb", "--seeds", "2", "--set", "replay.address=a:1"),
+            ["--seeds 2 with replay.address=a:1", "one run"],
+        ),
+        (
+            ("tune", "tutorial-reverb", "--trials", "2", "--set", "replay.address=a:1"),
+            ["a search with replay.address=a:1", "one run"],
+        ),
         (("train", "--actors", "-1"), ["--actors", "Invalid value"]),
         (("actor",), ["--connect"]),
         (("replay-server", "--port", "0"), ["--port", "Invalid value"]),

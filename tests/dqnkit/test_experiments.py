@@ -49,6 +49,15 @@ def test_the_tutorial_is_the_tutorial_to_the_letter() -> None:
     assert config.evaluation.eval_interval == 1_000
 
 
+def test_the_tutorial_with_reverb_is_the_tutorial_with_another_replay() -> None:
+    config, tutorial = experiments.load("tutorial-reverb"), experiments.load("tutorial")
+    assert (config.replay.kind, config.replay.sampler) == ("reverb", "uniform")
+    same = {"name": tutorial.name, "description": tutorial.description, "replay": tutorial.replay}
+    assert config.model_copy(update=same) == tutorial
+    capacity = tutorial.replay.replay_buffer_max_length
+    assert config.replay.replay_buffer_max_length == capacity
+
+
 def test_assignments_win_over_the_file_and_later_ones_over_earlier() -> None:
     config = experiments.load("tutorial", ["training.seed=3", "training.seed=4", "agent.gamma=0.9"])
     assert (config.training.seed, config.agent.gamma) == (4, 0.9)
@@ -178,6 +187,20 @@ def test_null_takes_the_default_of_what_is_read() -> None:
     assert (config.agent.loss, config.agent.num_atoms) == ("squared", None)
     again = experiments.loads(experiments.dump(config), "again")
     assert again == config
+
+
+def test_what_several_kinds_read_is_read_by_each() -> None:
+    """Exponents, by prioritized replay, be it dqnkit's own or Reverb's."""
+    reverb = experiments.defaults("x", ["replay.kind=reverb", "replay.sampler=prioritized"])
+    assert (reverb.replay.alpha, reverb.replay.initial_beta, reverb.replay.beta) == (0.6, 0.4, 1.0)
+    assert reverb.replay.is_prioritized
+    plain = experiments.defaults("x", ["replay.kind=reverb"]).replay
+    assert (plain.sampler, plain.alpha, plain.is_prioritized) == ("uniform", None, False)
+    with pytest.raises(ConfigError, match=r"alpha=0\.5: read with sampler=prioritized alone"):
+        experiments.defaults("x", ["replay.kind=reverb", "replay.alpha=0.5"])
+    with pytest.raises(ConfigError, match="sampler=uniform: read with kind=reverb alone"):
+        experiments.defaults("x", ["replay.sampler=uniform"])
+    assert experiments.loads(experiments.dump(reverb), "again").replay == reverb.replay
 
 
 def test_another_choice_on_the_command_line_takes_its_own_defaults() -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dqnkit.errors import ReplayError
 from dqnkit.noise import quiet
-from dqnkit.replay.reverb.connection import ServerConnection
+from dqnkit.replay.reverb.connection import ServerConnection, explained
 from dqnkit.replay.reverb.tables import EPISODES, LEARNER
 
-
-class Episode(NamedTuple):
-    """What an actor has seen end."""
-
-    undiscounted_return: float
-    length: float
+_READ_SECONDS = 5.0
 
 
 class Broadcast(NamedTuple):
@@ -55,16 +52,32 @@ class Publisher:
         said, client = [self._config, weights, numbers], self._server.client
         self._server.call(lambda: client.insert(said, {LEARNER: 1.0}))
 
-    def episodes(self) -> list[Episode]:
-        """Those that have ended since the last call."""
+    def episodes(self) -> list[tuple[float, float]]:
+        """Returns and lengths of those that ended since the last call, less what a server lost."""
         count, client = self._server.info(EPISODES).current_size, self._server.client
         if not count:
             return []
-        with quiet():  # it tells how it connects
+        given_up = _Soon()
+        with contextlib.suppress(ReplayError), quiet():  # it tells how it connects
+            # Each can be read once: a second try would wait for what a first has read.
             read = self._server.call(
-                lambda: list(client.sample(EPISODES, count, emit_timesteps=False))
+                lambda: list(client.sample(EPISODES, count, emit_timesteps=False)),
+                given_up,
+                again=False,
             )
-        return [Episode(*item.data[0].reshape(2).tolist()) for item in read]
+            return [tuple(item.data[0].reshape(2).tolist()) for item in read]
+        return []
+
+
+class _Soon:
+    """Gives up what was there a moment ago, and comes no more."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + _READ_SECONDS
+
+    def __call__(self) -> None:
+        if time.monotonic() > self._until:
+            raise ReplayError("the server has been started anew")
 
 
 class Listener:
@@ -84,7 +97,9 @@ class Listener:
         if not self._server.info(LEARNER).current_size:
             return None
         client = self._server.client
-        (item,) = self._server.call(lambda: list(client.sample(LEARNER, 1, emit_timesteps=False)))
+        (item,) = self._server.call(
+            lambda: list(client.sample(LEARNER, 1, emit_timesteps=False)), _Soon()
+        )
         config, weights, numbers = (column[0] for column in item.data)
         env_steps, priority, is_over = numbers.tolist()
         return Broadcast(bytes(config).decode(), weights, int(env_steps), priority, bool(is_over))
@@ -96,11 +111,14 @@ class Listener:
             time.sleep(0.1)
         return said
 
-    def ended(self, episode: Episode) -> None:
+    def ended(self, undiscounted_return: float, length: float) -> None:
         """Tells of an episode; not whether that has come."""
-        self._writer.append({"episode": np.array(episode, np.float64)})
-        self._writer.create_item(EPISODES, 1.0, {"episode": self._writer.history["episode"][-1]})
+        with explained(self._server.address):
+            self._writer.append({"episode": np.array([undiscounted_return, length])})
+            last = {"episode": self._writer.history["episode"][-1]}
+            self._writer.create_item(EPISODES, 1.0, last)
 
     def close(self) -> None:
-        """Ends the connection."""
-        self._writer.close()
+        """Ends it."""
+        with contextlib.suppress(RuntimeError):  # the server is gone
+            self._writer.close()

@@ -30,7 +30,7 @@ class ServerConnection:
 
     Reverb waits for a server that is gone until it is back, deaf to signals, or says at once that
     a connection broke. So a call to a server that runs elsewhere is tried again for a while, and
-    then given up, with its thread if that hangs.
+    then given up, with its thread if that hangs. One thread calls at a time.
     """
 
     def __init__(
@@ -48,18 +48,23 @@ class ServerConnection:
         self._patience = PATIENCE_SECONDS if patience is None else patience
         self._calls: queue.SimpleQueue[_Call[Any] | None] | None = None
         if not is_ours:
-            self._calls = queue.SimpleQueue()
-            threading.Thread(target=_serve, args=(self._calls,), daemon=True).start()
+            self._calls = _new_thread()
 
     def call(
-        self, function: Callable[[], Answer], wait: Callable[[], None] | None = None
+        self,
+        function: Callable[[], Answer],
+        wait: Callable[[], None] | None = None,
+        *,
+        again: bool = True,
     ) -> Answer:
-        """What a function gives that calls the server; it must bear to be called again.
+        """What a function gives that calls the server.
 
         Args:
           function: It.
           wait: Is called each second without an answer, and raises if there is no hope; by default
             when the patience is over.
+          again: Try again when the connection breaks. False where the function must not be called
+            twice.
 
         Raises:
           ReplayError: The server does not answer.
@@ -69,16 +74,25 @@ class ServerConnection:
                 return function()
             until = time.monotonic() + self._patience
             while True:
-                call = _Call(function)
-                self._calls.put(call)
                 try:
-                    return call.answer(wait or _Patience(self.address, self._patience))
+                    return self._asked(_Call(function), wait)
                 except tf.errors.OutOfRangeError:
                     raise
                 except _BROKEN:
-                    if time.monotonic() > until:
+                    if not again or time.monotonic() > until:
                         raise
                     time.sleep(_LOOK_SECONDS / 2)
+
+    def _asked(self, call: _Call[Answer], wait: Callable[[], None] | None) -> Answer:
+        assert self._calls is not None
+        self._calls.put(call)
+        try:
+            return call.answer(wait or _Patience(self.address, self._patience))
+        except BaseException:
+            if not call.has_ended:  # its thread may hang for ever, and is left to itself
+                self._calls.put(None)
+                self._calls = _new_thread()
+            raise
 
     @property
     def has_thread(self) -> bool:
@@ -124,6 +138,11 @@ class _Call(Generic[Answer]):
             self._error = error
         self._done.set()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has, with an answer or without."""
+        return self._done.is_set()
+
     def answer(self, wait: Callable[[], None]) -> Answer:
         """In the thread that called."""
         while not self._done.wait(_LOOK_SECONDS):  # in pieces, between which a signal is heard
@@ -131,6 +150,12 @@ class _Call(Generic[Answer]):
         if self._error is not None:
             raise self._error
         return self._answer[0]
+
+
+def _new_thread() -> queue.SimpleQueue[_Call[Any] | None]:
+    calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_serve, args=(calls,), daemon=True).start()
+    return calls
 
 
 def _serve(calls: queue.SimpleQueue[_Call[Any] | None]) -> None:
@@ -175,29 +200,33 @@ def connect(
       ConfigError: It keeps something else.
       ReplayError: It does not answer.
     """
-    connection = ServerConnection(address)
     first = ServerConnection(address, patience=_FIRST_SECONDS)
-    info = first.call(first.client.server_info)
-    first.close()
+    try:
+        info = first.call(first.client.server_info)
+    finally:
+        first.close()
     if REPLAY not in info:
         raise ConfigError(
             f"replay.address={address}: the server there has no table {REPLAY!r}: it is not one "
             "of `dqnkit replay-server`"
         )
-    there, wanted = _described(info[REPLAY]), _wanted(config, recipe)
-    if limits is None:
-        del there["samples_per_insert"]
-    else:
-        # A limiter that lets everything through has a ratio too, of 1.
-        wanted["samples_per_insert"] = limits.samples_per_insert or 1.0
-    if there != wanted:
-        differing = sorted(name for name in wanted if there[name] != wanted[name])
-        parts = [f"{name} {there[name]}, not {wanted[name]}" for name in differing]
+    if difference := differs(info[REPLAY], config, recipe, limits):
         raise ConfigError(
             f"replay.address={address}: the server there was started for another experiment: it "
-            f"has {'; '.join(parts)}. Start one by `dqnkit replay-server` with this experiment"
+            f"has {difference}. Start one by `dqnkit replay-server` with this experiment"
         )
-    return connection
+    return ServerConnection(address)
+
+
+def differs(info: Any, config: ReplayConfig, recipe: Recipe, limits: Limits | None = None) -> str:
+    """What of a table is not as a run needs it; nothing if all is. See `connect`."""
+    there, wanted = _described(info), _wanted(config, recipe)
+    if limits is not None:
+        # A limiter that lets everything through has a ratio too, of 1.
+        wanted["samples_per_insert"] = limits.samples_per_insert or 1.0
+        wanted["min_size"] = limits.min_size
+    names = sorted(name for name in wanted if there[name] != wanted[name])
+    return "; ".join(f"{name} {there[name]}, not {wanted[name]}" for name in names)
 
 
 def _described(info: Any) -> dict[str, Any]:
@@ -205,6 +234,7 @@ def _described(info: Any) -> dict[str, Any]:
     return {
         "transitions": info.max_size,
         "samples_per_insert": info.rate_limiter_info.samples_per_insert,
+        "min_size": info.rate_limiter_info.min_size_to_sample,
         "alpha": info.sampler_options.prioritized.priority_exponent if prioritized else None,
         "signature": _plain(info.signature),
     }

@@ -30,6 +30,10 @@ from dqnkit.runtime import Tensor, called_flat
 _MOST_ENVS = 256
 """Each environment has a connection and a thread of its own."""
 _LOOK_SECONDS = 1.0
+_CHECKPOINT_SECONDS = 600.0
+"""What a server may take for writing all that it holds."""
+_PREFETCHED = 1
+"""Samples that wait for the learner."""
 _FILES = "files/"
 
 
@@ -149,7 +153,7 @@ class ReverbReplay:
         """
         del rng
         if size not in self._streams:
-            if not self.num_transitions:
+            if wait is None and not self.num_transitions:
                 raise ValueError("a replay without transitions has nothing to sample")
             # Where others add to the table, the limiter may take long, and is no failure.
             apart = self._config.address is not None or not self._num_envs
@@ -171,11 +175,18 @@ class ReverbReplay:
         """See `Replay`: the files of a checkpoint of Reverb's.
 
         A server that runs elsewhere writes its own where it runs, and keeps it there.
+
+        Raises:
+          OSError: It cannot be written.
         """
         self._flush()
-        with quiet():  # it tells so itself
-            written = Path(self.server.call(self.server.client.checkpoint))
+        count = self.num_transitions
+        try:
+            written = Path(self._written())
+        except (ReplayError, RuntimeError) as error:
+            raise OSError(f"Reverb writes no checkpoint: {error}") from error
         state = {
+            "count": np.array(count),
             "layout": _as_bytes(self._described()),
             "highest": np.array([self.highest]),
         }
@@ -186,6 +197,18 @@ class ReverbReplay:
                     state[name] = np.fromfile(path, np.uint8)
             shutil.rmtree(written)
         return state
+
+    def _written(self) -> str:
+        """Where a checkpoint is now."""
+        client = self.server.client
+        if self._served is not None:
+            with quiet():  # it tells so itself
+                return str(client.checkpoint())
+        patient = ServerConnection(self.server.address, patience=_CHECKPOINT_SECONDS)
+        try:
+            return str(patient.call(client.checkpoint, again=False))
+        finally:
+            patient.close()
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """See `Replay`.
@@ -203,7 +226,7 @@ class ReverbReplay:
         self._is_restored = True
         self._hang_up()
         if self._folder is None:
-            if not self.num_transitions:
+            if int(state["count"]) and not self.num_transitions:
                 raise ConfigError(
                     f"replay.address={self.server.address}: the server holds nothing of what the "
                     "run goes on from: start it with the folder of its checkpoints, `dqnkit "
@@ -327,7 +350,11 @@ class _Stream:
                 get_signature_timeout_secs=10,
             )
         )
-        self._dataset = dataset.batch(size, drop_remainder=True).with_options(options)
+        # Left to itself, tf.data draws more and more ahead, a hundred samples and beyond.
+        options.autotune.enabled = False
+        options.experimental_optimization.inject_prefetch = False
+        dataset = dataset.batch(size, drop_remainder=True).prefetch(_PREFETCHED)
+        self._dataset = dataset.with_options(options)
         self._fetch: Callable[[], Any] | None = None
 
     def next(self, wait: Callable[[], None]) -> Drawn:

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.noise import quiet
@@ -70,17 +70,27 @@ class ReplayServer:
         self._reserved.close()
 
     def _keep_to_this_machine(self) -> None:
-        """Takes what comes by the loopback device alone."""
-        listening = 0
-        for listener in _listeners(self.port):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
-            listening += 1
+        """Takes what comes by the loopback device alone.
+
+        Between the start and this, some milliseconds, other machines could connect; there is
+        nothing in the tables then.
+        """
+        try:
+            listening = list(_listeners(self.port))
+            for listener in listening:
+                with listener:
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
+        except OSError as error:
+            self._refuse(f"the system does not tie its socket to this machine ({error.strerror})")
         if not listening:
-            self.close()
-            raise ReplayError(
-                "Reverb's server does not show by what socket it listens, so it cannot be kept to "
-                f"this machine; --host {EVERYWHERE[0]} serves every network that it is in"
-            )
+            self._refuse("it does not show by what socket it listens")
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.close()
+        raise ReplayError(
+            f"Reverb's server cannot be kept to this machine: {why}; --host {EVERYWHERE[0]} of "
+            "`dqnkit replay-server` serves every network that it is in"
+        )
 
 
 def _reserve(port: int | None) -> socket.socket:
@@ -89,17 +99,23 @@ def _reserve(port: int | None) -> socket.socket:
     Reverb shares its port with whoever asks for the same one: two servers would divide their
     clients between them. The system gives no port away by itself that a socket is bound to.
     """
-    family = socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET
     if port is not None:
-        _refuse_if_taken(family, port)
-    reserved = socket.socket(family, socket.SOCK_STREAM)
+        _refuse_if_taken(port)
+    reserved = _socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     reserved.bind(("", port or 0))
     return reserved
 
 
-def _refuse_if_taken(family: socket.AddressFamily, port: int) -> None:
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+def _socket() -> socket.socket:
+    """For both versions of IP, where the system has both."""
+    with contextlib.suppress(OSError):
+        return socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def _refuse_if_taken(port: int) -> None:
+    with _socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
@@ -110,16 +126,18 @@ def _refuse_if_taken(family: socket.AddressFamily, port: int) -> None:
 
 
 def _listeners(port: int) -> Iterator[socket.socket]:
-    """Those sockets of this process that listen at a port."""
+    """Those sockets of this process that listen at a port, to be closed by whoever takes them."""
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             if not str(entry.readlink()).startswith("socket:"):
                 continue
-            with socket.socket(fileno=os.dup(int(entry.name))) as found:
-                is_ours = found.family in (socket.AF_INET, socket.AF_INET6)
-                listens = is_ours and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and found.getsockname()[1] == port:
-                    yield found
+            found = socket.socket(fileno=os.dup(int(entry.name)))
+            is_ip = found.family in (socket.AF_INET, socket.AF_INET6)
+            listens = is_ip and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if listens and found.getsockname()[1] == port:
+                yield found
+            else:
+                found.close()
 
 
 def _line(error: BaseException) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.noise import quiet
-from dqnkit.replay.reverb.connection import ServerConnection
+from dqnkit.replay.reverb.connection import ServerConnection, differs
 from dqnkit.replay.reverb.server import ReplayServer
 from dqnkit.replay.reverb.tables import Limits, Recipe, broadcast_tables, replay_table
 from dqnkit.specs import EnvSpec
@@ -18,10 +20,11 @@ from dqnkit.specs import EnvSpec
 class Served:
     """A server, and what it has kept."""
 
-    def __init__(self, server: ReplayServer, folder: Path | None) -> None:
+    def __init__(
+        self, server: ReplayServer, connection: ServerConnection, folder: Path | None
+    ) -> None:
         self.port = server.port
-        # Not as one of this process, since the port may have been another server's a moment ago.
-        self._server = ServerConnection(server.address)
+        self._server = connection
         self._folder = folder
 
     @property
@@ -34,7 +37,7 @@ class Served:
         if self._folder is None or not self.num_transitions:
             return None
         with quiet():  # it tells so itself
-            return str(self._server.call(self._server.client.checkpoint))
+            return str(self._server.call(self._server.client.checkpoint, again=False))
 
 
 @contextmanager
@@ -63,15 +66,30 @@ def serving(
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
     recipe = Recipe(spec, config.agent.n_step, config.agent.gamma)
-    table = replay_table(config.replay, recipe, Limits.of(config))
-    server = ReplayServer([table, *broadcast_tables()], host=host, port=port, folder=folder)
-    try:
-        served = Served(server, folder)
-        if folder is not None and any(folder.glob("*/DONE")) and not served.num_transitions:
-            raise ReplayError(
-                f"the checkpoint in {folder} is damaged: Reverb reads nothing from it; remove it "
-                "to begin with an empty table"
-            )
-        yield served
-    finally:
-        server.close()
+    limits = Limits.of(config)
+    tables = [replay_table(config.replay, recipe, limits), *broadcast_tables()]
+    with ExitStack() as served:
+        # Learners have checkpoints written, for which Reverb makes a folder that it leaves behind.
+        kept = folder or Path(served.enter_context(TemporaryDirectory(prefix="dqnkit-reverb-")))
+        server = ReplayServer(tables, host=host, port=port, folder=kept)
+        served.callback(server.close)
+        connection = ServerConnection(server.address)
+        served.callback(connection.close)
+        if folder is not None and any(folder.glob("*/DONE")):
+            info = connection.info()
+            _check_checkpoint(folder, info, differs(info, config.replay, recipe, limits))
+        yield Served(server, connection, folder)
+
+
+def _check_checkpoint(folder: Path, info: Any, difference: str) -> None:
+    """Reverb takes a table as its checkpoint has it, and begins with none if that is damaged."""
+    if not info.current_size:
+        raise ReplayError(
+            f"the checkpoint in {folder} is damaged: Reverb reads nothing from it; remove it to "
+            "begin with an empty table"
+        )
+    if difference:
+        raise ConfigError(
+            f"--checkpoints {folder}: what it holds is another experiment's: it has {difference}. "
+            "Give this experiment another folder"
+        )

@@ -76,6 +76,8 @@ class Limits:
     """None lets whoever comes draw, once there is anything."""
     min_size: int = 1
     """Transitions before the first is drawn."""
+    slack_inserts: int = 0
+    """Transitions by which actors and learner may be apart from their ratio."""
     drawn_together: int = 0
     """By an iteration of the learner."""
 
@@ -84,9 +86,15 @@ class Limits:
         """Those of a server that several processes share."""
         training = config.training
         capacity = config.replay.replay_buffer_max_length
+        # Steps of a return that is not whole yet, which are counted when it is.
+        withheld = config.env.num_envs * (config.agent.n_step - 1)
+        initial = training.initial_collect_steps
+        min_size = max(1, min(initial, capacity) - withheld)
         return cls(
             samples_per_insert=ratio(config),
-            min_size=max(1, min(training.initial_collect_steps, capacity)),
+            min_size=min_size,
+            # What is collected before the first update counts, whether the table keeps it or not.
+            slack_inserts=_SLACK_INSERTS + withheld + max(0, initial - min_size),
             drawn_together=training.gradient_steps_per_iteration * training.batch_size,
         )
 
@@ -97,7 +105,7 @@ class Limits:
         """
         if self.samples_per_insert is None:
             return reverb.rate_limiters.MinSize(self.min_size)
-        slack = _SLACK_INSERTS * max(1.0, self.samples_per_insert) + 2 * self.drawn_together
+        slack = self.slack_inserts * max(1.0, self.samples_per_insert) + 2 * self.drawn_together
         return reverb.rate_limiters.SampleToInsertRatio(
             self.samples_per_insert, self.min_size, error_buffer=slack
         )

@@ -57,7 +57,8 @@ class TransitionWriter:
         if self._num_frames:
             self._write_rest(terminated=False)
             self.flush()
-            self._writer.end_episode()
+            with explained(self._server.address):
+                self._writer.end_episode()
         self._steps.clear()
         # Before an episode's first frame stand copies of it: Reverb reads no frame twice in a row.
         for _ in range(self._recipe.stack):
@@ -97,7 +98,8 @@ class TransitionWriter:
 
     def close(self) -> None:
         """Ends it; what the server has not got by now is lost."""
-        self._writer.close()
+        with contextlib.suppress(RuntimeError):  # the server is gone
+            self._writer.close()
 
     def _write_rest(self, *, terminated: bool) -> None:
         """Writes the transitions that an episode's end leaves shorter."""
@@ -114,7 +116,8 @@ class TransitionWriter:
 
     def _append(self, columns: dict[str, np.ndarray]) -> None:
         dtypes = {"frames": self._recipe.dtype, "scalars": "float32"}
-        self._writer.append({k: np.asarray(v, dtypes[k]) for k, v in columns.items()})
+        with explained(self._server.address):
+            self._writer.append({k: np.asarray(v, dtypes[k]) for k, v in columns.items()})
 
     def _create_item(self) -> None:
         frames, scalars = (self._writer.history[name] for name in ("frames", "scalars"))
@@ -129,5 +132,7 @@ class TransitionWriter:
                 "frames": frames[list(range(start - stack, start))],
                 "next_frames": frames[list(range(end - stack, end))],
             }
-        self._writer.create_item(REPLAY, self.priority, {**trajectory, "scalars": scalars[-1]})
+        item = {**trajectory, "scalars": scalars[-1]}
+        with explained(self._server.address):
+            self._writer.create_item(REPLAY, self.priority, item)
         self.flush(_IN_FLIGHT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -106,6 +107,95 @@ def test_an_iteration_of_a_learner_costs_as_many_steps_as_one_of_the_host_loop(
     assert result.iterations == 600
     steps = [each.env_steps for each in result.evaluations]
     assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("actors", [None, 1])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        # Fewer initial steps than a return takes, and more than the replay keeps.
+        ("agent.n_step=5", "training.initial_collect_steps=2"),
+        ("training.initial_collect_steps=900", "replay.replay_buffer_max_length=300"),
+        ("agent.n_step=3", "env.num_envs=8"),
+    ],
+)
+def test_nobody_waits_for_ever_at_the_beginning(
+    small: Small, actors: int | None, settings: tuple[str, ...]
+) -> None:
+    more = () if actors is None else (f"training.num_actors={actors}",)
+    result = train(small(REVERB, *settings, *more))
+    assert result.iterations == 60
+    assert np.isfinite(result.final.summary.mean)
+
+
+def test_one_process_with_a_server_elsewhere_keeps_its_own_ratio(small: Small) -> None:
+    from dqnkit.replay.reverb.serving import serving
+
+    settings = (REVERB, "agent.n_step=3", "env.num_envs=8", "training.num_iterations=200")
+    config, spec = resolve(small(*settings))
+    with serving(config, spec, host="127.0.0.1", port=None, folder=None) as served:
+        address = f"replay.address=127.0.0.1:{served.port}"
+        result = train(small(*settings, address))
+    assert result.env_steps == 24 + 200 * 8
+
+
+def test_a_long_evaluation_is_no_stall(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dqnkit.training import learner_loop
+
+    config, spec = resolve(small(REVERB, "training.num_actors=1"))
+    loop = build(config, spec).loop
+    loop.start()
+    monkeypatch.setattr(learner_loop, "_STALLED_SECONDS", 1.5)
+    for _ in range(2):
+        loop.advance(5)
+        time.sleep(2.5)  # in which actors come to the limiter, and wait
+    loop.close()
+
+
+def test_a_learner_without_actors_hears_that_it_is_to_end(small: Small) -> None:
+    from dqnkit.replay.reverb.serving import serving
+
+    config, spec = resolve(small(REVERB))
+    with serving(config, spec, host="127.0.0.1", port=None, folder=None) as served:
+        address = f"replay.address=127.0.0.1:{served.port}"
+        config, spec = resolve(small(REVERB, address, "training.num_actors=0"))
+        asked: list[float] = []
+
+        def interrupted() -> bool:
+            asked.append(time.monotonic())
+            return len(asked) > 3
+
+        loop = build(config, spec, interrupted).loop
+        loop.start()
+        assert (loop.iteration, loop.env_steps) == (0, 0)
+        assert loop.advance(10) == []
+        assert loop.iteration == 0
+        kept = loop.state()
+        loop.close()
+        again = build(config, spec, lambda: True).loop
+        again.restore(kept)
+        again.close()
+
+
+def test_a_checkpoint_that_reverb_cannot_write_costs_no_run(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from dqnkit.replay.reverb.replay import ReverbReplay
+
+    config, spec = resolve(small(REVERB))
+    loop = HostLoop(config, spec)
+    loop.start()
+    replay = loop._replay
+    assert isinstance(replay, ReverbReplay)
+    assert replay._folder is not None
+    shutil.rmtree(replay._folder)
+    replay._folder.write_text("in the way")
+    with pytest.raises(OSError, match="Reverb writes no checkpoint"):
+        loop.state()
+    loop.advance(10)
+    loop.close()
 
 
 @pytest.mark.slow

@@ -31,10 +31,12 @@ def server() -> Iterator[ReplayServer]:
 
 
 def _devices(port: int) -> set[bytes]:
-    return {
-        listener.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
-        for listener in _listeners(port)
-    }
+    found = set()
+    for listener in _listeners(port):
+        with listener:
+            device = listener.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+        found.add(device.rstrip(b"\0"))
+    return found
 
 
 def test_it_listens_to_this_machine_alone(server: ReplayServer) -> None:

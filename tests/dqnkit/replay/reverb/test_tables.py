@@ -13,7 +13,7 @@ from dqnkit import experiments
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.replay.reverb import connection
-from dqnkit.replay.reverb.broadcast import Episode, Listener, Publisher
+from dqnkit.replay.reverb.broadcast import Listener, Publisher
 from dqnkit.replay.reverb.connection import ServerConnection
 from dqnkit.replay.reverb.replay import ReverbReplay
 from dqnkit.replay.reverb.server import ReplayServer
@@ -41,7 +41,7 @@ def _config(*assignments: str) -> Config:
 
 
 class TestLimits:
-    LIMITS = Limits(samples_per_insert=4.0, min_size=10, drawn_together=8)
+    LIMITS = Limits(samples_per_insert=4.0, min_size=10, slack_inserts=200, drawn_together=8)
     SLACK = 200 * 4 + 2 * 8
     """See `Limits.limiter`."""
 
@@ -113,6 +113,12 @@ class TestLimits:
         assert given.num_env_steps == 100 + round(20_000 * 8 / 3)
         assert Limits.of(given).min_size == 50  # of 100 initial steps the table holds no more
 
+    def test_returns_that_are_not_whole_hold_nobody_up(self) -> None:
+        config = _config("env.num_envs=8", "agent.n_step=5", "training.num_actors=1")
+        limits = Limits.of(config)
+        assert limits.min_size == 50 - 8 * 4
+        assert limits.slack_inserts == 200 + 8 * 4 + 100 - (50 - 8 * 4)
+
     def test_a_run_of_one_process_keeps_to_the_ratio_that_it_names(self) -> None:
         with pytest.raises(ConfigError, match="draws 8 transitions for each that it adds"):
             _config("replay.samples_per_insert=3")
@@ -165,8 +171,8 @@ class TestBroadcast:
         assert publisher.episodes() == []
         told = []
         for number in range(30):
-            told.append(Episode(-number / 4, number))
-            listeners[number % 3].ended(told[-1])
+            told.append((-number / 4, float(number)))
+            listeners[number % 3].ended(*told[-1])
         for listener in listeners:
             listener._writer.flush()
         read = publisher.episodes()
