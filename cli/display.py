@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from cli.formats import collecting
 from cli.output import say, say_document, warn
 from dqnkit.config import Config
 from dqnkit.secrets import without_secrets
@@ -235,11 +236,7 @@ class LiveReporter:
 
 
 def _title(config: Config) -> str:
-    training = config.training
-    collects = f"{training.loop} loop"
-    if training.num_actors is not None:
-        collects = f"{training.num_actors or 'other'} actors"
-    return f"{config.name} · {config.env.id} · {collects} · seed {training.seed}"
+    return f"{config.name} · {config.env.id} · {collecting(config)} · seed {config.training.seed}"
 
 
 def _begun(compile_seconds: float, iteration: int) -> str:

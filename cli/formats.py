@@ -1,6 +1,11 @@
-"""Times as people read them."""
+"""Times, and who collects, as people read them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dqnkit.config import Config
 
 import time
 
@@ -26,3 +31,9 @@ def ago(moment: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def collecting(config: Config) -> str:
+    """Who steps the environments, in words."""
+    actors = config.training.num_actors
+    return f"{config.training.loop} loop" if actors is None else f"{actors or 'other'} actors"

@@ -90,16 +90,15 @@ def actor(
     ] = 60.0,
 ) -> None:
     """Collect experience for the learner of a run, with its newest weights, until it is done."""
-    import re
     import secrets
 
     from cli.output import say, waiting
-    from dqnkit.config import ADDRESS_PATTERN
+    from dqnkit.config import is_address
     from dqnkit.errors import ConfigError
     from dqnkit.reverb_extra import check_installed
 
     check_installed("dqnkit actor")
-    if not re.fullmatch(ADDRESS_PATTERN, connect):
+    if not is_address(connect):
         raise ConfigError(f"--connect {connect}: give HOST:PORT, as `dqnkit replay-server` says it")
     with waiting("loading TensorFlow", shown=True):
         from dqnkit.training.acting import act

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cli.formats import duration
+from cli.formats import collecting, duration
 from cli.output import Column, say, say_document, say_table, warn
 from cli.workers_display import WorkerTable
 from dqnkit.formats import interval, number
@@ -116,6 +116,6 @@ def _print(result: SeedsResult) -> None:
 
 def _title(config: Config, run_name: str, seeds: Sequence[int]) -> str:
     return (
-        f"{config.name} · {config.env.id} · {config.training.loop} loop · seeds {seeds[0]} to "
+        f"{config.name} · {config.env.id} · {collecting(config)} · seeds {seeds[0]} to "
         f"{seeds[-1]}  run {run_name}"
     )

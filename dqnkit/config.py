@@ -7,9 +7,10 @@ wherever it has one.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from dqnkit.distributions import SearchSpace
 from dqnkit.fields import (
@@ -246,8 +247,23 @@ class ExplorationConfig(Section):
 
 
 _REVERB_PRIORITIZED = {"kind": "reverb", "sampler": "prioritized"}
-ADDRESS_PATTERN = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
-Address = Annotated[str, Field(pattern=ADDRESS_PATTERN)]
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+")
+
+
+def is_address(text: str) -> bool:
+    """Whether it is HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and 0 < int(port) < 65_536
+    return _HOST.fullmatch(host) is not None and is_port
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise ValueError("give HOST:PORT, as `dqnkit replay-server` says it")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class ReplayConfig(Section):

@@ -27,9 +27,12 @@ def check_installed(given: str) -> None:
         raise ConfigError(
             f"{given}: DeepMind's Reverb is not in this environment. Its last release loads beside "
             "TensorFlow 2.15 on CPython 3.11 alone, so it takes one of its own: "
-            f"`{GET_IT}`, then `.venv-reverb/bin/dqnkit`; here, take replay.kind=uniform or "
-            "prioritized"
+            f"`{GET_IT}`, then `.venv-reverb/bin/dqnkit`{_here(given)}"
         ) from None
+
+
+def _here(given: str) -> str:
+    return "; here, take replay.kind=uniform or prioritized" if given.startswith("replay.") else ""
 
 
 def refuse_shared_server(address: str | None, given: str) -> None:

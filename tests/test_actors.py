@@ -180,6 +180,27 @@ def test_a_killed_learner_comes_back_to_actors_that_wait(
     assert server.end(signal.SIGTERM) == 0
 
 
+def test_a_second_learner_is_refused_and_the_first_one_s_actors_wait_for_another(
+    start: Callable[..., Training],
+) -> None:
+    port = free_port()
+    server = start("replay-server", "tutorial-reverb", "--port", str(port), *SHORT)
+    assert server.wait_for("Ctrl-C ends it")
+    there = ("--actors", "0", "--set", f"replay.address=127.0.0.1:{port}")
+    first = start("train", "tutorial-reverb", *there, *SHORT)
+    time.sleep(8)
+    second = start("train", "tutorial-reverb", *there, *SHORT, "--seed", "7")
+    assert second.ended(60) == 2, second.output
+    assert "another learner trains with the server" in second.output
+    assert first.end(signal.SIGINT) == 130
+    actor = start("actor", "--connect", f"127.0.0.1:{port}")
+    time.sleep(8)
+    assert "acting" not in actor.output  # for nobody
+    third = start("train", "tutorial-reverb", *there, *SHORT, "--seed", "7")
+    assert third.ended() == 0, third.output
+    assert actor.ended(30) == 0, actor.output
+
+
 def test_a_killed_server_comes_back_with_its_checkpoint(
     start: Callable[..., Training], tally: Callable[..., None]
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,7 +35,8 @@ from dqnkit.workers.launchers import leave_the_terminal
 _REFRESH_SECONDS = 0.05
 """How old the weights that an actor plays with may be, beside what publishing them takes."""
 _RETRY_SECONDS = 1.0
-_ANSWER_SECONDS = 10.0
+_LEAVE_SECONDS = 4.0
+_ANSWER_SECONDS = 3.0
 
 
 class _RunIsOver(Exception):  # noqa: N818 - nothing is wrong
@@ -213,11 +216,14 @@ def serve_actor(
     del most_memory
     if said is not None:
         leave_the_terminal(said)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     try:
         act(address, number, patience=PATIENCE_SECONDS)
     except ReplayError:
         sys.exit(1)  # the learner knows
+    except KeyboardInterrupt:
+        return
     except DqnkitError as error:
         connection.send(error)
 
@@ -225,6 +231,8 @@ def serve_actor(
 def _end_with(connection: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
+    _thread.interrupt_main()  # which closes the environments
+    time.sleep(_LEAVE_SECONDS)
     os._exit(0)
 
 

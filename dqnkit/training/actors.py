@@ -13,6 +13,10 @@ _IN_VAIN = 3
 """
 
 
+_LEAVE_SECONDS = 5.0
+"""For closing their environments."""
+
+
 class Actors:
     """As many as are wanted, until they are closed."""
 
@@ -66,7 +70,7 @@ class Actors:
         for handle in self._handles.values():
             handle.connection.close()  # which they notice
         for handle in self._handles.values():
-            if not handle.join(2.0):
+            if not handle.join(_LEAVE_SECONDS):
                 handle.kill()
             handle.join()
         self._handles.clear()

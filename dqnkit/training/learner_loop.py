@@ -16,11 +16,11 @@ import numpy as np
 from dqnkit import experiments
 from dqnkit.agents import DqnLearner
 from dqnkit.config import Config
-from dqnkit.errors import ReplayError
+from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.policies import Weights
 from dqnkit.replay.reverb.broadcast import Publisher
 from dqnkit.replay.reverb.replay import ReverbReplay
-from dqnkit.replay.reverb.tables import Limits, Recipe
+from dqnkit.replay.reverb.tables import LEARNER, Limits, Recipe
 from dqnkit.schedules import beta_schedule, exploration_schedule
 from dqnkit.seeds import Stream, stream_key
 from dqnkit.specs import EnvSpec
@@ -99,6 +99,7 @@ class LearnerLoop:
         """See `Loop`."""
         if not self._is_restored:
             self._replay.expect_empty()
+        self._expect_no_learner()
         self._publisher = Publisher(self._replay.server, experiments.dump(self._config))
         self._publish()
         self._actors = Actors(self._replay.server.address, self._config.training.num_actors or 0)
@@ -167,8 +168,8 @@ class LearnerLoop:
             all_of_it.callback(self._replay.close)
             if self._actors is not None:
                 all_of_it.callback(self._actors.close)
-                if self._iteration >= self._config.training.num_iterations:
-                    self._publish(is_over=True)
+                with contextlib.suppress(ReplayError):  # the server is gone, and all it held
+                    self._take_leave()
 
     def _iterate(self) -> None:
         sample = self._replay.sample(self._rng, self._updates.drawn, self._look_after_actors)
@@ -206,6 +207,34 @@ class LearnerLoop:
             )
         if self._actors is not None:
             self._actors.replace_the_dead(progressed=self._env_steps > before)
+
+    def _take_leave(self) -> None:
+        """Tells actors that are elsewhere."""
+        if self._iteration >= self._config.training.num_iterations:
+            self._publish(is_over=True)
+        elif self._config.replay.address is not None:
+            self._publisher.withdraw()
+
+    def _expect_no_learner(self) -> None:
+        """Looks whether another publishes: their actors and their transitions would be mixed.
+
+        Raises:
+          ConfigError: One does.
+        """
+        if self._config.replay.address is None:
+            return
+
+        def published() -> int:
+            return int(self._replay.server.info(LEARNER).rate_limiter_info.insert_stats.completed)
+
+        before = published()
+        time.sleep(10 * _PUBLISH_SECONDS)
+        if published() > before:
+            address = self._replay.server.address
+            raise ConfigError(
+                f"replay.address={address}: another learner trains with the server there: wait for "
+                "it, or start a server for this run"
+            )
 
     def _publish(self, *, is_over: bool = False) -> None:
         self._publish_at = time.monotonic() + _PUBLISH_SECONDS

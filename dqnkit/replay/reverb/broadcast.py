@@ -52,6 +52,11 @@ class Publisher:
         said, client = [self._config, weights, numbers], self._server.client
         self._server.call(lambda: client.insert(said, {LEARNER: 1.0}))
 
+    def withdraw(self) -> None:
+        """Leaves actors without a learner, for which they wait."""
+        client = self._server.client
+        self._server.call(lambda: client.reset(LEARNER), again=False)
+
     def episodes(self) -> list[tuple[float, float]]:
         """Returns and lengths of those that ended since the last call, less what a server lost."""
         count, client = self._server.info(EPISODES).current_size, self._server.client

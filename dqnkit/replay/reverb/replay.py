@@ -108,8 +108,8 @@ class ReverbReplay:
         if kept := self.num_transitions:
             raise ConfigError(
                 f"replay.address={self.server.address}: the server there holds {kept:,} "
-                "transitions of another run: start one anew for this run, or go on with that one "
-                "by `dqnkit train --resume RUN`"
+                "transitions of another run: start one anew for this run, which begins with none, "
+                "or go on with that one by `dqnkit train --resume RUN`"
             )
 
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:

@@ -63,7 +63,10 @@ def serving(
             "server: give one with reverb, or --set replay.kind=reverb"
         )
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--checkpoints {folder}: {error.strerror or error}") from error
         folder = folder.resolve()
     recipe = Recipe(spec, config.agent.n_step, config.agent.gamma)
     limits = Limits.of(config)
