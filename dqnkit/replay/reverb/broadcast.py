@@ -55,7 +55,7 @@ class Publisher:
     def withdraw(self) -> None:
         """Leaves actors without a learner, for which they wait."""
         client = self._server.client
-        self._server.call(lambda: client.reset(LEARNER), again=False)
+        self._server.call(lambda: client.reset(LEARNER), _Soon(), again=False)
 
     def episodes(self) -> list[tuple[float, float]]:
         """Returns and lengths of those that ended since the last call, less what a server lost."""
@@ -75,14 +75,14 @@ class Publisher:
 
 
 class _Soon:
-    """Gives up what was there a moment ago, and comes no more."""
+    """Gives up a server that was there a moment ago, and has lost what it had, or is gone."""
 
     def __init__(self) -> None:
         self._until = time.monotonic() + _READ_SECONDS
 
     def __call__(self) -> None:
         if time.monotonic() > self._until:
-            raise ReplayError("the server has been started anew")
+            raise ReplayError("the replay server does not answer any more, or was started anew")
 
 
 class Listener:
