@@ -13,7 +13,7 @@ from dqnkit.envs import gymnasium_envs
 from dqnkit.resolution import resolve
 from dqnkit.training.host_loop import HostLoop
 from dqnkit.training.run import train
-from tests.dqnkit.replay.host_replays import needs_reverb
+from tests.dqnkit.replay.host_replays import EXPERIMENTS
 
 BRIEF = [
     "training.num_iterations=10",
@@ -27,20 +27,14 @@ BRIEF = [
 ]
 
 
-ALL = [
-    pytest.param(name, marks=[needs_reverb] if "reverb" in name else [])
-    for name in experiments.names()
-]
-
-
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_it_runs_from_end_to_end(name: str) -> None:
     result = train(experiments.load(name, BRIEF))
     assert result.iterations == 10
     assert np.isfinite(result.final.summary.mean)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_it_leaves_open_is_what_its_environment_needs(name: str) -> None:
     config, spec = resolve(experiments.load(name))
     assert resolve(config) == (config, spec)

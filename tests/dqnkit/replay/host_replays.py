@@ -26,6 +26,11 @@ needs_reverb = pytest.mark.skipif(
     find_spec("reverb") is None, reason="Reverb is not installed: docs/reverb.md"
 )
 
+EXPERIMENTS = [
+    pytest.param(name, marks=[needs_reverb] if "reverb" in name else [])
+    for name in experiments.names()
+]
+"""The committed ones."""
 REPLAYS = {
     "uniform": ["replay.kind=uniform"],
     "prioritized": ["replay.kind=prioritized"],

@@ -9,6 +9,7 @@ from dqnkit.errors import ConfigError
 from dqnkit.resolution import resolve
 from dqnkit.tuning import space
 from dqnkit.tuning.space import Space
+from tests.dqnkit.replay.host_replays import EXPERIMENTS
 
 EVERYTHING = [
     "search.optimizer.learning_rate={type: float, low: 1e-5, high: 1e-2, log: true}",
@@ -60,7 +61,7 @@ def test_a_configurations_own_values_are_what_a_trial_would_have_chosen() -> Non
         assert problems == []
 
 
-@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_default_space_holds_each_experiments_own_values(name: str) -> None:
     config = experiments.load(name)
     if config.network.fc_layer_params is None:
