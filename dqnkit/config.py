@@ -253,7 +253,7 @@ _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+")
 def is_address(text: str) -> bool:
     """Whether it is HOST:PORT."""
     host, _, port = text.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and 0 < int(port) < 65_536
+    is_port = port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65_536
     return _HOST.fullmatch(host) is not None and is_port
 
 
