@@ -210,7 +210,7 @@ references = (
     st.text(max_size=30)
     | st.sampled_from(["latest", "best", "latest:", "best:a-run", "models:/", "models:/x@", "/"])
     | st.sampled_from(
-        ["../../..", "~", "~nobody", "a" * 5_000, "'", '"', "'\"", "%", "models:/a/b/c"]
+        ["../../..", "~", "~nobody", "~0", "a" * 5_000, "'", '"', "'\"", "%", "models:/a/b/c"]
     )
     | st.from_regex(r"models:/[^@/]{0,5}[@/].{0,5}")
     | st.text(alphabet="0123456789abcdef", max_size=34)

@@ -108,10 +108,10 @@ def _is_policy(path: Path) -> bool:
 
 def _policy_folder(path: Path) -> Path:
     """The path itself, or the policy in it where it is a run's artifacts."""
-    path = path.expanduser()
     try:
+        path = path.expanduser()
         found = path.is_dir()
-    except OSError:
+    except (OSError, RuntimeError):  # too long, or ~ of a user who is not there
         found = False
     if not found:
         raise ConfigError(f"{str(path)!r}: there is no such folder; give a policy's, or {FORMS}")
