@@ -8,7 +8,6 @@ from dqnkit.replay.graph_uniform import UniformReplay
 from dqnkit.replay.host import Replay
 from dqnkit.replay.host_prioritized import PrioritizedHostReplay
 from dqnkit.replay.host_uniform import HostReplay
-from dqnkit.reverb_extra import check_installed
 from dqnkit.specs import EnvSpec
 
 
@@ -30,14 +29,13 @@ def host_replay(config: Config, spec: EnvSpec) -> Replay:
     """For frames of Gymnasium environments.
 
     Raises:
-      ConfigError: It is larger than the machine's memory, too small for a transition, or of
-        another library that is not installed or keeps other things.
+      ConfigError: It is larger than the machine's memory, too small for a transition, or
+        its server keeps other things.
       ReplayError: Its server does not answer.
     """
     replay, agent = config.replay, config.agent
     num_envs, steps = config.env.num_envs, (spec, agent.n_step, agent.gamma)
     if replay.kind == "reverb":
-        check_installed("replay.kind=reverb")
         from dqnkit.replay.reverb.replay import ReverbReplay  # where it is installed
         from dqnkit.replay.reverb.tables import Limits, Recipe
 

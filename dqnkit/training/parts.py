@@ -11,7 +11,6 @@ from dqnkit.envs import registry
 from dqnkit.evaluation import Evaluator
 from dqnkit.evaluation.make import make_evaluator
 from dqnkit.policies import GreedyPolicy
-from dqnkit.reverb_extra import check_installed
 from dqnkit.seeds import training_evaluation_keys
 from dqnkit.specs import EnvSpec
 from dqnkit.training.graph_loop import GraphLoop
@@ -62,7 +61,6 @@ def _loop(config: Config, spec: EnvSpec, interrupted: Callable[[], object]) -> L
         return GraphLoop(config, spec, registry.graph_dynamics(config.env))
     if config.training.num_actors is None:
         return HostLoop(config, spec)
-    check_installed("replay.kind=reverb")
     from dqnkit.training.learner_loop import LearnerLoop  # where it is installed
 
     return LearnerLoop(config, spec, interrupted)

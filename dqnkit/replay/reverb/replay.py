@@ -179,7 +179,6 @@ class ReverbReplay:
         Raises:
           OSError: It cannot be written.
         """
-        self._flush()
         count = self.num_transitions
         try:
             written = Path(self._written())
