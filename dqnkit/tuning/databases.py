@@ -19,7 +19,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.secrets import without_password
@@ -193,8 +193,8 @@ def _patiently(method: Callable[_P, _R]) -> Callable[_P, _R]:
         while True:
             try:
                 result = method(*args, **kwargs)
-            except (StorageInternalError, OperationalError, InterfaceError) as error:
-                if not isinstance(_cause(error), OperationalError | InterfaceError):
+            except (StorageInternalError, DBAPIError) as error:
+                if not _is_of_the_connection(_cause(error)):
                     raise
                 storage.last_failure = time.monotonic()
                 if time.monotonic() >= deadline or storage.is_hurried():
@@ -238,6 +238,13 @@ for _name in BaseStorage.__abstractmethods__ | _CALLED_BY_THE_CACHE:
 def _cause(error: BaseException) -> BaseException:
     """The driver's trouble, which Optuna wraps."""
     return error.__cause__ or error if isinstance(error, StorageInternalError) else error
+
+
+def _is_of_the_connection(cause: BaseException) -> bool:
+    """Not of what was asked. A server that ends a session has names of several kinds for that."""
+    return isinstance(cause, OperationalError | InterfaceError) or (
+        isinstance(cause, DBAPIError) and cause.connection_invalidated
+    )
 
 
 def in_one_line(error: BaseException) -> str:

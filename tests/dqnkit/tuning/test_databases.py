@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from optuna.study import StudyDirection
 
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.tuning import databases, storage
@@ -140,6 +143,24 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(own_server: PostgresS
     back.start()
     assert opened.get_all_studies() == []
     back.join()
+
+
+def test_a_session_that_the_server_gave_up_is_begun_again(
+    postgres: PostgresServer, database: str
+) -> None:
+    """As of a host that was cut off within a transaction for longer than the server waits."""
+    soon = "?options=-c%20idle_in_transaction_session_timeout%3D200"
+    opened = databases.connect(databases.parse(postgres.url(database, options=soon)), lambda: False)
+    study = opened.create_new_study([StudyDirection.MAXIMIZE], "s")
+    stalls = iter([1.0])
+
+    @sqlalchemy.event.listens_for(opened.engine, "after_cursor_execute")
+    def stall(*_: object) -> None:
+        time.sleep(next(stalls, 0.0))
+
+    opened.set_study_user_attr(study, "key", "value")
+    assert opened.last_failure > -math.inf
+    assert opened.get_study_user_attrs(study) == {"key": "value"}
 
 
 def test_it_is_not_waited_for_for_ever_nor_when_somebody_waits(
