@@ -53,7 +53,8 @@ class LearnerLoop:
           interrupted: Whether to wait for actors no longer.
 
         Raises:
-          ConfigError: The replay does not fit into this machine, or its server keeps other things.
+          ConfigError: The replay does not fit into this machine, or its server keeps other things
+            or has another learner.
           ReplayError: Its server does not answer.
         """
         training, agent = config.training, config.agent
@@ -61,6 +62,7 @@ class LearnerLoop:
         self._interrupted = interrupted
         recipe = Recipe(spec, agent.n_step, agent.gamma)
         self._replay = ReverbReplay(config.replay, 0, recipe, Limits.of(config))
+        self._expect_no_learner()
         self.learner = DqnLearner(config, spec, stream_key(training.seed, Stream.WEIGHTS))
         self._updates = Updates(
             config, spec, self.learner, frames=self._replay.frames_per_sample, acts=False
@@ -99,7 +101,6 @@ class LearnerLoop:
         """See `Loop`."""
         if not self._is_restored:
             self._replay.expect_empty()
-        self._expect_no_learner()
         self._publisher = Publisher(self._replay.server, experiments.dump(self._config))
         self._publish()
         self._actors = Actors(self._replay.server.address, self._config.training.num_actors or 0)

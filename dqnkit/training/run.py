@@ -6,7 +6,7 @@ import concurrent.futures
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,22 +94,25 @@ def resume(
 
 def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> TrainResult:
     reporter.preparing(run.config, run.name)
-    with noticed(interrupts) as interrupted, run.recorded(interrupted) as opened, run.resources:
-        run.prepare(interrupted)
-        notes = opened.result()  # the record was opened beside the compilation
-        run.keep_config()
-        for note in (*run.warnings, *notes):
-            reporter.warned(note)
-        reporter.started(run.compile_seconds, run.parts.loop.iteration)
-        for event in run.events(interrupted):
-            for note in run.parts.loop.notes():
+    with noticed(interrupts) as interrupted:
+        run.build(interrupted)  # what cannot be built leaves no record
+        with run.recorded(interrupted) as opened:
+            run.compile()
+            notes = opened.result()  # the record was opened beside the compilation
+            run.keep_config()
+            for note in (*run.warnings, *notes):
                 reporter.warned(note)
-            run.record(event)
-            if isinstance(event, Progress):
-                reporter.progressed(event)
-            else:
-                reporter.evaluated(event, run.best)
-        run.conclude(Status.FINISHED if run.is_complete else interrupted.status or Status.FINISHED)
+            reporter.started(run.compile_seconds, run.parts.loop.iteration)
+            for event in run.events(interrupted):
+                for note in run.parts.loop.notes():
+                    reporter.warned(note)
+                run.record(event)
+                if isinstance(event, Progress):
+                    reporter.progressed(event)
+                else:
+                    reporter.evaluated(event, run.best)
+            status = interrupted.status or Status.FINISHED
+            run.conclude(Status.FINISHED if run.is_complete else status)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
         interruption = InterruptedRun(
             f"interrupted by {interrupted.signal.name} after {run.parts.loop.iteration:,} of "
@@ -152,7 +155,6 @@ class _Run:
         self.warnings = resumption.warnings if resumption else ()
         self.name = name
         self.compile_seconds = 0.0
-        self.resources = ExitStack()
 
     @property
     def best(self) -> Evaluation:
@@ -170,7 +172,10 @@ class _Run:
 
     @contextmanager
     def recorded(self, interrupts: Interrupts) -> Iterator[concurrent.futures.Future[list[str]]]:
-        """Opens the record in a thread, and closes it with the true status, come what may."""
+        """Opens the record in a thread, and closes it with the true status, come what may.
+
+        The parts of the run end before it does.
+        """
         record = RunRecord(
             experiment=self.config.name,
             run_name=self.name,
@@ -183,7 +188,8 @@ class _Run:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             opened = pool.submit(self._tracker.start, record)
             try:
-                yield opened
+                with closing(self.parts):
+                    yield opened
             except BaseException as error:
                 with interrupts.held_off():
                     concurrent.futures.wait([opened])
@@ -206,16 +212,23 @@ class _Run:
         """Whether all iterations are done: then nothing was interrupted."""
         return self.parts.loop.iteration >= self._total
 
-    def prepare(self, interrupted: Interrupts) -> None:
-        """Builds and compiles loop and evaluation."""
+    def build(self, interrupted: Interrupts) -> None:
+        """Makes loop and evaluation, as the checkpoint has them where there is one."""
         start = time.perf_counter()
-        self.parts = build(self.config, self._spec, lambda: interrupted)
-        self.resources.callback(self.parts.close)
-        if self._snapshot is not None:
-            self.parts.loop.restore(self._snapshot.loop)
+        with ExitStack() as unfinished:
+            self.parts = build(self.config, self._spec, lambda: interrupted)
+            unfinished.callback(self.parts.close)
+            if self._snapshot is not None:
+                self.parts.loop.restore(self._snapshot.loop)
+            unfinished.pop_all()
+        self.compile_seconds = time.perf_counter() - start
+
+    def compile(self) -> None:
+        """Makes them ready to go on at once."""
+        start = time.perf_counter()
         self.parts.loop.start()
         self.parts.evaluator.prepare()
-        self.compile_seconds = time.perf_counter() - start
+        self.compile_seconds += time.perf_counter() - start
 
     def events(self, interrupted: Interrupts) -> Iterator[Progress | Evaluation]:
         """Trains chunk by chunk and evaluates before, at each interval, and after."""
@@ -391,7 +404,7 @@ class _Run:
 
     def _say_where(self, error: BaseException) -> None:
         """An environment does not know what training had come to when it failed."""
-        if isinstance(error, EnvironmentFailedError) and hasattr(self, "parts"):
+        if isinstance(error, EnvironmentFailedError):
             loop = self.parts.loop
             error.add_note(
                 f"that was after iteration {loop.iteration:,}, environment step {loop.env_steps:,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 
 import pytest
@@ -100,3 +101,5 @@ def test_nobody_at_the_address_is_said(capsys: pytest.CaptureFixture[str]) -> No
         said = capsys.readouterr().err
         assert f"{nobody} does not answer" in said
         assert "replay-server" in said
+    assert run(("runs", "--json")) == 0
+    assert json.loads(capsys.readouterr().out) == []

@@ -12,7 +12,7 @@ import pytest
 
 from dqnkit import checkpoint, experiments
 from dqnkit.config import Config
-from dqnkit.errors import InterruptedRun, TrackingError, TrainingDivergedError
+from dqnkit.errors import ConfigError, InterruptedRun, TrackingError, TrainingDivergedError
 from dqnkit.evaluation import Evaluation
 from dqnkit.resolution import resolve
 from dqnkit.runtime import tf
@@ -21,7 +21,9 @@ from dqnkit.tracking.tracker import NullTracker, RunRecord, Status
 from dqnkit.training.graph_loop import GraphLoop
 from dqnkit.training.parts import build
 from dqnkit.training.reporting import Progress, SilentReporter
-from dqnkit.training.run import train
+from dqnkit.training.resumption import Resumption
+from dqnkit.training.run import resume, train
+from dqnkit.training.snapshot import Clocks, Snapshot
 
 Small = Callable[..., Config]
 
@@ -246,6 +248,25 @@ def test_a_loss_that_overflows_ends_the_run_as_failed(small: Small) -> None:
     with pytest.raises(TrainingDivergedError, match=r"learning_rate"):
         train(config, tracker)
     assert tracker.statuses == [Status.FAILED]
+
+
+def test_what_cannot_be_built_leaves_no_record(small: Small) -> None:
+    tracker = MemoryTracker()
+    with pytest.raises(ConfigError, match="keep fewer transitions"):
+        train(small("replay.replay_buffer_max_length=900000000000"), tracker)
+    assert tracker.record is None
+    assert not tracker.statuses
+
+
+def test_a_checkpoint_that_does_not_fit_does_not_touch_the_record(small: Small) -> None:
+    config = small()
+    states = {"replay/cursor": np.zeros(3)}
+    snapshot = Snapshot(experiments.dump(config), 5, states, (), -1, np.zeros(0), Clocks())
+    tracker = MemoryTracker()
+    with pytest.raises(ConfigError, match="saved state"):
+        resume(Resumption("id", "name", config, snapshot), tracker)
+    assert tracker.record is None
+    assert not tracker.statuses
 
 
 def test_a_store_that_cannot_be_opened_is_told_before_any_training(small: Small) -> None:
