@@ -199,6 +199,7 @@ def test_a_second_learner_is_refused_and_the_first_one_s_actors_wait_for_another
     third = start("train", "tutorial-reverb", *there, *SHORT, "--seed", "7")
     assert third.ended() == 0, third.output
     assert actor.ended(30) == 0, actor.output
+    assert len(runs()) == 2  # the second left none
 
 
 def test_a_killed_server_comes_back_with_its_checkpoint(
