@@ -175,7 +175,7 @@ def test_the_ui_answers_on_this_machine_alone_and_leaves_no_process(
     _solved()
     # As in a terminal, whatever this process was told to ignore.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from cli.main import main; main()"
+    code += "signal.signal(signal.SIGHUP, signal.SIG_DFL); from cli.main import main; main()"
     command = [sys.executable, "-u", "-c", code, "ui"]
     process = subprocess.Popen(
         command,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +206,28 @@ class _At(SilentReporter):
             act()
 
 
+@pytest.fixture
+def hangup() -> Iterator[Callable[[signal.Handlers], object]]:
+    """Sets what a hang-up does, whatever it did to who started the tests."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_under_nohup_the_end_of_a_session_ends_no_run(
+    small: Small, hangup: Callable[[signal.Handlers], object]
+) -> None:
+    hangup(signal.SIG_IGN)
+    tracker = MemoryTracker()
+    train(small(), tracker, _At(lambda: os.kill(os.getpid(), signal.SIGHUP)))
+    assert tracker.statuses == [Status.FINISHED]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_as_killed_with_what_it_had(small: Small, number: int) -> None:
+def test_a_signal_ends_the_run_as_killed_with_what_it_had(
+    small: Small, number: int, hangup: Callable[[signal.Handlers], object]
+) -> None:
+    hangup(signal.SIG_DFL)
     tracker = MemoryTracker()
     config = small("training.num_iterations=1_000_000", "evaluation.eval_interval=1_000_000")
     before = signal.getsignal(number)
