@@ -9,7 +9,9 @@ import numpy as np
 from dqnkit.config import Config
 from dqnkit.errors import TrainingDivergedError
 from dqnkit.evaluation import Evaluation
+from dqnkit.tracking.records import LATE_IQM
 from dqnkit.training.loop import Metrics
+from dqnkit.training.result import TrainResult
 
 
 def training(config: Config, metrics: Metrics) -> dict[str, float]:
@@ -33,6 +35,19 @@ def evaluation(evaluation: Evaluation) -> dict[str, float]:
         "eval/return_max": summary.max,
         "eval/return_iqm": summary.iqm,
         "eval/length_mean": float(np.mean(evaluation.lengths)),
+    }
+
+
+def conclusion(result: TrainResult) -> dict[str, float]:
+    """Of a run at its end."""
+    return result.final.metrics("final") | {
+        LATE_IQM: result.late.summary.iqm,
+        "late/episodes": float(result.late.summary.n),
+        "time/total_seconds": result.seconds,
+        "time/compile_seconds": result.compile_seconds,
+        "time/training_seconds": result.training_seconds,
+        "time/steps_per_second": result.steps_per_second,
+        "time/checkpoint_seconds": result.checkpoint_seconds,
     }
 
 

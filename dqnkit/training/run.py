@@ -10,19 +10,16 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from dqnkit import experiments
 from dqnkit.config import Config
 from dqnkit.errors import EnvironmentFailedError, InterruptedRun, TrainingDivergedError
 from dqnkit.evaluation import Evaluation, late_episodes
-from dqnkit.policies import Weights
 from dqnkit.resolution import resolve
 from dqnkit.specs import EnvSpec
-from dqnkit.tracking.records import LATE_IQM
 from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
 from dqnkit.training import descriptions, files, measured
 from dqnkit.training.checkpoints import Checkpoints, copy_newest
+from dqnkit.training.history import History
 from dqnkit.training.interrupts import Interrupts, noticed
 from dqnkit.training.parts import Parts, build
 from dqnkit.training.reporting import Progress, Reporter, SilentReporter
@@ -34,7 +31,6 @@ CHUNK_SECONDS = 0.25
 """What a chunk should take: a display that moves, a Ctrl-C that is heard, few calls."""
 _FIRST_CHUNK = 10
 _SHORT_ID = 8
-_NO_WEIGHTS: Weights = np.zeros(0, np.float32)
 
 
 def train(
@@ -110,7 +106,7 @@ def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> Tr
                 if isinstance(event, Progress):
                     reporter.progressed(event)
                 else:
-                    reporter.evaluated(event, run.best)
+                    reporter.evaluated(event, run.history.best)
             status = interrupted.status or Status.FINISHED
             run.conclude(Status.FINISHED if run.is_complete else status)
     if run.result.status is Status.KILLED and interrupted.signal is not None:
@@ -128,6 +124,7 @@ class _Run:
     """The parts of one run and what it has come to until now."""
 
     parts: Parts
+    history: History
     result: TrainResult
 
     def __init__(
@@ -143,9 +140,6 @@ class _Run:
         self._tracker = tracker
         self._resumption = resumption
         self._snapshot = resumption.snapshot if resumption else None
-        self._evaluations = list(self._snapshot.evaluations) if self._snapshot else []
-        self._best = self._snapshot.best if self._snapshot else -1
-        self._best_weights = self._snapshot.best_weights if self._snapshot else _NO_WEIGHTS
         self._before = self._snapshot.clocks if self._snapshot else Clocks()
         self._total = config.training.num_iterations
         self._began = time.perf_counter()
@@ -155,11 +149,6 @@ class _Run:
         self.warnings = resumption.warnings if resumption else ()
         self.name = name
         self.compile_seconds = 0.0
-
-    @property
-    def best(self) -> Evaluation:
-        """The best until now."""
-        return self._evaluations[self._best]
 
     @property
     def _repeats(self) -> bool:
@@ -221,6 +210,7 @@ class _Run:
             if self._snapshot is not None:
                 self.parts.loop.restore(self._snapshot.loop)
             unfinished.pop_all()
+        self.history = History(self.parts, self.config.evaluation, self._snapshot)
         self.compile_seconds = time.perf_counter() - start
 
     def compile(self) -> None:
@@ -238,8 +228,8 @@ class _Run:
         self._checkpoints = Checkpoints(
             self._tracker.folder, self.config.training.checkpoint_interval
         )
-        if not self._evaluations:
-            yield self._evaluate()
+        if not self.history.evaluations:
+            yield self.history.evaluate()
         while self.parts.loop.iteration < total and not interrupted:
             iteration = self.parts.loop.iteration
             until = min(total, (iteration // interval + 1) * interval)
@@ -258,7 +248,7 @@ class _Run:
                 (self.parts.loop.env_steps - steps) / seconds,
             )
             if self.parts.loop.iteration == until:
-                yield self._evaluate()
+                yield self.history.evaluate()
             if self._checkpoints.is_due(self.parts.loop.iteration):
                 self._write_checkpoint()
         if not self.is_complete:  # what is under way is still to come, when the run goes on
@@ -268,8 +258,8 @@ class _Run:
         if rest:
             rate = self._training_steps / self._training_seconds
             yield Progress(self.parts.loop.iteration, self.parts.loop.env_steps, tuple(rest), rate)
-        if self._evaluations[-1].iteration < self.parts.loop.iteration:
-            yield self._evaluate()
+        if self.history.evaluations[-1].iteration < self.parts.loop.iteration:
+            yield self.history.evaluate()
 
     def record(self, event: Progress | Evaluation) -> None:
         """Sends the event's metrics to the tracker.
@@ -279,7 +269,7 @@ class _Run:
         """
         if isinstance(event, Evaluation):
             self._tracker.log(measured.evaluation(event), event.env_steps)
-            if event is self.best:
+            if event is self.history.best:
                 self._tracker.log({"best/return_mean": event.summary.mean}, event.env_steps)
             return
         for interval in event.metrics:
@@ -290,8 +280,8 @@ class _Run:
 
     def conclude(self, status: Status) -> None:
         """Plays the best policy on fresh episodes and keeps all files."""
-        final = self._evaluate_best(in_full=self.is_complete)
-        late = late_episodes(self._evaluations)
+        evaluations, best = self.history.evaluations, self.history.best
+        final = self.history.play_best(in_full=self.is_complete)
         self.result = TrainResult(
             experiment=self.config.name,
             run_name=self.name,
@@ -303,27 +293,18 @@ class _Run:
             compile_seconds=self.compile_seconds,
             training_seconds=self._training_seconds,
             steps_per_second=self._training_steps / max(self._training_seconds, 1e-9),
-            last=self._evaluations[-1],
-            best=self.best,
+            last=evaluations[-1],
+            best=best,
             final=final,
-            late=late,
-            evaluations=tuple(self._evaluations),
+            late=late_episodes(evaluations),
+            evaluations=evaluations,
             checkpoints=self._clocks().checkpoints,
             checkpoint_seconds=self._clocks().checkpoint_seconds,
             checkpoint_megabytes=self._checkpoints.megabytes,
             hints=self._tracker.hints(),
         )
-        values = final.metrics("final") | {
-            LATE_IQM: late.summary.iqm,
-            "late/episodes": float(late.summary.n),
-            "time/total_seconds": self.result.seconds,
-            "time/compile_seconds": self.result.compile_seconds,
-            "time/training_seconds": self.result.training_seconds,
-            "time/steps_per_second": self.result.steps_per_second,
-            "time/checkpoint_seconds": self.result.checkpoint_seconds,
-        }
-        self._tracker.log(values, self.parts.loop.env_steps)
-        self._tracker.describe(descriptions.after(self.config, self.best, final))
+        self._tracker.log(measured.conclusion(self.result), self.parts.loop.env_steps)
+        self._tracker.describe(descriptions.after(self.config, best, final))
         if self._tracker.keeps_files:
             self._keep_files(final)
 
@@ -364,9 +345,9 @@ class _Run:
             config=experiments.dump(self.config),
             iteration=self.parts.loop.iteration,
             loop=self.parts.loop.state(),
-            evaluations=tuple(self._evaluations),
-            best=self._best,
-            best_weights=self._best_weights,
+            evaluations=self.history.evaluations,
+            best=self.history.best_index,
+            best_weights=self.history.best_weights,
             clocks=self._clocks(),
         )
 
@@ -431,45 +412,12 @@ class _Run:
                 (Path(scratch) / "config.yaml").write_text(text, encoding="utf-8")
                 self._tracker.artifacts(Path(scratch))
 
-    def _evaluate(self) -> Evaluation:
-        weights = self.parts.loop.policy_weights()
-        self.parts.policy.set_weights(weights)
-        returns, lengths = self.parts.evaluator.play(self.parts.loop.iteration)
-        evaluation = Evaluation(
-            iteration=self.parts.loop.iteration,
-            env_steps=self.parts.loop.env_steps,
-            returns=tuple(returns.tolist()),
-            lengths=tuple(lengths.tolist()),
-        )
-        self._evaluations.append(evaluation)
-        # Of equals the later: it has seen more.
-        if len(self._evaluations) == 1 or evaluation.summary.mean >= self.best.summary.mean:
-            self._best, self._best_weights = len(self._evaluations) - 1, weights
-        return evaluation
-
-    def _evaluate_best(self, *, in_full: bool) -> Evaluation:
-        """Episodes that no choice was made by: those at negative counters."""
-        self.parts.policy.set_weights(self._best_weights)
-        wanted = self.config.evaluation.final_episodes
-        if not in_full:  # somebody is waiting
-            wanted = min(wanted, self.config.evaluation.num_eval_episodes)
-        batches = -(-wanted // self.config.evaluation.num_eval_episodes)
-        played = [self.parts.evaluator.play(-1 - batch) for batch in range(batches)]
-        returns = np.concatenate([batch[0] for batch in played])[:wanted]
-        lengths = np.concatenate([batch[1] for batch in played])[:wanted]
-        return Evaluation(
-            iteration=self.best.iteration,
-            env_steps=self.best.env_steps,
-            returns=tuple(returns.tolist()),
-            lengths=tuple(lengths.tolist()),
-        )
-
     def _keep_files(self, final: Evaluation) -> None:
         outcome = files.Outcome(
             config=self.config,
-            evaluations=self._evaluations,
-            best=self.best,
-            best_weights=self._best_weights,
+            evaluations=self.history.evaluations,
+            best=self.history.best,
+            best_weights=self.history.best_weights,
             final=final,
         )
         with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
