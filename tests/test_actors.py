@@ -66,6 +66,26 @@ def _steps(run: Any) -> list[int]:
     return [step for step, _ in points(run)["eval/return_mean"]]
 
 
+def _wait_for_learner(address: str) -> None:
+    """Until one publishes its weights again and again, which it does not while it compiles."""
+    from dqnkit.replay.reverb.connection import ServerConnection
+    from dqnkit.replay.reverb.tables import LEARNER
+
+    server = ServerConnection(address)
+
+    def published() -> int:
+        return int(server.info(LEARNER).rate_limiter_info.insert_stats.completed)
+
+    deadline = time.monotonic() + 60
+    steady = 0
+    while steady < 10:
+        assert time.monotonic() < deadline, "no learner publishes"
+        before = published()
+        time.sleep(0.1)
+        steady = steady + 1 if published() > before else 0
+    server.close()
+
+
 def test_a_killed_actor_is_replaced(
     start: Callable[..., Training], tally: Callable[..., None]
 ) -> None:
@@ -177,6 +197,7 @@ def test_a_killed_learner_comes_back_to_actors_that_wait(
     again = start("train", "tutorial-reverb", "--actors", "0", *there, *SHORT)
     assert again.ended() == 2
     assert "transitions of another run" in again.output
+    assert len(runs()) == 1
     assert server.end(signal.SIGTERM) == 0
 
 
@@ -188,7 +209,7 @@ def test_a_second_learner_is_refused_and_the_first_one_s_actors_wait_for_another
     assert server.wait_for("Ctrl-C ends it")
     there = ("--actors", "0", "--set", f"replay.address=127.0.0.1:{port}")
     first = start("train", "tutorial-reverb", *there, *SHORT)
-    time.sleep(8)
+    _wait_for_learner(f"127.0.0.1:{port}")
     second = start("train", "tutorial-reverb", *there, *SHORT, "--seed", "7")
     assert second.ended(60) == 2, second.output
     assert "another learner trains with the server" in second.output

@@ -34,6 +34,13 @@ class Replay(Protocol):
     def num_transitions(self) -> int:
         """Transitions that can be sampled."""
 
+    def check(self) -> None:
+        """Looks whether what it holds is this run's.
+
+        Raises:
+          ConfigError: Its server holds what another run has collected.
+        """
+
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
         """Starts episodes.
 

@@ -97,6 +97,9 @@ class HostReplay:
         """Transitions that can be sampled."""
         return int(np.count_nonzero(self._flags & _STARTS))
 
+    def check(self) -> None:
+        """See `Replay`: it is nobody else's."""
+
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
         """See `Replay`."""
         self._append(envs, frames, None)

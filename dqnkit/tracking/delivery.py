@@ -111,11 +111,25 @@ class Delivery:
         self._journal.name(self._made)
 
 
-def take_up(client: Any, run_id: str, tags: dict[str, str], *, alone: bool) -> bool:
+def take_up(
+    client: Any,
+    run_id: str,
+    tags: dict[str, str],
+    *,
+    alone: bool,
+    last_ended: float | None = None,
+) -> bool:
     """Makes an ended run go on, as this process's; False if there is no such run any more.
 
+    Args:
+      client: MLflow's.
+      run_id: Of the run.
+      tags: That it gets.
+      alone: Whether no other process may write it.
+      last_ended: See `RunRecord`.
+
     Raises:
-      BusyRunError: Another process writes it, and this one must be alone.
+      BusyRunError: Another process writes it, and this one must be alone; or one has.
     """
     from mlflow.exceptions import MlflowException
 
@@ -132,6 +146,11 @@ def take_up(client: Any, run_id: str, tags: dict[str, str], *, alone: bool) -> b
         raise BusyRunError(
             f"the run {run.info.run_name!r} is being trained on {processes.host(owner)}: wait for "
             "it, or end it"
+        )
+    if alone and last_ended is not None and run.info.end_time != round(last_ended * 1000):
+        raise BusyRunError(
+            f"the run {run.info.run_name!r} has gone on since, and is {run.info.status} now: look "
+            "at it again"
         )
     # First whose run it is, so that nobody takes it for one whose process has died.
     for key, value in (*tags.items(), (PROCESS_TAG, processes.identity())):

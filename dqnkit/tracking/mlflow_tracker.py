@@ -235,7 +235,8 @@ class MlflowTracker:
         self._begin(journal)
         client = self._delivery.connect()
         tags = {key: without_secrets(value) for key, value in record.tags.items()}
-        if not take_up(client, run_id, tags, alone=not record.is_shared):
+        alone = not record.is_shared
+        if not take_up(client, run_id, tags, alone=alone, last_ended=record.last_ended):
             self._abandon()
             return False
         journal.said(journal.pending)  # how it had ended

@@ -51,6 +51,9 @@ class RunRecord:
     """Markdown."""
     continues: str | None = None
     """Id of an earlier record that goes on; a new one is made where the store has it no more."""
+    last_ended: float | None = None
+    """When that ended, in seconds since the epoch, by who decided that it goes on; it does not if
+    it has gone on already since."""
     is_shared: bool = False
     """Whether other processes may write the same run at the same time."""
     repeats: bool = False

@@ -202,6 +202,9 @@ class GraphLoop:
         """See `Loop`."""
         return int(self._state.env_steps)
 
+    def check(self) -> None:
+        """See `Loop`: all that it needs is its own."""
+
     def start(self) -> None:
         """See `Loop`."""
         nothing = tf.constant(0, tf.int64)

@@ -42,7 +42,6 @@ class HostLoop:
         seed = config.training.seed
         self._config = config
         self._spec = spec
-        self._replay = host_replay(config, spec)
         self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))
         self._policy = HOST_POLICIES[config.exploration.policy]
         self._exploration = exploration_schedule(config.exploration)
@@ -51,10 +50,15 @@ class HostLoop:
         self._iteration = 0
         self._env_steps = 0
         self._window = Window()
-        self._updates = Updates(
-            config, spec, self.learner, frames=self._replay.frames_per_sample, acts=True
-        )
-        self._environment = VectorEnvironment(config.env, spec, config.env.num_envs)
+        with ExitStack() as unfinished:
+            self._replay = host_replay(config, spec)
+            unfinished.callback(self._replay.close)
+            self._updates = Updates(
+                config, spec, self.learner, frames=self._replay.frames_per_sample, acts=True
+            )
+            self._environment = VectorEnvironment(config.env, spec, config.env.num_envs)
+            unfinished.callback(self._environment.close)
+            self._resources = unfinished.pop_all()
 
     # -- Loop
 
@@ -68,8 +72,13 @@ class HostLoop:
         """See `Loop`."""
         return self._env_steps
 
+    def check(self) -> None:
+        """See `Loop`."""
+        self._replay.check()
+
     def start(self) -> None:
         """See `Loop`."""
+        self.check()
         self._updates.warm_up()
         if self._env_steps > 0:  # restored
             return
@@ -129,9 +138,7 @@ class HostLoop:
 
     def close(self) -> None:
         """See `Loop`."""
-        with ExitStack() as all_of_it:
-            all_of_it.callback(self._replay.close)
-            all_of_it.callback(self._environment.close)
+        self._resources.close()
 
     # -- Collecting
 

@@ -53,20 +53,21 @@ class LearnerLoop:
           interrupted: Whether to wait for actors no longer.
 
         Raises:
-          ConfigError: The replay does not fit into this machine, or its server keeps other things
-            or has another learner.
+          ConfigError: The replay does not fit into this machine, or its server keeps other things.
           ReplayError: Its server does not answer.
         """
         training, agent = config.training, config.agent
         self._config = config
         self._interrupted = interrupted
         recipe = Recipe(spec, agent.n_step, agent.gamma)
-        self._replay = ReverbReplay(config.replay, 0, recipe, Limits.of(config))
-        self._expect_no_learner()
         self.learner = DqnLearner(config, spec, stream_key(training.seed, Stream.WEIGHTS))
-        self._updates = Updates(
-            config, spec, self.learner, frames=self._replay.frames_per_sample, acts=False
-        )
+        with ExitStack() as unfinished:
+            self._replay = ReverbReplay(config.replay, 0, recipe, Limits.of(config))
+            unfinished.callback(self._replay.close)
+            self._updates = Updates(
+                config, spec, self.learner, frames=self._replay.frames_per_sample, acts=False
+            )
+            unfinished.pop_all()
         self._exploration = exploration_schedule(config.exploration)
         self._beta = beta_schedule(config)
         # Draws nothing: Reverb does. It is in the state as of every loop.
@@ -97,10 +98,14 @@ class LearnerLoop:
         """See `Loop`: transitions that have come to the server."""
         return self._env_steps
 
+    def check(self) -> None:
+        """See `Loop`."""
+        self._replay.check()
+        self._expect_no_learner()
+
     def start(self) -> None:
         """See `Loop`."""
-        if not self._is_restored:
-            self._replay.expect_empty()
+        self.check()  # once more: others may have come since
         self._publisher = Publisher(self._replay.server, experiments.dump(self._config))
         self._publish()
         self._actors = Actors(self._replay.server.address, self._config.training.num_actors or 0)

@@ -74,6 +74,14 @@ class Loop(Protocol):
     def env_steps(self) -> int:
         """Environment steps done, initial collection included."""
 
+    def check(self) -> None:
+        """Looks whether training can begin with what is there, new or restored.
+
+        Raises:
+          ConfigError: It cannot.
+          ReplayError: The server of its replay does not answer.
+        """
+
     def start(self) -> None:
         """Compiles what it will run, and fills the replay with the initial steps."""
 

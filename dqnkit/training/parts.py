@@ -44,7 +44,8 @@ def build(
       interrupted: Asked by a loop that waits for others, whether to wait no longer.
 
     Raises:
-      ConfigError: They do not fit into this machine.
+      ConfigError: They do not fit into this machine, or cannot be made.
+      ReplayError: The server of the replay does not answer.
     """
     with ExitStack() as unfinished:
         loop = _loop(config, spec, interrupted)

@@ -30,6 +30,8 @@ class Resumption:
     run_id: str
     run_name: str
     config: Config
+    ended: float | None
+    """When, in seconds since the epoch."""
     snapshot: Snapshot | None
     """The last checkpoint; None where the run ended before the first: it begins anew."""
     warnings: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ def find(reader: Reader, reference: str) -> Resumption:
             f"{config.training.num_iterations:,} iterations; to train longer, save its artifact "
             "config.yaml and give that with --set training.num_iterations=…"
         )
-    return Resumption(run.id, run.name, config, newest, tuple(warnings))
+    return Resumption(run.id, run.name, config, run.ended, newest, tuple(warnings))
 
 
 def _check_kind(run: RecordedRun) -> None:

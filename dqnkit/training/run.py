@@ -80,7 +80,8 @@ def resume(
       interrupts: See `train`.
 
     Raises:
-      CheckpointError: The checkpoint does not fit this version of the configuration.
+      ConfigError: The checkpoint is not of this configuration, as this version reads it.
+      BusyRunError: Another process goes on with it, or has done so since it was looked for.
       Anything that `train` does.
     """
     config, spec = resolve(resumption.config)
@@ -91,8 +92,9 @@ def resume(
 def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> TrainResult:
     reporter.preparing(run.config, run.name)
     with noticed(interrupts) as interrupted:
-        run.build(interrupted)  # what cannot be built leaves no record
-        with run.recorded(interrupted) as opened:
+        record = run.to_record()
+        run.make_parts(interrupted)  # what cannot be made leaves no record
+        with run.recorded(record, interrupted) as opened:
             run.compile()
             notes = opened.result()  # the record was opened beside the compilation
             run.keep_config()
@@ -159,21 +161,27 @@ class _Run:
         is_exact = self._snapshot is None or self.config.training.loop == "graph"
         return self._resumption is not None and is_exact
 
-    @contextmanager
-    def recorded(self, interrupts: Interrupts) -> Iterator[concurrent.futures.Future[list[str]]]:
-        """Opens the record in a thread, and closes it with the true status, come what may.
-
-        The parts of the run end before it does.
-        """
-        record = RunRecord(
+    def to_record(self) -> RunRecord:
+        """What is known before it begins."""
+        return RunRecord(
             experiment=self.config.name,
             run_name=self.name,
             params=self.config.flat(),
             tags=self._tags(),
             description=descriptions.before(self.config),
             continues=self._resumption.run_id if self._resumption else None,
+            last_ended=self._resumption.ended if self._resumption else None,
             repeats=self._repeats,
         )
+
+    @contextmanager
+    def recorded(
+        self, record: RunRecord, interrupts: Interrupts
+    ) -> Iterator[concurrent.futures.Future[list[str]]]:
+        """Opens the record in a thread, and closes it with the true status, come what may.
+
+        The parts of the run end before it does.
+        """
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             opened = pool.submit(self._tracker.start, record)
             try:
@@ -201,14 +209,20 @@ class _Run:
         """Whether all iterations are done: then nothing was interrupted."""
         return self.parts.loop.iteration >= self._total
 
-    def build(self, interrupted: Interrupts) -> None:
-        """Makes loop and evaluation, as the checkpoint has them where there is one."""
+    def make_parts(self, interrupted: Interrupts) -> None:
+        """Makes loop and evaluation, as the checkpoint has them where there is one.
+
+        Raises:
+          ConfigError: They cannot be made here, or are not those of the checkpoint.
+          ReplayError: The server of the replay does not answer.
+        """
         start = time.perf_counter()
         with ExitStack() as unfinished:
             self.parts = build(self.config, self._spec, lambda: interrupted)
             unfinished.callback(self.parts.close)
             if self._snapshot is not None:
                 self.parts.loop.restore(self._snapshot.loop)
+            self.parts.loop.check()
             unfinished.pop_all()
         self.history = History(self.parts, self.config.evaluation, self._snapshot)
         self.compile_seconds = time.perf_counter() - start

@@ -19,7 +19,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.secrets import without_password
@@ -180,9 +180,10 @@ def _engine(url: URL) -> sqlalchemy.Engine:
 def _patiently(method: Callable[_P, _R]) -> Callable[_P, _R]:
     """Calls again while the database does not answer, and gives up after a while.
 
-    A call whose answer was lost is made twice. What that may do is nothing, or a trial that no
-    process owns, which is found like one whose process has died, or an error that says that a
-    trial has ended, which `SharedStudy.tell` understands.
+    A call whose answer was lost is made twice. What that may do is nothing; or a trial that no
+    process owns, which is found like one whose process has died; or one that waits twice, and
+    takes a place among those that are wanted; or an error that says that a trial has ended, which
+    `SharedStudy.tell` understands, and `fail` takes for another process's doing.
     """
 
     @wraps(method)
@@ -236,12 +237,16 @@ for _name in BaseStorage.__abstractmethods__ | _CALLED_BY_THE_CACHE:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The driver's trouble, which Optuna wraps."""
-    return error.__cause__ or error if isinstance(error, StorageInternalError) else error
+    """The driver's trouble, which Optuna wraps, and hides where it asks again after it."""
+    cause = error.__cause__ or error if isinstance(error, StorageInternalError) else error
+    return cause.__context__ or cause if isinstance(cause, PendingRollbackError) else cause
 
 
 def _is_of_the_connection(cause: BaseException) -> bool:
-    """Not of what was asked. A server that ends a session has names of several kinds for that."""
+    """A server that ends a session has names of several kinds for that.
+
+    An OperationalError may also be a disk that is full or a query that was cancelled: what passes.
+    """
     return isinstance(cause, OperationalError | InterfaceError) or (
         isinstance(cause, DBAPIError) and cause.connection_invalidated
     )

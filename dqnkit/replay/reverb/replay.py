@@ -99,13 +99,9 @@ class ReverbReplay:
         """Transitions that have come to the server since it was started."""
         return int(self.server.info().rate_limiter_info.insert_stats.completed)
 
-    def expect_empty(self) -> None:
-        """Looks whether a new run can begin with the server.
-
-        Raises:
-          ConfigError: It holds what another run has collected.
-        """
-        if kept := self.num_transitions:
+    def check(self) -> None:
+        """See `Replay`."""
+        if not self._is_restored and (kept := self.num_transitions):
             raise ConfigError(
                 f"replay.address={self.server.address}: the server there holds {kept:,} "
                 "transitions of another run: start one anew for this run, which begins with none, "
@@ -114,8 +110,6 @@ class ReverbReplay:
 
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
         """See `Replay`."""
-        if not self._writers and not self._is_restored:
-            self.expect_empty()
         while len(self._writers) < self._num_envs:
             self._writers.append(TransitionWriter(self.server, self._recipe, self._patience))
         for env, frame in zip(envs, frames, strict=True):
@@ -245,12 +239,12 @@ class ReverbReplay:
 
     def _serve(self, files: dict[str, np.ndarray] | None = None) -> None:
         """Starts a server, with what the files of a checkpoint hold."""
+        table = replay_table(self._config, self._recipe, self._limits)
         self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-reverb-"))
         for name, content in (files or {}).items():
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             content.tofile(path)
-        table = replay_table(self._config, self._recipe, self._limits)
         self._served = ReplayServer([table, *broadcast_tables()], folder=self._folder)
         self.server = ServerConnection(self._served.address, is_ours=True)
         for name in files or {}:

@@ -265,7 +265,7 @@ def test_a_resumption_that_fails_loses_nothing_of_what_waits(
     with monkeypatch.context() as away:
         away.setattr(MlflowClient, "set_terminated", gone)
         train(config, open_tracker(config), _Stop(interrupts, 25), None, interrupts)
-        found = resumption.Resumption(runs()[0].info.run_id, "small", config, None)
+        found = resumption.Resumption(runs()[0].info.run_id, "small", config, None, None)
         away.setattr(MlflowClient, "get_run", gone)
         with pytest.raises(DqnkitError, match="away"):
             resume(found, open_tracker(config))
@@ -300,7 +300,7 @@ def test_a_killed_run_is_told_of_and_sent_with_its_checkpoint(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("step", ["build", "compile"])
+@pytest.mark.parametrize("step", ["make_parts", "compile"])
 def test_a_resumption_that_fails_keeps_the_checkpoint_that_it_began_from(
     small: Small, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -310,6 +310,7 @@ def test_a_resumption_that_fails_keeps_the_checkpoint_that_it_began_from(
     with monkeypatch.context() as patched:
         _killed(config, patched)
         found = resumption.find(Reader(store.resolve()), "latest")
+    before, left = runs()[0], _below(Path("mlruns/live"))
 
     def fails(*_: object) -> None:
         raise RuntimeError("no memory")
@@ -318,12 +319,31 @@ def test_a_resumption_that_fails_keeps_the_checkpoint_that_it_began_from(
         patched.setattr(training._Run, step, fails)
         with pytest.raises(RuntimeError, match="no memory") as caught:
             resume(found, open_tracker(config))
-    if step == "compile":  # the record was open by then
+    if step == "make_parts":  # the record is not even looked at
+        assert runs()[0].to_dictionary() == before.to_dictionary()
+        assert _below(Path("mlruns/live")) == left
+    else:
         assert "the checkpoint of iteration 40 is kept" in "".join(caught.value.__notes__)
         assert not list(Path("mlruns/live").iterdir())
     again = resumption.find(Reader(store.resolve()), "latest")
     assert again.snapshot is not None
     assert again.snapshot.iteration == 40
+
+
+def _below(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_of_two_that_go_on_one_after_the_other_one_does(small: Small) -> None:
+    """Both have seen a run that has ended; the second comes when the first is done."""
+    config = small()
+    _broken_off(config)
+    found = resumption.find(Reader(store.resolve()), "latest")
+    assert resume(found, open_tracker(config)).status is Status.FINISHED
+    before = runs()[0]
+    with pytest.raises(BusyRunError, match="has gone on since, and is FINISHED now"):
+        resume(found, open_tracker(config))
+    assert runs()[0].to_dictionary() == before.to_dictionary()
 
 
 def test_of_two_that_go_on_at_the_same_moment_one_does(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ from dqnkit import experiments
 from dqnkit.config import Config
 from dqnkit.errors import ConfigError
 from dqnkit.resolution import resolve
+from dqnkit.tracking import open_tracker
 from dqnkit.training.host_loop import HostLoop
 from dqnkit.training.parts import build
 from dqnkit.training.run import train
 from tests.dqnkit.replay.host_replays import held, needs_reverb
+from tests.processes import runs
 
 pytestmark = needs_reverb
 Small = Callable[..., Config]
@@ -134,9 +138,12 @@ def test_one_process_with_a_server_elsewhere_keeps_its_own_ratio(small: Small) -
     settings = (REVERB, "agent.n_step=3", "env.num_envs=8", "training.num_iterations=200")
     config, spec = resolve(small(*settings))
     with serving(config, spec, host="127.0.0.1", port=None, folder=None) as served:
-        address = f"replay.address=127.0.0.1:{served.port}"
-        result = train(small(*settings, address))
+        config = small(*settings, f"replay.address=127.0.0.1:{served.port}")
+        result = train(config)
+        with pytest.raises(ConfigError, match="transitions of another run"):
+            train(config, open_tracker(config))
     assert result.env_steps == 24 + 200 * 8
+    assert runs() == []
 
 
 def test_a_long_evaluation_is_no_stall(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,3 +215,22 @@ def test_the_tutorial_is_learnt_from_two_actors() -> None:
         for seed in (10, 11)
     ]
     assert min(best) >= 195.0, best
+
+
+def test_what_cannot_be_made_leaves_no_server_and_no_folder(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dqnkit.training import host_loop, learner_loop
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("not here")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ConfigError, match="keep fewer transitions"):
+        HostLoop(*resolve(small(REVERB, "replay.replay_buffer_max_length=900000000000")))
+    monkeypatch.setattr(host_loop, "VectorEnvironment", fails)
+    monkeypatch.setattr(learner_loop, "Updates", fails)
+    for settings in ((REVERB,), (REVERB, "training.num_actors=1")):
+        with pytest.raises(RuntimeError, match="not here"):
+            build(*resolve(small(*settings)))
+    assert list(tmp_path.iterdir()) == []

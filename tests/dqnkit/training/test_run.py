@@ -284,7 +284,7 @@ def test_a_checkpoint_that_does_not_fit_does_not_touch_the_record(small: Small) 
     snapshot = Snapshot(experiments.dump(config), 5, states, (), -1, np.zeros(0), Clocks())
     tracker = MemoryTracker()
     with pytest.raises(ConfigError, match="saved state"):
-        resume(Resumption("id", "name", config, snapshot), tracker)
+        resume(Resumption("id", "name", config, None, snapshot), tracker)
     assert tracker.record is None
     assert not tracker.statuses
 

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
 from dqnkit.errors import ConfigError, StudyError
@@ -149,18 +152,47 @@ def test_a_session_that_the_server_gave_up_is_begun_again(
     postgres: PostgresServer, database: str
 ) -> None:
     """As of a host that was cut off within a transaction for longer than the server waits."""
-    soon = "?options=-c%20idle_in_transaction_session_timeout%3D200"
-    opened = databases.connect(databases.parse(postgres.url(database, options=soon)), lambda: False)
+    opened = databases.connect(databases.parse(postgres.url(database)), lambda: False)
     study = opened.create_new_study([StudyDirection.MAXIMIZE], "s")
-    stalls = iter([1.0])
 
-    @sqlalchemy.event.listens_for(opened.engine, "after_cursor_execute")
-    def stall(*_: object) -> None:
-        time.sleep(next(stalls, 0.0))
+    def stall(connection: Any) -> None:
+        connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 100")
+        time.sleep(1.0)
 
+    _once_after_a_statement(opened, stall)
     opened.set_study_user_attr(study, "key", "value")
     assert opened.last_failure > -math.inf
     assert opened.get_study_user_attrs(study) == {"key": "value"}
+
+
+def test_a_server_that_goes_between_two_statements_of_a_call_is_waited_for(
+    own_server: PostgresServer,
+) -> None:
+    """Optuna asks again by itself then, and is told of nothing but a transaction that is over."""
+    url = databases.parse(own_server.url(own_server.make_database()))
+    opened = databases.connect(url, lambda: False)
+    study = opened.create_new_study([StudyDirection.MAXIMIZE], "s")
+    trial = opened.create_new_trial(study)
+    back = threading.Timer(2.0, own_server.start)
+
+    def stop(_: object) -> None:
+        own_server.stop()
+        back.start()
+
+    _once_after_a_statement(opened, stop)
+    assert [each._trial_id for each in opened.get_all_trials(study)] == [trial]
+    assert opened.last_failure > -math.inf
+    back.join()
+
+
+def _once_after_a_statement(opened: RDBStorage, act: Callable[[Any], None]) -> None:
+    """Within the transaction that the statement is of."""
+    acts = [act]
+
+    @sqlalchemy.event.listens_for(opened.engine, "after_cursor_execute")
+    def after(connection: Any, *_: object) -> None:
+        if acts:
+            acts.pop()(connection)
 
 
 def test_it_is_not_waited_for_for_ever_nor_when_somebody_waits(

@@ -210,8 +210,9 @@ class TestElsewhere:
             first.close()
             second = self._connect(config, served.port)
             with pytest.raises(ConfigError, match="holds 1 transitions of another run"):
-                second.begin(ENV, np.zeros((1, 4), np.float32))
+                second.check()
             second.restore(state)
+            second.check()
             second.begin(ENV, np.zeros((1, 4), np.float32))
             second.close()
 
