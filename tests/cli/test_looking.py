@@ -173,10 +173,7 @@ def test_the_ui_answers_on_this_machine_alone_and_leaves_no_process(
     ending: signal.Signals,
 ) -> None:
     _solved()
-    # As in a terminal, whatever this process was told to ignore.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "signal.signal(signal.SIGHUP, signal.SIG_DFL); from cli.main import main; main()"
-    command = [sys.executable, "-u", "-c", code, "ui"]
+    command = [sys.executable, "-u", "-m", "cli.main", "ui"]
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -207,27 +207,21 @@ class _At(SilentReporter):
 
 
 @pytest.fixture
-def hangup() -> Iterator[Callable[[signal.Handlers], object]]:
-    """Sets what a hang-up does, whatever it did to who started the tests."""
-    before = signal.getsignal(signal.SIGHUP)
-    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+def _under_nohup() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
     signal.signal(signal.SIGHUP, before)
 
 
-def test_under_nohup_the_end_of_a_session_ends_no_run(
-    small: Small, hangup: Callable[[signal.Handlers], object]
-) -> None:
-    hangup(signal.SIG_IGN)
+@pytest.mark.usefixtures("_under_nohup")
+def test_under_nohup_the_end_of_a_session_ends_no_run(small: Small) -> None:
     tracker = MemoryTracker()
     train(small(), tracker, _At(lambda: os.kill(os.getpid(), signal.SIGHUP)))
     assert tracker.statuses == [Status.FINISHED]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_as_killed_with_what_it_had(
-    small: Small, number: int, hangup: Callable[[signal.Handlers], object]
-) -> None:
-    hangup(signal.SIG_DFL)
+def test_a_signal_ends_the_run_as_killed_with_what_it_had(small: Small, number: int) -> None:
     tracker = MemoryTracker()
     config = small("training.num_iterations=1_000_000", "evaluation.eval_interval=1_000_000")
     before = signal.getsignal(number)
