@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import report
 
-from dqnkit.statistics import bootstrap_interval
+from dqnkit.evaluation.aggregates import bootstrap_interval
 
 SIZES = (2, 3, 5, 10, 20, 100)
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "looking.md"

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import report
 
-from dqnkit import checkpoint, experiments
-from dqnkit.resolution import resolve
-from dqnkit.training.parts import build
+from dqnkit._system import arrays
+from dqnkit.config import loading
+from dqnkit.envs.resolution import resolve
+from dqnkit.runs.components import build
 
 TASKS = (
     ("cartpole", 20_000),
@@ -42,7 +43,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 def row(experiment: str, iterations: int) -> str:
     """A line of the table."""
-    config, spec = resolve(experiments.load(experiment))
+    config, spec = resolve(loading.load(experiment))
     parts = build(config, spec)
     parts.loop.start()
     parts.loop.advance(iterations)
@@ -50,8 +51,8 @@ def row(experiment: str, iterations: int) -> str:
     parts.close()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "state.npz"
-        writing = seconds(lambda: checkpoint.save(path, state))
-        reading = seconds(lambda: checkpoint.load(path))
+        writing = seconds(lambda: arrays.save(path, state))
+        reading = seconds(lambda: arrays.load(path))
         size = path.stat().st_size / 1e6
     raw = sum(value.nbytes for value in state.values()) / 1e6
     kept = min(parts.loop.env_steps, config.replay.replay_buffer_max_length)

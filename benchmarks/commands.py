@@ -31,7 +31,7 @@ assert client.search_runs(["1"])
 
 EVALUATION = """
 import json, time
-import dqnkit.policies, dqnkit.evaluation.make, mlflow, matplotlib.figure
+import dqnkit.agents.policies, dqnkit.evaluation.factory, mlflow, matplotlib.figure
 import dqnkit
 start = time.perf_counter()
 result = dqnkit.evaluate("latest", 100)

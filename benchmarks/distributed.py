@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from dqnkit import experiments
-from dqnkit.resolution import resolve
+from dqnkit.config import loading
+from dqnkit.envs.resolution import resolve
 from dqnkit.tuning import space, storage
 from dqnkit.tuning.samplers import SamplerName, make_pruner, make_sampler
 from dqnkit.tuning.storage import StudyStorage
@@ -180,7 +180,7 @@ def _check_runs(study: optuna.Study) -> int:
 
 
 def _purpose() -> Purpose:
-    config, _ = resolve(experiments.load("tutorial"))
+    config, _ = resolve(loading.load("tutorial"))
     return Purpose(config, space.of(config), 1)
 
 

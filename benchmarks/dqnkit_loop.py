@@ -11,9 +11,9 @@ import argparse
 import json
 import time
 
-from dqnkit import experiments
-from dqnkit.resolution import resolve
-from dqnkit.training.parts import build
+from dqnkit.config import loading
+from dqnkit.envs.resolution import resolve
+from dqnkit.runs.components import build
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
 
     steps_an_iteration = args.num_envs * args.train_freq
     config, spec = resolve(
-        experiments.load(
+        loading.load(
             "tutorial",
             [
                 f"env.id={args.env}",

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import report
 
-from dqnkit.categorical import project
+from dqnkit._system.tensorflow import Tensor, categorical_dqn_agent, tf
+from dqnkit.agents.categorical import project
 from dqnkit.replay import graph_sum_tree
-from dqnkit.runtime import Tensor, categorical_dqn_agent, tf
 
 BATCH, LEAVES, ATOMS = 64, 100_000, 51
 REPEATS, ROUNDS = 2_000, 9

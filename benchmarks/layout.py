@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import report
 
-from dqnkit.runtime import Tensor, tf
+from dqnkit._system.tensorflow import Tensor, tf
 
 BATCH, INPUTS, UNITS = 64, 100, 50
 REPEATS, ROUNDS = 2_000, 15

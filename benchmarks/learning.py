@@ -25,10 +25,10 @@ import family
 import numpy as np
 import report
 
-from dqnkit import experiments
-from dqnkit.statistics import bootstrap_interval, interquartile_mean
-from dqnkit.training.result import TrainResult
-from dqnkit.training.run import train
+from dqnkit.config import loading
+from dqnkit.evaluation.aggregates import bootstrap_interval, interquartile_mean
+from dqnkit.runs.result import TrainResult
+from dqnkit.runs.trainer import train
 
 GOALS = {
     "tutorial": 195.0,
@@ -47,7 +47,7 @@ _SOLVED = 475.0
 
 
 def train_one(name: str, assignments: tuple[str, ...], seed: int) -> TrainResult:
-    result = train(experiments.load(name, [*assignments, f"training.seed={seed}"]))
+    result = train(loading.load(name, [*assignments, f"training.seed={seed}"]))
     row = {
         "experiment": name,
         "assignments": assignments,
@@ -76,7 +76,7 @@ def interval(scores: np.ndarray, digits: int = 1) -> str:
 
 
 def table_row(name: str, results: list[TrainResult]) -> str:
-    config = experiments.load(name)
+    config = loading.load(name)
     goal = GOALS[name]
     reached = sum(result.best.summary.mean >= goal for result in results)
     finals = np.array([result.final.summary.mean for result in results])

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import report
 
-from dqnkit import experiments
+from dqnkit.config import loading
+from dqnkit.envs.resolution import resolve
+from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.replay.host_uniform import HostReplay
-from dqnkit.resolution import resolve
-from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 
 DOCUMENT = report.DOCUMENT.with_name("environments.md")
 EXPERIMENTS = {
@@ -76,10 +76,10 @@ REVERB_TRANSITIONS = 20_000
 
 def filled_reverb(observation: ObservationSpec) -> float:
     """Bytes a transition by which a fresh process grows; each leads to one new frame."""
-    from dqnkit.replay.reverb.replay import ReverbReplay
-    from dqnkit.replay.reverb.tables import Recipe
+    from dqnkit.reverb.replay import ReverbReplay
+    from dqnkit.reverb.tables import Recipe
 
-    config = experiments.load("tutorial-reverb").replay
+    config = loading.load("tutorial-reverb").replay
     replay = ReverbReplay(config, 1, Recipe(EnvSpec("", observation, 2)))
     rng, only = np.random.default_rng(0), np.array([0])
     one, no_end = np.ones(1, np.float32), np.array([False])
@@ -135,7 +135,7 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     for name, rows in EXPERIMENTS.items():
-        config, spec = resolve(experiments.load(name))
+        config, spec = resolve(loading.load(name))
         environment = VectorEnvironment(config.env, spec, 1)
         share = rows_a_transition(spec, environment)
         environment.close()

@@ -23,17 +23,17 @@ from pathlib import Path
 import optuna
 import report
 
-from dqnkit import experiments
-from dqnkit.config import Config
+from dqnkit.config import loading
+from dqnkit.config.sections import Config
 from dqnkit.evaluation import Evaluation, late_episodes
+from dqnkit.processes.launcher import Launcher
+from dqnkit.runs import descriptions
 from dqnkit.tracking import open_tracker
 from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
-from dqnkit.training import descriptions
-from dqnkit.tuning import tune as tuning
+from dqnkit.tuning import search as tuning
 from dqnkit.tuning.options import TuneOptions
-from dqnkit.tuning.reporting import SilentTuneReporter, Standing
 from dqnkit.tuning.samplers import SamplerName
-from dqnkit.workers.launchers import Launcher
+from dqnkit.tuning.standing import SilentTuneReporter, Standing
 from dqnkit.workers.messages import Advanced, Began, Ended, Evaluated, Ready
 from dqnkit.workers.pool import Pool
 
@@ -220,7 +220,7 @@ def trivial_worker(connection: Connection, *_: object) -> None:
             if asks:
                 connection.recv()
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "config.yaml").write_text(experiments.dump(config))
+            (Path(folder) / "config.yaml").write_text(loading.dump(config))
             tracker.artifacts(Path(folder))
         problems = tracker.finish(Status.FINISHED)
         late, last = late_episodes(evaluations), evaluations[-1]
@@ -259,7 +259,7 @@ class _Clock(SilentTuneReporter):
 
 def overheads(sampler: SamplerName, trials: int) -> list[float]:
     """Seconds from the end of each trial to the end of the next."""
-    config = experiments.load(
+    config = loading.load(
         str(EXPERIMENT),
         [f"training.num_iterations={EVALUATIONS}", "evaluation.eval_interval=1"],
     )

@@ -60,7 +60,7 @@ def compare(
 def _print(comparison: Comparison) -> None:
     from cli.formats import duration
     from cli.output import Column, say, say_table
-    from dqnkit.formats import interval, number
+    from dqnkit.evaluation.formatting import interval, number
 
     groups = comparison.groups
     keys = list(groups[0].params)

@@ -9,7 +9,7 @@ import typer
 from cli import options
 
 if TYPE_CHECKING:
-    from dqnkit.analysis.evaluating import PolicyEvaluation
+    from dqnkit.analysis.policy_evaluation import PolicyEvaluation
 
 
 def evaluate(
@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Play greedy episodes of a trained policy, and add its score to its run."""
     from cli import output
-    from dqnkit.analysis.evaluating import evaluate as run_evaluation
+    from dqnkit.analysis.policy_evaluation import evaluate as run_evaluation
 
     with (
         output.stdout_for_the_document(as_json=as_json),
@@ -47,7 +47,7 @@ def evaluate(
 
 def _print(evaluation: PolicyEvaluation) -> None:
     from cli.output import Column, say, say_table
-    from dqnkit.formats import interval, number
+    from dqnkit.evaluation.formatting import interval, number
 
     say(f"{evaluation.label} · {evaluation.env_id} · seed {evaluation.seed}")
     rows = []

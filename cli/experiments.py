@@ -19,7 +19,7 @@ def experiments(
     import json  # `--help` loads no configuration
 
     from cli.output import say
-    from dqnkit import experiments as library
+    from dqnkit.config import loading as library
 
     if name is not None:
         config = library.load(name)
@@ -40,6 +40,6 @@ def experiments(
 def schema() -> None:
     """Print the JSON schema of the configuration, for editors."""
     from cli.output import say
-    from dqnkit import experiments as library
+    from dqnkit.config import loading as library
 
     say(library.json_schema().rstrip())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dqnkit.config import Config
+    from dqnkit.config.sections import Config
 
 import time
 
-from dqnkit.formats import NOTHING
+from dqnkit.evaluation.formatting import NOTHING
 
 
 def duration(seconds: float | None) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dqnkit.config import Config
-from dqnkit.experiments import DEFAULT_EXPERIMENT, Option, for_environment, load
+from dqnkit.config.loading import DEFAULT_EXPERIMENT, Option, for_environment, load
+from dqnkit.config.sections import Config
 
 
 def experiment_config(

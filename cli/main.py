@@ -30,8 +30,8 @@ from cli.train import train
 from cli.tune import tune
 from cli.ui import ui
 from dqnkit import __version__
+from dqnkit._system.redaction import holds_password, without_secrets
 from dqnkit.errors import DqnkitError
-from dqnkit.secrets import holds_password, without_secrets
 
 
 class ExitCode(IntEnum):

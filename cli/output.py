@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dqnkit.secrets import without_secrets
+from dqnkit._system.redaction import without_secrets
 
 _GAP = 2
 """Spaces between columns."""

@@ -53,8 +53,8 @@ def render(
 ) -> None:
     """Make a video of a trained policy; no display is needed."""
     from cli import output as printing
-    from dqnkit.analysis.rendering import VideoOptions
-    from dqnkit.analysis.rendering import render as run_rendering
+    from dqnkit.analysis.video import VideoOptions
+    from dqnkit.analysis.video import render as run_rendering
 
     chosen = VideoOptions(
         episodes=episodes,

@@ -52,16 +52,16 @@ def replay_server(
 
     from cli.loading import experiment_config
     from cli.output import say, waiting
-    from dqnkit.resolution import resolve
-    from dqnkit.reverb_extra import check_installed
+    from dqnkit._system.extras import check_installed
+    from dqnkit.envs.resolution import resolve
 
     check_installed("dqnkit replay-server")
     if experiment is None and env is None:
         experiment = "tutorial-reverb"
     config, spec = resolve(experiment_config(experiment, env, None, assignments))
     with waiting("starting Reverb's server", shown=True):
-        from dqnkit.replay.reverb.server import EVERYWHERE  # takes seconds
-        from dqnkit.replay.reverb.serving import serving
+        from dqnkit.reverb.server import EVERYWHERE  # takes seconds
+        from dqnkit.reverb.serving import serving
     with serving(config, spec, host=host, port=port, folder=checkpoints) as served:
         try:
             where = "HOST" if host in EVERYWHERE else "127.0.0.1"
@@ -93,14 +93,14 @@ def actor(
     import secrets
 
     from cli.output import say, waiting
-    from dqnkit.config import is_address
+    from dqnkit._system.extras import check_installed
+    from dqnkit.config.sections import is_address
     from dqnkit.errors import ConfigError
-    from dqnkit.reverb_extra import check_installed
 
     check_installed("dqnkit actor")
     if not is_address(connect):
         raise ConfigError(f"--connect {connect}: give HOST:PORT, as `dqnkit replay-server` says it")
     with waiting("loading TensorFlow", shown=True):
-        from dqnkit.training.acting import act
+        from dqnkit.reverb.actor import act
     # The actors that a learner starts itself count from 0.
     act(connect, secrets.randbelow(2**32) + 2**32, patience=patience, tell=say)

@@ -10,7 +10,7 @@ import typer
 from cli import options
 
 if TYPE_CHECKING:
-    from dqnkit.tracking.records import RecordedRun
+    from dqnkit.tracking.recorded_run import RecordedRun
 
 
 def runs(
@@ -41,7 +41,7 @@ def runs(
     """List runs and what they came to."""
     from cli import output
     from dqnkit.analysis.listing import list_runs
-    from dqnkit.tracking.reader import Filter
+    from dqnkit.tracking.store import Filter
 
     found = list_runs(
         Filter(experiment, status, study), sort=sort, limit=limit, tracking_uri=tracking_uri
@@ -59,11 +59,11 @@ def runs(
 
 def _say_what_waits(tracking_uri: str | None) -> None:
     from cli import output
-    from dqnkit.commands import as_typed
-    from dqnkit.tracking import store
-    from dqnkit.tracking.syncing import stores_waited_for, waiting
+    from dqnkit._system.commands import as_typed
+    from dqnkit.tracking import location
+    from dqnkit.tracking.sync import stores_waited_for, waiting
 
-    place = store.resolve(tracking_uri)
+    place = location.resolve(tracking_uri)
     output.warn(
         [
             f"runs of {name} wait here: "
@@ -84,7 +84,7 @@ def _say_what_waits(tracking_uri: str | None) -> None:
 def _print(found: list[RecordedRun], sort: str | None) -> None:
     from cli.formats import ago, duration
     from cli.output import Column, say_table
-    from dqnkit.formats import interval, number
+    from dqnkit.evaluation.formatting import interval, number
 
     columns = [
         Column("id", left=True),

@@ -9,7 +9,7 @@ import typer
 from cli import options
 
 if TYPE_CHECKING:
-    from dqnkit.tracking.syncing import SyncResult
+    from dqnkit.tracking.sync import SyncResult
 
 
 def sync(
@@ -19,11 +19,11 @@ def sync(
 ) -> None:
     """Send what the tracking store did not take while runs were trained."""
     from cli import output  # `--help` waits for nothing that the work needs
-    from dqnkit.tracking import store
-    from dqnkit.tracking.syncing import sync as send
+    from dqnkit.tracking import location
+    from dqnkit.tracking.sync import sync as send
 
     with output.stdout_for_the_document(as_json=as_json):
-        result = send(store.resolve(tracking_uri).make())
+        result = send(location.resolve(tracking_uri).make())
     if as_json:
         output.say_document(result.as_dict())
     elif not quiet:

@@ -11,8 +11,8 @@ from cli import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dqnkit.config import Config
-    from dqnkit.workers.training import SeedsOptions
+    from dqnkit.config.sections import Config
+    from dqnkit.workers.seeds import SeedsOptions
 
 
 def train(
@@ -115,8 +115,8 @@ def train(
     if seeds is None:
         _train_one(config, name, tracking_uri, as_json=as_json, quiet=quiet)
     else:
-        from dqnkit.workers.launching import LaunchOptions
-        from dqnkit.workers.training import SeedsOptions
+        from dqnkit.workers.placement import LaunchOptions
+        from dqnkit.workers.seeds import SeedsOptions
 
         launch = LaunchOptions(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
         chosen = SeedsOptions(count=seeds, workers=workers, run_name=name, launch=launch)
@@ -132,7 +132,7 @@ def _winner(
     assignments: list[str] | None,
 ) -> Config:
     from cli.loading import options as option_values
-    from dqnkit import experiments
+    from dqnkit.config import loading
     from dqnkit.errors import ConfigError
     from dqnkit.tuning import storage as storages
     from dqnkit.tuning.study import winner
@@ -141,8 +141,8 @@ def _winner(
         given = experiment or f"--env {env}"
         raise ConfigError(f"--from-study {study} names what is trained, and so does {given}")
     text = winner(storages.resolve(storage), study)
-    config = experiments.recorded(text, f"the winner of {study}")
-    return experiments.changed(config, option_values(None, seed), assignments or [])
+    config = loading.recorded(text, f"the winner of {study}")
+    return loading.changed(config, option_values(None, seed), assignments or [])
 
 
 def _resume(
@@ -153,11 +153,12 @@ def _resume(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from cli import display, output
+    from cli import output
+    from cli.displays import training
     from dqnkit.errors import ConfigError
-    from dqnkit.tracking import open_tracker, store
-    from dqnkit.tracking.reader import Reader
-    from dqnkit.training.resumption import find
+    from dqnkit.runs.resumption import find
+    from dqnkit.tracking import location, open_tracker
+    from dqnkit.tracking.store import Reader
 
     also = [name for name, value in given.items() if value is not None]
     if also:
@@ -166,30 +167,31 @@ def _resume(
             "given too; to train with other settings, begin a new run"
         )
     with output.stdout_for_the_document(as_json=as_json):
-        resumption = find(Reader(store.resolve(tracking_uri)), reference)
+        resumption = find(Reader(location.resolve(tracking_uri)), reference)
         tracker = open_tracker(resumption.config, tracking_uri)
-        with display.for_training(as_json=as_json, quiet=quiet) as reporter:
-            from dqnkit.training.run import resume  # takes seconds
+        with training.for_training(as_json=as_json, quiet=quiet) as reporter:
+            from dqnkit.runs.trainer import resume  # takes seconds
 
             result = resume(resumption, tracker, reporter)
-    display.training_result(result, as_json=as_json, quiet=quiet)
+    training.training_result(result, as_json=as_json, quiet=quiet)
 
 
 def _train_one(
     config: Config, name: str | None, tracking_uri: str | None, *, as_json: bool, quiet: bool
 ) -> None:
-    from cli import display, output
-    from dqnkit.resolution import resolve
+    from cli import output
+    from cli.displays import training
+    from dqnkit.envs.resolution import resolve
     from dqnkit.tracking import open_tracker
 
     with output.stdout_for_the_document(as_json=as_json):
         config, _ = resolve(config)  # a mistake is told before TensorFlow is loaded
         tracker = open_tracker(config, tracking_uri)
-        with display.for_training(as_json=as_json, quiet=quiet) as reporter:
-            from dqnkit.training.run import train as run_training  # takes seconds
+        with training.for_training(as_json=as_json, quiet=quiet) as reporter:
+            from dqnkit.runs.trainer import train as run_training  # takes seconds
 
             result = run_training(config, tracker, reporter, run_name=name)
-    display.training_result(result, as_json=as_json, quiet=quiet)
+    training.training_result(result, as_json=as_json, quiet=quiet)
 
 
 def _train_seeds(
@@ -200,12 +202,13 @@ def _train_seeds(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from cli import output, seeds_display
-    from dqnkit.workers.training import train_seeds
+    from cli import output
+    from cli.displays import seeds
+    from dqnkit.workers.seeds import train_seeds
 
     with (
         output.stdout_for_the_document(as_json=as_json),
-        seeds_display.for_seeds(as_json=as_json, quiet=quiet) as reporter,
+        seeds.for_seeds(as_json=as_json, quiet=quiet) as reporter,
     ):
         result = train_seeds(config, options, tracking_uri=tracking_uri, reporter=reporter)
-    seeds_display.seeds_result(result, as_json=as_json, quiet=quiet)
+    seeds.seeds_result(result, as_json=as_json, quiet=quiet)

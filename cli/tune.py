@@ -75,14 +75,15 @@ def tune(
     quiet: options.Quiet = False,
 ) -> None:
     """Search learning rate, layer sizes, batch size and more; confirm the winner on fresh seeds."""
-    from cli import output, tune_display  # `--help` waits for nothing that a search needs
+    from cli import output  # `--help` waits for nothing that a search needs
+    from cli.displays import search
     from cli.loading import experiment_config
     from cli.loading import options as option_values
-    from dqnkit import experiments
+    from dqnkit.config import loading
     from dqnkit.tuning.options import TuneOptions
-    from dqnkit.tuning.tune import stored_experiment
-    from dqnkit.tuning.tune import tune as run_search
-    from dqnkit.workers.launching import LaunchOptions
+    from dqnkit.tuning.search import stored_experiment
+    from dqnkit.tuning.search import tune as run_search
+    from dqnkit.workers.placement import LaunchOptions
 
     chosen = TuneOptions(
         trials=trials,
@@ -100,12 +101,12 @@ def tune(
     if study is not None and experiment is None and env is None:
         config = stored_experiment(study, storage)
         if config is not None:
-            config = experiments.changed(config, option_values(None, seed), assignments or [])
+            config = loading.changed(config, option_values(None, seed), assignments or [])
     if config is None:
         config = experiment_config(experiment, env, seed, assignments)
     with (
         output.stdout_for_the_document(as_json=as_json),
-        tune_display.for_search(as_json=as_json, quiet=quiet) as reporter,
+        search.for_search(as_json=as_json, quiet=quiet) as reporter,
     ):
         result = run_search(config, chosen, tracking_uri=tracking_uri, reporter=reporter)
-    tune_display.search_result(result, as_json=as_json, quiet=quiet)
+    search.search_result(result, as_json=as_json, quiet=quiet)

@@ -28,10 +28,10 @@ def ui(
 ) -> None:
     """Show the runs in MLflow's UI, served on this machine alone, until Ctrl-C."""
     from cli.output import say, waiting
-    from dqnkit.tracking import store
+    from dqnkit.tracking import location
     from dqnkit.tracking.ui import served
 
-    found = store.resolve(tracking_uri)
+    found = location.resolve(tracking_uri)
     if found.address is not None:
         say(found.address)
         _open(found.address, wanted=browser)

@@ -18,39 +18,39 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dqnkit.analysis.comparing import compare
-    from dqnkit.analysis.evaluating import evaluate
     from dqnkit.analysis.listing import list_runs
-    from dqnkit.analysis.rendering import VideoOptions, render
-    from dqnkit.config import Config
+    from dqnkit.analysis.policy_evaluation import evaluate
+    from dqnkit.analysis.video import VideoOptions, render
+    from dqnkit.config.loading import dump, load
+    from dqnkit.config.sections import Config
     from dqnkit.errors import DqnkitError
-    from dqnkit.experiments import dump, load
-    from dqnkit.tracking.reader import Filter
-    from dqnkit.training.result import TrainResult
-    from dqnkit.training.run import train
+    from dqnkit.runs.result import TrainResult
+    from dqnkit.runs.trainer import train
+    from dqnkit.tracking.store import Filter
     from dqnkit.tuning.options import TuneOptions
     from dqnkit.tuning.results import TuneResult
-    from dqnkit.tuning.tune import tune
-    from dqnkit.workers.training import SeedsOptions, SeedsResult, train_seeds
+    from dqnkit.tuning.search import tune
+    from dqnkit.workers.seeds import SeedsOptions, SeedsResult, train_seeds
 
 _HOMES = {
-    "Config": "dqnkit.config",
-    "Filter": "dqnkit.tracking.reader",
-    "VideoOptions": "dqnkit.analysis.rendering",
+    "Config": "dqnkit.config.sections",
+    "Filter": "dqnkit.tracking.store",
+    "VideoOptions": "dqnkit.analysis.video",
     "compare": "dqnkit.analysis.comparing",
-    "evaluate": "dqnkit.analysis.evaluating",
+    "evaluate": "dqnkit.analysis.policy_evaluation",
     "list_runs": "dqnkit.analysis.listing",
-    "render": "dqnkit.analysis.rendering",
+    "render": "dqnkit.analysis.video",
     "DqnkitError": "dqnkit.errors",
-    "dump": "dqnkit.experiments",
-    "load": "dqnkit.experiments",
-    "train": "dqnkit.training.run",
-    "TrainResult": "dqnkit.training.run",
-    "SeedsOptions": "dqnkit.workers.training",
-    "SeedsResult": "dqnkit.workers.training",
+    "dump": "dqnkit.config.loading",
+    "load": "dqnkit.config.loading",
+    "train": "dqnkit.runs.trainer",
+    "TrainResult": "dqnkit.runs.trainer",
+    "SeedsOptions": "dqnkit.workers.seeds",
+    "SeedsResult": "dqnkit.workers.seeds",
     "TuneOptions": "dqnkit.tuning.options",
     "TuneResult": "dqnkit.tuning.results",
-    "train_seeds": "dqnkit.workers.training",
-    "tune": "dqnkit.tuning.tune",
+    "train_seeds": "dqnkit.workers.seeds",
+    "tune": "dqnkit.tuning.search",
 }
 
 __all__ = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dqnkit import experiments
-from dqnkit.config import Config
+from dqnkit.config import loading
+from dqnkit.config.sections import Config
 from tests.postgres import PostgresServer, running
 
 _TALLY = "tried: "
@@ -31,7 +31,7 @@ def small() -> Callable[..., Config]:
     """A configuration that compiles fast and trains in a blink, with assignments on top."""
 
     def build(*assignments: str) -> Config:
-        return experiments.defaults(
+        return loading.defaults(
             "small",
             [
                 "network.fc_layer_params=[8]",

@@ -15,8 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dqnkit.runtime import Tensor, tf
-from dqnkit.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit._system.tensorflow import Tensor, tf
+from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 
 VIEWS = {
     "state": spaces.Box(-np.inf, np.inf, (1,), np.float64),

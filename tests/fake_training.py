@@ -16,25 +16,25 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from dqnkit import memory
-from dqnkit.config import Config
+from dqnkit._system import memory
+from dqnkit.config.sections import Config
 from dqnkit.errors import TrainingDivergedError
 from dqnkit.evaluation import Evaluation, late_episodes
+from dqnkit.processes.interrupts import Interrupts, noticed
+from dqnkit.runs.reporting import Progress, Reporter
 from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status, Tracker
-from dqnkit.training.interrupts import Interrupts, noticed
-from dqnkit.training.reporting import Progress, Reporter
-from dqnkit.workers import process
+from dqnkit.workers import worker
 
 BEST_RATE = 1e-3
 """The learning rate with the highest score, 100."""
 
 
 def serve(connection: Connection, said: str | None, most_memory: int) -> None:
-    """`process.serve`, which imports the training anew."""
-    module = ModuleType("dqnkit.training.run")
+    """`worker.serve`, which imports the training anew."""
+    module = ModuleType("dqnkit.runs.trainer")
     module.train = train  # type: ignore[attr-defined]
-    sys.modules["dqnkit.training.run"] = module
-    process.serve(connection, said, most_memory)
+    sys.modules["dqnkit.runs.trainer"] = module
+    worker.serve(connection, said, most_memory)
 
 
 def growing_after_one(connection: Connection, said: str | None, most_memory: int) -> None:
@@ -72,7 +72,7 @@ def train(
     run_name: str,
     interrupts: Interrupts,
 ) -> Any:
-    """`dqnkit.training.run.train` as far as a worker needs it."""
+    """`dqnkit.runs.trainer.train` as far as a worker needs it."""
     total, interval = config.training.num_iterations, config.evaluation.eval_interval
     evaluations: list[Evaluation] = []
     status = Status.FAILED

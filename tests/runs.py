@@ -12,20 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from dqnkit import experiments
-from dqnkit.config import Config
+from dqnkit.agents.policies import GreedyPolicy, Weights
+from dqnkit.config import loading
+from dqnkit.config.sections import Config
+from dqnkit.envs.resolution import resolve
 from dqnkit.evaluation import Episodes
-from dqnkit.policies import GreedyPolicy, Weights
-from dqnkit.resolution import resolve
-from dqnkit.tracking import policy_files, store
+from dqnkit.tracking import location, policy_folder
 from dqnkit.tracking.client import connect
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
 
 LEAN = np.float32([-0.1, -0.3, -1.0, -0.4, 0.1, 0.3, 1.0, 0.4, 0.0, 0.0])
 """Weights of a linear network that holds CartPole's pole for ever."""
-CARTPOLE = experiments.defaults("cartpole", ["network.fc_layer_params=[]"])
+CARTPOLE = loading.defaults("cartpole", ["network.fc_layer_params=[]"])
 
 
 def save_policy(config: Config, weights: Weights | None, folder: Path) -> PolicyFiles:
@@ -34,15 +34,15 @@ def save_policy(config: Config, weights: Weights | None, folder: Path) -> Policy
     policy = GreedyPolicy(spec, config)
     if weights is not None:
         policy.set_weights(weights)
-    policy.save(folder / policy_files.SAVED_MODEL.name)
-    path = folder / policy_files.CONFIG.name
-    path.write_text(experiments.dump(config), encoding="utf-8")
-    return PolicyFiles(folder / policy_files.SAVED_MODEL.name, path, spec)
+    policy.save(folder / policy_folder.SAVED_MODEL.name)
+    path = folder / policy_folder.CONFIG.name
+    path.write_text(loading.dump(config), encoding="utf-8")
+    return PolicyFiles(folder / policy_folder.SAVED_MODEL.name, path, spec)
 
 
 def make_store() -> None:
     """Makes the embedded store of the working directory, quickly."""
-    place = store.resolve().make()
+    place = location.resolve().make()
     if place.is_empty:
         shutil.copyfile(_empty_database(), place.database or "")
 
@@ -52,7 +52,7 @@ def _empty_database() -> Path:
     """A store that MLflow has made, which takes it most of a second each time."""
     folder = Path(tempfile.mkdtemp(prefix="dqnkit-tests-"))
     atexit.register(shutil.rmtree, folder)
-    connect(store.resolve(str(folder)).make())
+    connect(location.resolve(str(folder)).make())
     return folder / "mlflow.db"
 
 
@@ -69,7 +69,7 @@ def record(
     tracking_uri: str | None = None,
 ) -> str:
     """Records a run; its id. A status of None leaves it running."""
-    place = store.resolve(tracking_uri).make()
+    place = location.resolve(tracking_uri).make()
     if place.is_empty:
         shutil.copyfile(_empty_database(), place.database or "")
     tracker = MlflowTracker(place)

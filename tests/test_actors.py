@@ -68,8 +68,8 @@ def _steps(run: Any) -> list[int]:
 
 def _wait_for_learner(address: str) -> None:
     """Until one publishes its weights again and again, which it does not while it compiles."""
-    from dqnkit.replay.reverb.connection import ServerConnection
-    from dqnkit.replay.reverb.tables import LEARNER
+    from dqnkit.reverb.connection import ServerConnection
+    from dqnkit.reverb.tables import LEARNER
 
     server = ServerConnection(address)
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit import experiments
-from dqnkit.config import Config
-from dqnkit.envs import gymnasium_envs
-from dqnkit.resolution import resolve
-from dqnkit.training.host_loop import HostLoop
-from dqnkit.training.run import train
+from dqnkit.config import loading
+from dqnkit.config.sections import Config
+from dqnkit.envs import factory
+from dqnkit.envs.resolution import resolve
+from dqnkit.loops.host import HostLoop
+from dqnkit.runs.trainer import train
 from tests.dqnkit.replay.host_replays import EXPERIMENTS
 
 BRIEF = [
@@ -29,20 +29,20 @@ BRIEF = [
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_it_runs_from_end_to_end(name: str) -> None:
-    result = train(experiments.load(name, BRIEF))
+    result = train(loading.load(name, BRIEF))
     assert result.iterations == 10
     assert np.isfinite(result.final.summary.mean)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_it_leaves_open_is_what_its_environment_needs(name: str) -> None:
-    config, spec = resolve(experiments.load(name))
+    config, spec = resolve(loading.load(name))
     assert resolve(config) == (config, spec)
-    assert experiments.load(name).training.loop == "auto"
+    assert loading.load(name).training.loop == "auto"
 
 
 def _pong(*assignments: str) -> Config:
-    return resolve(experiments.load("atari-pong", [*BRIEF, *assignments]))[0]
+    return resolve(loading.load("atari-pong", [*BRIEF, *assignments]))[0]
 
 
 def _wrappers(env: Any) -> list[str]:
@@ -55,8 +55,8 @@ def _wrappers(env: Any) -> list[str]:
 
 def test_pong_is_preprocessed_as_the_nature_dqn_does_and_evaluated_as_it_is() -> None:
     config = _pong()
-    training = gymnasium_envs.make(config.env)
-    evaluation = gymnasium_envs.make(config.env, config.evaluation.wrappers)
+    training = factory.make(config.env)
+    evaluation = factory.make(config.env, config.evaluation.wrappers)
     assert _wrappers(training)[:2] == ["ClipReward", "AtariPreprocessing"]
     assert "ClipReward" not in _wrappers(evaluation)
     assert training.get_wrapper_attr("terminal_on_life_loss")

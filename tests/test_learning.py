@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from dqnkit import experiments
-from dqnkit.training.result import TrainResult
-from dqnkit.training.run import train
+from dqnkit.config import loading
+from dqnkit.runs.result import TrainResult
+from dqnkit.runs.trainer import train
 
 SEEDS = range(20, 30)
 """Neither those of the benchmark nor any that settings were chosen by."""
 
 
 def _train(experiment: str, seed: int, *assignments: str) -> TrainResult:
-    return train(experiments.load(experiment, [f"training.seed={seed}", *assignments]))
+    return train(loading.load(experiment, [f"training.seed={seed}", *assignments]))
 
 
 def test_cartpole_is_solved() -> None:

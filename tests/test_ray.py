@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dqnkit.tracking import store
+from dqnkit.tracking import location
 from dqnkit.tuning import storage
 from tests.processes import client
 from tests.servers import free_port
@@ -146,7 +146,7 @@ def _check_the_end(process: subprocess.Popen[str]) -> str:
 
 
 def _runs() -> list[Any]:
-    mlflow = client(store.resolve().uri)
+    mlflow = client(location.resolve().uri)
     ids = [each.experiment_id for each in mlflow.search_experiments()]
     return list(mlflow.search_runs(ids, max_results=1000))
 
@@ -267,7 +267,7 @@ def test_several_seeds_are_the_same_as_on_this_machine(cluster: Cluster) -> None
 def test_a_strangers_connection_keeps_no_worker_out() -> None:
     import socket
 
-    from dqnkit.workers.ray_launcher import _Door
+    from dqnkit.workers.ray_cluster import _Door
 
     door = _Door("127.0.0.1")
     silent = socket.create_connection(door.address)
@@ -314,10 +314,10 @@ def test_wrong_use_is_one_message_and_leaves_nothing(cluster: Cluster) -> None:
 def test_a_dead_cluster_that_is_noted_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dqnkit.workers import ray_launcher
+    from dqnkit.workers import ray_cluster
 
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert ray_launcher._running_here() is None
+    assert ray_cluster._running_here() is None
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
-    assert ray_launcher._running_here() is None
+    assert ray_cluster._running_here() is None

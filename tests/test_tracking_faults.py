@@ -251,13 +251,13 @@ def _output_of(*arguments: str) -> str:
 
 
 def test_a_server_too_old_for_a_champion_is_refused(server: MlflowServer) -> None:
-    from dqnkit import experiments
+    from dqnkit.config import loading
     from dqnkit.errors import TrackingError
-    from dqnkit.tuning.record import check_store
+    from dqnkit.tuning.study_run import check_store
 
     server.start()
     proxy = Proxy(server.port)
-    config = experiments.load("tutorial")
+    config = loading.load("tutorial")
     check_store(config, proxy.uri)
     proxy.mode = "old"
     with pytest.raises(TrackingError, match=r"older than 2\.3"):

@@ -15,7 +15,7 @@ import optuna
 import psutil
 import pytest
 
-from dqnkit.tracking import store
+from dqnkit.tracking import location
 from dqnkit.tuning import storage
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ def _trials() -> list[optuna.trial.FrozenTrial]:
 def _runs() -> list[Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(store.resolve().uri)
+    client = MlflowClient(location.resolve().uri)
     ids = [each.experiment_id for each in client.search_experiments()]
     return list(client.search_runs(ids, max_results=1000))
 

@@ -14,11 +14,11 @@ import numpy as np
 from dqnkit.analysis.comparison import Comparison, keep
 from dqnkit.analysis.groups import Evaluations, Group, grouped
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.statistics import probability_of_improvement
-from dqnkit.tracking import store
-from dqnkit.tracking.reader import Filter, Reader
-from dqnkit.tracking.records import RecordedRun
+from dqnkit.evaluation.aggregates import probability_of_improvement
+from dqnkit.tracking import location
+from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
+from dqnkit.tracking.store import Filter, Reader
 
 _MAX_RUNS = 1_000
 _NAMED = 5
@@ -39,13 +39,13 @@ def compare(
       experiment: All its runs too.
       study: All its trials too; with `experiment`, those in it.
       output: Folder for `learning_curves.png` and `learning_curves.html`.
-      tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
+      tracking_uri: The store; see `dqnkit.tracking.location.resolve`.
 
     Raises:
       ConfigError: A reference is wrong, there is no run, or the folder cannot be written.
       TrackingError: The store cannot be read.
     """
-    reader = Reader(store.resolve(tracking_uri))
+    reader = Reader(location.resolve(tracking_uri))
     runs = _chosen(reader, references, experiment, study)
     groups = grouped(runs, {run.id: _evaluations(reader, run) for run in runs})
     problems = [*_left_out(runs, groups)]

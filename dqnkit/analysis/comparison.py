@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dqnkit import plots
 from dqnkit.analysis.groups import Group
 from dqnkit.errors import ConfigError, DqnkitError
-from dqnkit.formats import interval, number
-from dqnkit.statistics import Estimate
-from dqnkit.tracking.reader import Reader
+from dqnkit.evaluation import plots
+from dqnkit.evaluation.aggregates import Estimate
+from dqnkit.evaluation.formatting import interval, number
+from dqnkit.tracking.store import Reader
 from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG, RunRecord, Status
 
 _PICTURES = {"learning_curves.png", "learning_curves.html"}

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dqnkit.plots import Curve
-from dqnkit.statistics import Estimate, bootstrap_interval, estimate, interquartile_mean
-from dqnkit.tracking.records import RecordedRun
+from dqnkit.evaluation.aggregates import Estimate, bootstrap_interval, estimate, interquartile_mean
+from dqnkit.evaluation.plots import Curve
+from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.tracker import Status
 
 _SEED = "training.seed"

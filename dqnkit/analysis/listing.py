@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from dqnkit.errors import ConfigError
-from dqnkit.tracking import store
-from dqnkit.tracking.reader import ANY, Filter, Reader, highest, with_metric
-from dqnkit.tracking.records import RecordedRun
+from dqnkit.tracking import location
+from dqnkit.tracking.recorded_run import RecordedRun
+from dqnkit.tracking.store import ANY, Filter, Reader, highest, with_metric
 
 
 def list_runs(
@@ -24,7 +24,7 @@ def list_runs(
       sort: A metric, such as `final/return_iqm`: the highest first, runs without it left out. By
         default the latest come first.
       limit: The most that are given.
-      tracking_uri: The store; see `dqnkit.tracking.store.resolve`.
+      tracking_uri: The store; see `dqnkit.tracking.location.resolve`.
 
     Raises:
       ConfigError: There is no such experiment, or no run has the metric.
@@ -32,7 +32,7 @@ def list_runs(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit}: give a number from 1 upwards")
-    reader = Reader(store.resolve(tracking_uri))
+    reader = Reader(location.resolve(tracking_uri))
     if sort is None:
         return reader.runs(chosen, limit=limit)
     runs: list[RecordedRun] = []

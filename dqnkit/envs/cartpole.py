@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dqnkit.runtime import Tensor, tf
+from dqnkit._system.tensorflow import Tensor, tf
 
 GRAVITY = 9.8
 POLE_MASS = 0.1

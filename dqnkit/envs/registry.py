@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from dqnkit.config import EnvConfig
-from dqnkit.envs import tables
+from dqnkit.config.sections import EnvConfig
+from dqnkit.envs import transition_table
 
 if TYPE_CHECKING:  # imports TensorFlow, which a look at an id need not wait for
     from dqnkit.envs.dynamics import Dynamics
@@ -30,7 +30,7 @@ def _equations(home: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
 def _table(config: EnvConfig) -> Dynamics:
     from dqnkit.envs.tabular import Tabular  # imports TensorFlow
 
-    table = tables.transition_table(config)
+    table = transition_table.transition_table(config)
     return Tabular(config.id, table, table.max_episode_steps or NO_LIMIT)
 
 
@@ -94,7 +94,7 @@ def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
     if gamma == 1.0 or why_not_graph(plain) is not None:
         return None
     if plain.id in _BY_TABLE:
-        return tables.return_range(tables.transition_table(plain), gamma)
+        return transition_table.return_range(transition_table.transition_table(plain), gamma)
     low, high = _REWARDS[plain.id]
     return min(0.0, low) / (1.0 - gamma), max(0.0, high) / (1.0 - gamma)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dqnkit.envs.tables import TransitionTable
-from dqnkit.runtime import Tensor, tf
+from dqnkit._system.tensorflow import Tensor, tf
+from dqnkit.envs.transition_table import TransitionTable
 
 
 @dataclass(frozen=True, eq=False)  # its tables have no hash

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from dqnkit.config import EnvConfig, WrapperConfig
-from dqnkit.envs import gymnasium_envs
-from dqnkit.envs.explanations import blamed
-from dqnkit.envs.watch import Watch, hangs
+from dqnkit.config.sections import EnvConfig, WrapperConfig
+from dqnkit.envs import factory
+from dqnkit.envs.failures import blamed
+from dqnkit.envs.specs import EnvSpec
+from dqnkit.envs.watchdog import Watch, hangs
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
-from dqnkit.specs import EnvSpec
 
 
 class Step(NamedTuple):
@@ -62,7 +62,7 @@ class VectorEnvironment:
 
         Args:
           config: How to make one, and how they are stepped.
-          spec: Of one, as `gymnasium_envs.describe` gives it.
+          spec: Of one, as `factory.describe` gives it.
           num_envs: How many.
           wrappers: In place of the configuration's.
 
@@ -71,7 +71,7 @@ class VectorEnvironment:
         """
         self.num_envs = num_envs
         self._spec = spec
-        self._envs = gymnasium_envs.make_vector(config, num_envs, wrappers)
+        self._envs = factory.make_vector(config, num_envs, wrappers)
         mode = self._envs.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             self._envs.close()

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dqnkit.formats import interval, number
-from dqnkit.statistics import Summary, bootstrap_interval, summarize
+from dqnkit.evaluation.aggregates import Summary, bootstrap_interval, summarize
+from dqnkit.evaluation.formatting import interval, number
 
 MARKDOWN_HEAD = (
     "| | episodes | mean | std | min | max | IQM (95 % interval) |\n|---|---|---|---|---|---|---|"

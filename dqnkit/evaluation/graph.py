@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from dqnkit._system.random_bits import draw, uniform
+from dqnkit._system.tensorflow import Tensor, tf
+from dqnkit.agents.policies import Policy
+from dqnkit.config.seeds import EpisodeKeys
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
-from dqnkit.policies import Policy
-from dqnkit.random_bits import draw, uniform
-from dqnkit.runtime import Tensor, tf
-from dqnkit.seeds import EpisodeKeys
 
 
 class GraphEvaluator:

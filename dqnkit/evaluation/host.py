@@ -6,10 +6,10 @@ from collections.abc import Container
 
 import numpy as np
 
+from dqnkit._system.tensorflow import compiled, tf
+from dqnkit.agents.policies import Policy
+from dqnkit.config.seeds import EpisodeKeys, stream_seeds
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.policies import Policy
-from dqnkit.runtime import compiled, tf
-from dqnkit.seeds import EpisodeKeys, stream_seeds
 
 
 class HostEvaluator:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dqnkit.config import ReplayConfig
-from dqnkit.fields import known
-from dqnkit.random_bits import uniform
+from dqnkit._system.random_bits import uniform
+from dqnkit._system.tensorflow import Tensor, tf
+from dqnkit.config.fields import known
+from dqnkit.config.sections import ReplayConfig
+from dqnkit.envs.transitions import Transitions
 from dqnkit.replay.graph_sum_tree import Levels, SumTree
 from dqnkit.replay.graph_uniform import Batch, ReplayState, UniformReplay
 from dqnkit.replay.priorities import of_errors as priorities_of
-from dqnkit.runtime import Tensor, tf
-from dqnkit.transitions import Transitions
 
 
 class Priorities(NamedTuple):

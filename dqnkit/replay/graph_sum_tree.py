@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqnkit.runtime import Tensor, tf
+from dqnkit._system.tensorflow import Tensor, tf
 
 FAN_OUT = 8
 """Children of a node. Fewer make more levels, each of which costs a gather and a scatter; more cost

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dqnkit.memory import refuse_replay_beyond_memory
-from dqnkit.random_bits import below
-from dqnkit.runtime import Tensor, tf, xla
-from dqnkit.transitions import Transitions
+from dqnkit._system.memory import refuse_replay_beyond_memory
+from dqnkit._system.random_bits import below
+from dqnkit._system.tensorflow import Tensor, tf, xla
+from dqnkit.envs.transitions import Transitions
 
 
 class ReplayState(NamedTuple):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqnkit.config import ReplayConfig
-from dqnkit.fields import known
-from dqnkit.replay.host import Sample
+from dqnkit.config.fields import known
+from dqnkit.config.sections import ReplayConfig
+from dqnkit.envs.specs import EnvSpec
+from dqnkit.replay.base import Sample
 from dqnkit.replay.host_sum_tree import SumTree
 from dqnkit.replay.host_uniform import HostReplay
 from dqnkit.replay.priorities import of_errors as priorities_of
-from dqnkit.specs import EnvSpec
 
 
 class PrioritizedHostReplay(HostReplay):

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from dqnkit._system.memory import refuse_replay_beyond_memory
+from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError
-from dqnkit.memory import refuse_replay_beyond_memory
-from dqnkit.replay.host import Sample
-from dqnkit.specs import EnvSpec
+from dqnkit.replay.base import Sample
 
 _STARTS = np.uint8(1)
 """A transition starts at this row: its successor is here, and so is what it is stacked of."""

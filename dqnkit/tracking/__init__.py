@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dqnkit.config import Config
-from dqnkit.tracking.store import resolve
+from dqnkit.config.sections import Config
+from dqnkit.tracking.location import resolve
 from dqnkit.tracking.tracker import ALONE, Membership, NullTracker, Tracker
 
 if TYPE_CHECKING:

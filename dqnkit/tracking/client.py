@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dqnkit._system.redaction import without_secrets
 from dqnkit.errors import ConfigError, DqnkitError, TrackingError
-from dqnkit.secrets import without_secrets
-from dqnkit.tracking import processes
-from dqnkit.tracking.store import Store
+from dqnkit.processes import identity
+from dqnkit.tracking.location import Store
 from dqnkit.tracking.tracker import Status
 
 PROCESS_TAG = "dqnkit.process"
@@ -109,7 +109,7 @@ def experiment_names(client: Any) -> dict[str, str]:
 def set_stale_runs_right(client: Any, experiment_ids: Iterable[str]) -> None:
     """A run whose process was killed cannot say so itself."""
     for found in client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'"):
-        if not processes.is_dead(found.data.tags.get(PROCESS_TAG, "")):
+        if not identity.is_dead(found.data.tags.get(PROCESS_TAG, "")):
             continue
         run = client.get_run(found.info.run_id)
         if run.info.status != "RUNNING":  # it has ended by itself since it was found

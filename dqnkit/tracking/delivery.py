@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from dqnkit.errors import BusyRunError
-from dqnkit.tracking import processes
+from dqnkit.processes import identity
 from dqnkit.tracking.client import (
     NOTE_TAG,
     PROCESS_TAG,
@@ -18,8 +18,8 @@ from dqnkit.tracking.client import (
     quoted,
     set_stale_runs_right,
 )
-from dqnkit.tracking.journal import Journal
-from dqnkit.tracking.store import Store
+from dqnkit.tracking.location import Store
+from dqnkit.tracking.outbox import Journal
 from dqnkit.tracking.tracker import Status
 
 JOURNAL_TAG = "dqnkit.journal"
@@ -142,9 +142,9 @@ def take_up(
     if run.info.lifecycle_stage == "deleted":
         return False
     owner = run.data.tags.get(PROCESS_TAG, "")
-    if alone and run.info.status == "RUNNING" and not processes.is_dead(owner):
+    if alone and run.info.status == "RUNNING" and not identity.is_dead(owner):
         raise BusyRunError(
-            f"the run {run.info.run_name!r} is being trained on {processes.host(owner)}: wait for "
+            f"the run {run.info.run_name!r} is being trained on {identity.host(owner)}: wait for "
             "it, or end it"
         )
     if alone and last_ended is not None and run.info.end_time != round(last_ended * 1000):
@@ -153,7 +153,7 @@ def take_up(
             "at it again"
         )
     # First whose run it is, so that nobody takes it for one whose process has died.
-    for key, value in (*tags.items(), (PROCESS_TAG, processes.identity())):
+    for key, value in (*tags.items(), (PROCESS_TAG, identity.identity())):
         client.set_tag(run_id, key, value)
     client.update_run(run_id, "RUNNING")
     return True

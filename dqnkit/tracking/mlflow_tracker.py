@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dqnkit.commands import as_typed
+from dqnkit._system.commands import as_typed
+from dqnkit._system.redaction import without_secrets
 from dqnkit.errors import BusyRunError, TrackingError
-from dqnkit.secrets import without_secrets
-from dqnkit.tracking import journal as journals
-from dqnkit.tracking import processes
+from dqnkit.processes import identity
+from dqnkit.tracking import outbox as journals
 from dqnkit.tracking.client import (
     NOTE_TAG,
     PARENT_TAG,
@@ -27,9 +27,9 @@ from dqnkit.tracking.client import (
     may_pass,
 )
 from dqnkit.tracking.delivery import Delivery, take_up
-from dqnkit.tracking.journal import Header, Journal, Point
-from dqnkit.tracking.policy_files import PolicyFiles
-from dqnkit.tracking.store import Store, experiment_page
+from dqnkit.tracking.location import Store, experiment_page
+from dqnkit.tracking.outbox import Header, Journal, Point
+from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import ALONE, KIND_TAG, Membership, RunRecord, Status
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
@@ -193,7 +193,7 @@ class MlflowTracker:
             **record.tags,
             **self._belongs_to.tags,
             **({PARENT_TAG: self._belongs_to.parent} if self._belongs_to.parent else {}),
-            PROCESS_TAG: processes.identity(),
+            PROCESS_TAG: identity.identity(),
             NOTE_TAG: record.description,
             "mlflow.source.name": "dqnkit",
             "mlflow.user": getpass.getuser(),

@@ -10,9 +10,9 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from dqnkit.noise import quiet
-from dqnkit.specs import ObservationSpec
-from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit._system.stderr import quiet
+from dqnkit.envs.specs import ObservationSpec
+from dqnkit.tracking.policy_folder import PolicyFiles
 
 
 def write(policy: PolicyFiles, folder: Path) -> None:
@@ -25,7 +25,7 @@ def write(policy: PolicyFiles, folder: Path) -> None:
     with quiet():
         mlflow.pyfunc.save_model(
             folder,
-            python_model=str(Path(__file__).with_name("_serving.py")),
+            python_model=str(Path(__file__).with_name("_pyfunc.py")),
             artifacts={"saved_model": str(policy.saved_model), "config": str(policy.config)},
             input_example=_example(policy.spec.observation),
             signature=signature,

@@ -12,9 +12,9 @@ from typing import Any
 
 from dqnkit.errors import ConfigError
 from dqnkit.tracking.client import explained, quoted
-from dqnkit.tracking.policy_files import MODEL, PolicyFolder, open_folder
-from dqnkit.tracking.reader import Filter, Reader, highest, with_metric
-from dqnkit.tracking.records import SCORE, RecordedRun
+from dqnkit.tracking.policy_folder import MODEL, PolicyFolder, open_folder
+from dqnkit.tracking.recorded_run import SCORE, RecordedRun
+from dqnkit.tracking.store import Filter, Reader, highest, with_metric
 
 FORMS = (
     "a run's id or the start of one, a run's name, latest, latest:EXPERIMENT, best, "

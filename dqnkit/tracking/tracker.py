@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.policy_folder import PolicyFiles
 
 KIND_TAG = "dqnkit.kind"
 """Tag of what a run is: `training`, `comparison`, or what others stand below: `study`, `trial` of

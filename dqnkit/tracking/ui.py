@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import IO, Any, NoReturn
 
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.tracking.store import Store, experiment_page
+from dqnkit.tracking.location import Store, experiment_page
 from dqnkit.tracking.tracker import KIND_TAG
 
 HOST = "127.0.0.1"

@@ -6,19 +6,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dqnkit.config import Config
+from dqnkit.config.sections import Config
 from dqnkit.errors import StudyError
-from dqnkit.tracking import processes
+from dqnkit.processes import identity
+from dqnkit.processes.interrupts import Interrupts
 from dqnkit.tracking.tracker import Status
-from dqnkit.training.interrupts import Interrupts
 from dqnkit.tuning import results
 from dqnkit.tuning.confirmation import CONFIRMS_TAG, Confirmation, Confirmed
-from dqnkit.tuning.record import StudyRecord
-from dqnkit.tuning.reporting import TuneReporter
+from dqnkit.tuning.lease import CONCLUSION, Turn
+from dqnkit.tuning.standing import TuneReporter
 from dqnkit.tuning.study import BEST, CONCLUDED, SharedStudy
-from dqnkit.tuning.trials import best_trials
-from dqnkit.tuning.turn import CONCLUSION, Turn
-from dqnkit.workers.driver import drive
+from dqnkit.tuning.study_run import StudyRecord
+from dqnkit.tuning.trial_jobs import best_trials
+from dqnkit.workers.dispatcher import drive
 from dqnkit.workers.pool import Pool
 
 _LOOK_SECONDS = 1.0
@@ -76,7 +76,7 @@ class Conclusion:
                         return self._concluded(confirmed)
             if turn.holder != waits_for:
                 waits_for = turn.holder
-                host = processes.host(waits_for or "") or "another process"
+                host = identity.host(waits_for or "") or "another process"
                 self._reporter.told(f"waiting for {host}, which confirms the winner")
             time.sleep(_LOOK_SECONDS)
         return None

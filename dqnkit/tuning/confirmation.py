@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dqnkit.config import Config
-from dqnkit.statistics import Estimate
+from dqnkit.config.sections import Config
+from dqnkit.evaluation.aggregates import Estimate
 from dqnkit.tracking.tracker import Membership
-from dqnkit.tuning.reporting import TrialScore
+from dqnkit.tuning.standing import TrialScore
 from dqnkit.tuning.study import CONFIRMATION, SharedStudy
-from dqnkit.tuning.trials import Records
+from dqnkit.tuning.trial_jobs import Records
+from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
 from dqnkit.workers.seed_jobs import SeedJobs
-from dqnkit.workers.seeds import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
 
 SEEDS = 5
 """Fresh seeds of each candidate."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 from dqnkit.errors import ConfigError
-from dqnkit.tuning import databases
+from dqnkit.tuning import rdb
 from dqnkit.tuning.samplers import PrunerName, SamplerName
-from dqnkit.workers.launching import LaunchOptions
-from dqnkit.workers.training import check_number, check_workers
+from dqnkit.workers.placement import LaunchOptions
+from dqnkit.workers.seeds import check_number, check_workers
 
 _MAX_TRIALS = 1_000_000
 _MAX_SEEDS = 100
@@ -60,8 +60,4 @@ class TuneOptions:
                 yield from value.arguments()
             elif value != each.default or each.name == "trials":
                 yield f"--{each.name.replace('_', '-')}"
-                yield (
-                    databases.shown(databases.parse(value))
-                    if each.name == "storage"
-                    else str(value)
-                )
+                yield (rdb.shown(rdb.parse(value)) if each.name == "storage" else str(value))

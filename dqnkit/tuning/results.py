@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dqnkit import experiments
-from dqnkit.config import Config
+from dqnkit.config import loading
+from dqnkit.config.sections import Config
 from dqnkit.evaluation import LATE_EVALUATIONS
-from dqnkit.formats import interval, number
+from dqnkit.evaluation.formatting import interval, number
 from dqnkit.tuning.confirmation import Confirmed, fresh_seeds, overturned
-from dqnkit.tuning.reporting import Standing, TrialScore
 from dqnkit.tuning.space import describe
+from dqnkit.tuning.standing import Standing, TrialScore
 from dqnkit.tuning.study import CAUSE, MEAN, RUN, Purpose, SharedStudy
 
 
@@ -90,7 +90,7 @@ def explained_winner(config: Config, study: SharedStudy, confirmed: Sequence[Con
         ]
     else:
         lines.append("# Not confirmed on other seeds: its score in the search flatters.")
-    return "\n".join([*lines, experiments.dump(config)])
+    return "\n".join([*lines, loading.dump(config)])
 
 
 def fresh_seed(purpose: Purpose) -> int:

@@ -13,9 +13,9 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from dqnkit.distributions import Choices, Distribution, IntRange, LayerSizes
+from dqnkit.config.distributions import Choices, Distribution, IntRange, LayerSizes
+from dqnkit.config.seeds import Stream, stream_key
 from dqnkit.errors import ConfigError
-from dqnkit.seeds import Stream, stream_key
 from dqnkit.tuning.space import Params, Space, plain
 
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "grid"]

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dqnkit import experiments
-from dqnkit.config import Config
-from dqnkit.distributions import (
+from dqnkit.config import loading
+from dqnkit.config.distributions import (
     Choices,
     Distribution,
     FloatRange,
@@ -19,9 +18,10 @@ from dqnkit.distributions import (
     LayerSizes,
     same,
 )
+from dqnkit.config.loading import Option
+from dqnkit.config.sections import Config
+from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError
-from dqnkit.experiments import Option
-from dqnkit.resolution import resolve
 
 _BATCH_SIZES = (32, 64, 128, 256)
 _NOT_SEARCHED = {
@@ -81,8 +81,8 @@ class Space:
         problems: list[str] = []
         config, _ = resolve(config)
         for key, distribution in self.distributions.items():
-            own = experiments.value_at(config, key)
-            if not experiments.is_read(config, key):
+            own = loading.value_at(config, key)
+            if not loading.is_read(config, key):
                 own = next(_ends(distribution))  # any will do
             found = _params(key, distribution, own)
             params |= found or {}
@@ -100,7 +100,7 @@ class Space:
           ConfigError: They do not fit together.
         """
         options = {key: Option(f"search.{key}={value}", value) for key, value in values.items()}
-        return experiments.chosen(config, options)
+        return loading.chosen(config, options)
 
     def ends(self, key: str) -> list[Any]:
         """The ends of a key's range, or its choices; none where it is not searched."""
@@ -122,7 +122,7 @@ def of(config: Config) -> Space:
         value.
     """
     space = Space(config.search or _default(config))
-    known = experiments.keys()
+    known = loading.keys()
     for key in space.distributions:
         _check_key(key, known)
     _check_values(space, config)
@@ -191,7 +191,7 @@ def _check_key(key: str, known: Sequence[str]) -> None:
             raise ConfigError(f"search.{key}: {prefix} cannot be searched: {reason}")
     if key not in known and not key.startswith("env.kwargs."):
         raise ConfigError(
-            f"search.{key}: there is no key {key!r}{experiments.nearest(key, known)}; "
+            f"search.{key}: there is no key {key!r}{loading.nearest(key, known)}; "
             "docs/configuration.md has them all"
         )
     if "." not in key:
@@ -223,11 +223,11 @@ def _check_read(space: Space, config: Config, key: str) -> None:
     others = [other for other in space.distributions if other.startswith(f"{section}.")]
     for values in itertools.product(*(_few(space.ends(other)) for other in others)):
         candidate = space.configure(config, dict(zip(others, values, strict=True)))
-        if experiments.is_read(candidate, key):
+        if loading.is_read(candidate, key):
             return
     # Said as of an assignment: which choice would read it, and what is chosen.
     value = next(end for end in space.ends(key) if end is not None)
-    experiments.changed(config, {key: Option(f"search.{key}={value}", value)})
+    loading.changed(config, {key: Option(f"search.{key}={value}", value)})
 
 
 def _few(values: Sequence[Any]) -> Sequence[Any]:

@@ -16,10 +16,10 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.engine import URL
 
-from dqnkit.config import NAME_PATTERN
+from dqnkit.config.sections import NAME_PATTERN
 from dqnkit.errors import ConfigError, StudyError
-from dqnkit.tracking.store import EMBEDDED
-from dqnkit.tuning import databases
+from dqnkit.tracking.location import EMBEDDED
+from dqnkit.tuning import rdb
 
 _SUFFIX = ".journal"
 COMPANION = "/"
@@ -40,7 +40,7 @@ class StudyStorage:
         """As messages name it, without a password."""
         if self.url is None:
             return str(EMBEDDED / "studies")
-        return databases.shown(self.url)
+        return rdb.shown(self.url)
 
     def names(self) -> list[str]:
         """The studies that it holds."""
@@ -65,10 +65,10 @@ class StudyStorage:
     def locked(self, name: str) -> Iterator[None]:
         """One process at a time, of those that open or change the study itself."""
         if self.url is None:
-            with databases.file_lock(_folder() / f".{name}.lock"):
+            with rdb.file_lock(_folder() / f".{name}.lock"):
                 yield
         else:
-            with databases.locked(self.url, name):
+            with rdb.locked(self.url, name):
                 yield
 
     def dashboard(self, name: str) -> str:
@@ -92,14 +92,14 @@ class StudyStorage:
                 ) from error
             raise StudyError(
                 f"the storage of studies {self.place} cannot be used: "
-                f"{databases.in_one_line(error)}. "
+                f"{rdb.in_one_line(error)}. "
                 "Name another by --storage, or leave it out for the embedded one"
             ) from error
 
     @cached_property
     def _database(self) -> BaseStorage:
         assert self.url is not None
-        return get_storage(databases.connect(self.url, self.is_hurried))
+        return get_storage(rdb.connect(self.url, self.is_hurried))
 
 
 def resolve(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> StudyStorage:
@@ -114,7 +114,7 @@ def resolve(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> 
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     given = url or os.environ.get("DQNKIT_STORAGE")
-    return StudyStorage(databases.parse(given) if given else None, is_hurried)
+    return StudyStorage(rdb.parse(given) if given else None, is_hurried)
 
 
 def check_name(name: str) -> None:

@@ -18,12 +18,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 
-from dqnkit import __version__, experiments
-from dqnkit.config import Config
-from dqnkit.distributions import SearchSpace
+from dqnkit import __version__
+from dqnkit.config import loading
+from dqnkit.config.distributions import SearchSpace
+from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError, StudyError
-from dqnkit.tracking import processes
-from dqnkit.tuning.liveness import PROCESS, Liveness
+from dqnkit.processes import identity
+from dqnkit.tuning.heartbeats import PROCESS, Liveness
 from dqnkit.tuning.space import Params, Space, Values, differences
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.workers.seed_jobs import ATTEMPTS
@@ -234,7 +235,7 @@ class SharedStudy:
 
     def running_elsewhere(self) -> list[FrozenTrial]:
         """The trials that other processes run."""
-        mine = processes.identity()
+        mine = identity.identity()
         return [
             trial
             for trial in self.trials()
@@ -295,7 +296,7 @@ def open_study(storage: StudyStorage, name: str, purpose: Purpose, plan: Plan) -
         with storage.locked(name):  # of two hosts that begin it together one makes it
             study, exists = _open(opened, name, storage.place, purpose, plan)
     if exists:  # what is drawn must be neither what was drawn before nor what others draw
-        start = f"{processes.identity()} {len(study.get_trials(deepcopy=False))}"
+        start = f"{identity.identity()} {len(study.get_trials(deepcopy=False))}"
         study.sampler = plan.make_sampler(zlib.crc32(start.encode()))
     return SharedStudy(study, purpose, plan, storage)
 
@@ -324,7 +325,7 @@ def _open(
         study.enqueue_trial(own, skip_if_exists=True)
         for key, value in _written(purpose).items():
             study.set_user_attr(key, value)
-    study.set_user_attr(_OWNER, processes.identity())
+    study.set_user_attr(_OWNER, identity.identity())
     return study, exists
 
 
@@ -352,7 +353,7 @@ def find_unfinished(storage: StudyStorage, purpose: Purpose) -> str | None:
         with contextlib.suppress(ConfigError, StudyError):
             study = _load(storage, name)
             attrs = study.user_attrs
-            if BEST in attrs or not processes.is_dead(attrs.get(_OWNER, "")):
+            if BEST in attrs or not identity.is_dead(attrs.get(_OWNER, "")):
                 continue
             if _fingerprint(_read(study)) == _fingerprint(purpose):
                 found.append((str(attrs.get(_BEGAN)), name))
@@ -369,8 +370,7 @@ def winner(storage: StudyStorage, name: str) -> str:
     if name not in known:
         listed = f"; there are: {', '.join(known)}" if known else "; `dqnkit tune` makes one"
         raise ConfigError(
-            f"there is no study {name!r}{experiments.nearest(name, known)} in "
-            f"{storage.place}{listed}"
+            f"there is no study {name!r}{loading.nearest(name, known)} in {storage.place}{listed}"
         )
     best = _load(storage, name).user_attrs.get(BEST)
     if best is None:
@@ -423,7 +423,7 @@ def _read(study: optuna.Study) -> Purpose:
         )
     try:
         space = TypeAdapter(SearchSpace).validate_python(attrs[_SPACE])
-        config = experiments.recorded(json.dumps(attrs[_EXPERIMENT]), study.study_name)
+        config = loading.recorded(json.dumps(attrs[_EXPERIMENT]), study.study_name)
     except (ValidationError, ConfigError) as error:
         raise ConfigError(
             f"the study {study.study_name!r} was made by dqnkit {attrs.get(_VERSION)}, whose "

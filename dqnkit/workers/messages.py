@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dqnkit.config import Config
+from dqnkit.config.sections import Config
 from dqnkit.evaluation import Episodes, Evaluation
 from dqnkit.tracking.tracker import ALONE, Membership, Status
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from dqnkit.errors import WorkerError
-from dqnkit.workers.launchers import Handle, Launcher, LocalLauncher, Target
+from dqnkit.processes.launcher import Handle, Launcher, LocalLauncher, Target
 from dqnkit.workers.messages import (
     Began,
     Died,
@@ -25,7 +25,7 @@ from dqnkit.workers.messages import (
     Task,
     Verdict,
 )
-from dqnkit.workers.process import serve
+from dqnkit.workers.worker import serve
 
 _CLOSE_SECONDS = 10.0
 """How long workers may take to leave once nothing is left to do."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dqnkit.tracking.tracker import Status
 from dqnkit.workers.messages import Died, Ended, Failed, Interrupted, Task
 from dqnkit.workers.pool import News
-from dqnkit.workers.seeds import SeedGroup, SeedResult
+from dqnkit.workers.seed_group import SeedGroup, SeedResult
 
 ATTEMPTS = 3
 """How often a run is tried whose process dies, or that fails for a reason outside it."""

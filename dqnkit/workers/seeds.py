@@ -1,233 +1,181 @@
-"""One configuration, trained with several seeds: each a run, and their aggregate above them."""
+"""Training one configuration with several seeds."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Self
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-import numpy as np
+from dqnkit._system.extras import refuse_shared_server
+from dqnkit.config.sections import Config
+from dqnkit.envs.resolution import resolve
+from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
+from dqnkit.processes.interrupts import noticed
+from dqnkit.tracking.tracker import Status
+from dqnkit.workers.dispatcher import WorkReporter, drive
+from dqnkit.workers.messages import Message, Task
+from dqnkit.workers.placement import LaunchOptions, open_launcher
+from dqnkit.workers.pool import Pool
+from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
+from dqnkit.workers.seed_jobs import SeedJobs
 
-from dqnkit import experiments, plots
-from dqnkit.analysis.groups import pooled_curve
-from dqnkit.config import Config
-from dqnkit.formats import interval, number
-from dqnkit.statistics import Estimate, estimate
-from dqnkit.tracking import open_family_tracker
-from dqnkit.tracking.records import LATE_IQM
-from dqnkit.tracking.tracker import ALONE, KIND_TAG, Membership, RunRecord, Status
-from dqnkit.training import descriptions
-from dqnkit.workers.messages import Ended
+_MAX_SEEDS = 1_000
 
-SEEDS_KIND = "seeds"
-"""Of a run that stands for one configuration with several seeds."""
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsOptions:
+    """How several seeds are trained.
+
+    Raises:
+      ConfigError: A number is out of its range.
+    """
+
+    count: int
+    """Seeds: the configuration's own, and those that follow it."""
+    workers: int | None = None
+    """Processes; None takes as many as there are cores, or as a cluster has room for."""
+    run_name: str | None = None
+    """Of the run that stands above those of the seeds."""
+    launch: LaunchOptions = field(default_factory=LaunchOptions)
+    """Where workers run."""
+
+    def __post_init__(self) -> None:
+        check_number("--seeds", self.count, _MAX_SEEDS)
+        check_workers(self.workers)
 
 
 @dataclass(frozen=True)
-class SeedResult:
-    """What one seed came to."""
+class SeedsResult:
+    """What several seeds of one configuration came to."""
 
-    seed: int
+    experiment: str
+    run_name: str
     run_id: str | None
-    late_iqm: float
-    """Interquartile mean of the episodes of its last evaluations (`late_episodes`)."""
-    final_mean: float
-    """Mean of the best policy's fresh episodes."""
-    final_iqm: float
-    steps_per_second: float
+    seeds: tuple[SeedResult, ...]
+    scores: SeedScores
     seconds: float
-    curve: tuple[tuple[int, float], ...]
-    """Environment steps and mean return of each evaluation."""
-
-    @classmethod
-    def of(cls, seed: int, ended: Ended) -> Self:
-        """From what a worker tells at a run's end."""
-        return cls(
-            seed=seed,
-            run_id=ended.run_id,
-            late_iqm=ended.late.summary.iqm,
-            final_mean=ended.final.summary.mean,
-            final_iqm=ended.final.summary.iqm,
-            steps_per_second=ended.steps_per_second,
-            seconds=ended.seconds,
-            curve=tuple((each.env_steps, each.summary.mean) for each in ended.evaluations),
-        )
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The inverse of `as_dict`."""
-        curve = tuple((int(step), float(mean)) for step, mean in document["curve"])
-        return cls(**{**document, "curve": curve})
+    hints: dict[str, str]
+    problems: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class GroupRecord:
-    """Where the record of a group of seeds stands."""
-
-    tracking_uri: str | None = None
-    belongs_to: Membership = ALONE
-    """Its tags are those of the seeds' runs too."""
-    kind: str = SEEDS_KIND
-    """What the group stands for."""
-
-
-@dataclass(frozen=True)
-class SeedScores:
-    """Aggregates over seeds, a value each."""
-
-    n: int
-    late: Estimate
-    """How good the settings are at the end of training."""
-    final: Estimate
-    """How good the best policies are, on fresh episodes."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"n": self.n, "late": self.late._asdict(), "final": self.final._asdict()}
-
-
-def scores(results: Sequence[SeedResult]) -> SeedScores:
-    """Interquartile means over at least one seed, with 95 % bootstrap intervals over the seeds."""
-    return SeedScores(
-        len(results),
-        estimate(np.array([each.late_iqm for each in results])),
-        estimate(np.array([each.final_mean for each in results])),
-    )
-
-
-class SeedGroup:
-    """The record of one configuration with several seeds, while they train."""
-
-    def __init__(
-        self,
-        config: Config,
-        name: str,
-        seeds: Sequence[int],
-        record: GroupRecord,
-    ) -> None:
-        """Opens nothing yet.
-
-        Args:
-          config: Resolved; its own seed does not count.
-          name: Of the group's run.
-          seeds: Of the runs below it.
-          record: Where, and as what, it is recorded.
-        """
-        self.config = config
-        self.name = name
-        self.seeds = seeds
-        self.results: list[SeedResult] = []
-        self.tracker = open_family_tracker(config, record.tracking_uri, record.belongs_to)
-        self._record = record
-
-    def start(self) -> None:
-        """Opens the record.
-
-        Raises:
-          TrackingError: The store cannot be reached.
-        """
-        params = {**self.config.flat(), "training.seed": _listed(self.seeds)}
-        self.tracker.start(
-            RunRecord(
-                experiment=self.config.name,
-                run_name=self.name,
-                params=params,
-                tags={
-                    **descriptions.tags(self.config),
-                    KIND_TAG: self._record.kind,
-                    "dqnkit.seed": _listed(self.seeds),
-                },
-                description=self._opening(),
-            )
-        )
-
-    @property
-    def member(self) -> Membership:
-        """What the runs of the seeds belong to."""
-        return Membership(self.tracker.run_id, self._record.belongs_to.tags)
-
-    def add(self, result: SeedResult) -> None:
-        """A seed is done."""
-        self.results = sorted([*self.results, result], key=lambda each: each.seed)
-
-    def finish(self, status: Status, tags: Mapping[str, str] | None = None) -> list[str]:
-        """Records aggregate, curve and table, and closes the record; what could not be kept."""
-        problems: list[str] = []
-        if self.results:
-            aggregate = scores(self.results)
-            self.tracker.log(_metrics(aggregate), self.results[0].curve[-1][0])
-            self.tracker.describe(f"{self._opening()}\n\n{table(self.results, aggregate)}")
-            if self.tracker.keeps_files:
-                problems += self._keep_files(aggregate)
-        if tags and self.tracker.run_id is not None:
-            self.tracker.mark(self.tracker.run_id, tags)
-        return problems + self.tracker.finish(status)
-
-    def _opening(self) -> str:
-        text = [self.config.description] if self.config.description else []
-        what = descriptions.agent(self.config)
-        text.append(f"{what} on **{self.config.env.id}**, seeds {_listed(self.seeds)}.")
-        return "\n\n".join(text)
-
-    def _keep_files(self, aggregate: SeedScores) -> list[str]:
-        try:
-            with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-                self._write_files(aggregate, Path(scratch))
-                self.tracker.artifacts(Path(scratch))
-        except OSError as error:  # a full disk costs files, not what was trained
-            return [f"the files of {self.name} could not be written: {error}"]
-        return []
-
-    def _write_files(self, aggregate: SeedScores, folder: Path) -> None:
-        (folder / "config.yaml").write_text(experiments.dump(self.config), encoding="utf-8")
-        document = {
-            "aggregate": aggregate.as_dict(),
-            "seeds": [each.as_dict() for each in self.results],
+        return {
+            **asdict(self),
+            "seeds": [each.as_dict() for each in self.seeds],
+            "scores": self.scores.as_dict(),
         }
-        (folder / "seeds.json").write_text(json.dumps(document), encoding="utf-8")
-        curve = pooled_curve(
-            [{step: np.array([mean]) for step, mean in each.curve} for each in self.results]
+
+
+class SeedsReporter(WorkReporter, Protocol):
+    """Hears of several seeds as they train."""
+
+    def began(self, config: Config, run_name: str, seeds: Sequence[int]) -> None:
+        """Workers are being started."""
+
+    def result(self, result: SeedResult) -> None:
+        """A seed is done."""
+
+
+class SilentSeedsReporter:
+    """Says nothing (`SeedsReporter`)."""
+
+    def began(self, config: Config, run_name: str, seeds: Sequence[int]) -> None:
+        """See `SeedsReporter`."""
+
+    def given(self, worker: int, task: Task) -> None:
+        """See `WorkReporter`."""
+
+    def heard(self, worker: int, message: Message) -> None:
+        """See `WorkReporter`."""
+
+    def result(self, result: SeedResult) -> None:
+        """See `SeedsReporter`."""
+
+
+def train_seeds(
+    config: Config,
+    options: SeedsOptions,
+    *,
+    tracking_uri: str | None = None,
+    reporter: SeedsReporter | None = None,
+) -> SeedsResult:
+    """Trains a configuration with several seeds, in processes, and aggregates what they come to.
+
+    Args:
+      config: Its own seed is the first; those that follow it come next.
+      options: How many seeds, and how.
+      tracking_uri: The store; see `dqnkit.tracking.location.resolve`.
+      reporter: Hears of progress.
+
+    Raises:
+      ConfigError: The configuration cannot be run.
+      TrackingError: The store cannot be reached.
+      WorkerError: Seeds failed; what the others came to is recorded.
+      InterruptedRun: A signal came; what there was is recorded, as KILLED.
+    """
+    count = options.count
+    reporter = reporter or SilentSeedsReporter()
+    refuse_shared_server(config.replay.address, f"--seeds {options.count}")
+    config, _ = resolve(config)
+    first = config.training.seed
+    began = time.perf_counter()
+    launched = open_launcher(options.launch, tracking_uri)
+    size = min(options.workers or launched.capacity, count)
+    group = SeedGroup(
+        config,
+        options.run_name or f"{config.name}-{count}-seeds-{secrets.token_hex(2)}",
+        tuple(range(first, first + count)),
+        GroupRecord(launched.tracking_uri),
+    )
+    jobs = SeedJobs([group], launched.tracking_uri, lambda _, result: reporter.result(result))
+    reporter.began(config, group.name, group.seeds)
+    with noticed() as interrupts:
+        try:
+            with Pool(size, launcher=launched.launcher) as pool:
+                drive(pool, jobs, reporter, interrupts)
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            jobs.close(Status.KILLED if killed else Status.FAILED)
+            raise
+        jobs.close(Status.KILLED)
+    if interrupts.signal is not None and not jobs.is_done:
+        raise InterruptedRun(
+            f"interrupted by {interrupts.signal.name} after {len(group.results)} of {count} seeds; "
+            f"what was trained until then is recorded below the run {group.name!r}"
         )
-        if curve is not None:
-            title = f"{self.config.name} ({self.config.env.id}), {aggregate.n} seeds"
-            path = folder / "learning_curve.png"
-            plots.learning_curves({f"IQM over {aggregate.n} seeds": curve}, title, path)
-
-
-def table(results: Sequence[SeedResult], aggregate: SeedScores) -> str:
-    """Markdown: a row a seed, and the aggregate below."""
-    rows = [
-        f"| {each.seed} | {number(each.late_iqm)} | {number(each.final_mean)} |" for each in results
-    ]
-    return "\n".join(
-        [
-            "| seed | last evaluations, IQM | best policy, fresh episodes, mean |",
-            "|---|---|---|",
-            *rows,
-            f"| **IQM over {aggregate.n} seeds (95 % interval)** | {interval(*aggregate.late)} "
-            f"| {interval(*aggregate.final)} |",
-        ]
+    if jobs.failures:
+        raise WorkerError(
+            f"{len(jobs.failures)} of {count} seeds failed: {'; '.join(jobs.failures)}"
+        )
+    return SeedsResult(
+        experiment=config.name,
+        run_name=group.name,
+        run_id=group.tracker.run_id,
+        seeds=tuple(group.results),
+        scores=scores(group.results),
+        seconds=time.perf_counter() - began,
+        hints=group.tracker.hints(),
+        problems=jobs.problems,
     )
 
 
-def _metrics(aggregate: SeedScores) -> dict[str, float]:
-    return {
-        LATE_IQM: aggregate.late.value,
-        "late/return_ci_low": aggregate.late.low,
-        "late/return_ci_high": aggregate.late.high,
-        "final/return_iqm": aggregate.final.value,
-        "final/return_ci_low": aggregate.final.low,
-        "final/return_ci_high": aggregate.final.high,
-        "seeds": float(aggregate.n),
-    }
+def check_workers(given: int | None) -> None:
+    """Refuses an option that is out of range.
+
+    Raises:
+      ConfigError: It is.
+    """
+    if given is not None:
+        check_number("--workers", given, 1_024)
 
 
-def _listed(seeds: Iterable[int]) -> str:
-    return ", ".join(map(str, seeds))
+def check_number(option: str, given: int, most: int, least: int = 1) -> None:
+    """Refuses what is out of range.
+
+    Raises:
+      ConfigError: It is.
+    """
+    if not least <= given <= most:
+        raise ConfigError(f"{option} {given}: give a number from {least} to {most:,}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cli import main
-from dqnkit.tracking import store
+from dqnkit.tracking import location
 from tests.cli.conftest import Run
 from tests.processes import assert_same_state, last_state
 
@@ -26,7 +26,7 @@ FAST = [
 def _runs() -> list[Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(store.resolve().uri)
+    client = MlflowClient(location.resolve().uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     return list(client.search_runs(experiments))
 
@@ -160,7 +160,7 @@ def test_a_bug_is_said_to_be_one_and_shown_on_request(
     def broken() -> list[str]:
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr("dqnkit.experiments.names", broken)
+    monkeypatch.setattr("dqnkit.config.loading.names", broken)
     code, _, err = run("experiments")
     assert code == 1
     assert "ZeroDivisionError: inside" in err

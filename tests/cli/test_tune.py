@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from dqnkit import checkpoint
-from dqnkit.tracking import store
-from dqnkit.tuning import tune
-from dqnkit.workers import training
+from dqnkit._system import arrays
+from dqnkit.tracking import location
+from dqnkit.tuning import search
+from dqnkit.workers import seeds
 from dqnkit.workers.pool import Pool
 from tests import fake_training
 from tests.cli.conftest import Run
 from tests.runs import make_store
 
 FAST = [
-    *("--set", "training.num_iterations=60", "--set", "training.initial_collect_steps=20"),
+    *("--set", "seeds.num_iterations=60", "--set", "seeds.initial_collect_steps=20"),
     *("--set", "evaluation.eval_interval=10", "--set", "evaluation.final_episodes=10"),
     *("--set", "replay.replay_buffer_max_length=1000"),
     *("--set", "search.network.fc_layer_params={type: layers, max_layers: 1, low: 4, high: 8}"),
@@ -29,20 +29,20 @@ FAST = [
 def _run(run_id: str) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(store.resolve().uri).get_run(run_id)
+    return MlflowClient(location.resolve().uri).get_run(run_id)
 
 
 def _last_checkpoint(run_id: str) -> dict[str, Any]:
     folder = Path(_run(run_id).info.artifact_uri.removeprefix("file://"))
-    return checkpoint.load(folder / "checkpoints" / "last.npz")
+    return arrays.load(folder / "checkpoints" / "last.npz")
 
 
 def test_the_result_is_one_document_or_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "Pool", partial(Pool, target=fake_training.serve))
-    monkeypatch.setattr(training, "Pool", partial(Pool, target=fake_training.serve))
+    monkeypatch.setattr(search, "Pool", partial(Pool, target=fake_training.serve))
+    monkeypatch.setattr(seeds, "Pool", partial(Pool, target=fake_training.serve))
     make_store()
-    search = ("tune", "tutorial", *FAST, "--study", "mine", "--trials", "3", "--confirm", "2")
-    code, out, err = run(*search, "--json")
+    arguments = ("tune", "tutorial", *FAST, "--study", "mine", "--trials", "3", "--confirm", "2")
+    code, out, err = run(*arguments, "--json")
     assert code == 0
     assert "own value [100, 50] is not among what is searched" in err
     document = json.loads(out)
@@ -102,7 +102,7 @@ def test_a_search_its_winner_and_new_seeds(run: Run) -> None:
         key=lambda each: (
             each.data.metrics["final/return_iqm"],
             each.data.metrics["final/return_mean"],
-            -int(each.data.params["training.seed"]),
+            -int(each.data.params["seeds.seed"]),
         ),
     )
 
@@ -128,7 +128,7 @@ def test_a_search_its_winner_and_new_seeds(run: Run) -> None:
 def _confirming_runs(study_run: str) -> list[str]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(store.resolve().uri)
+    client = MlflowClient(location.resolve().uri)
     ids = [each.experiment_id for each in client.search_experiments()]
     groups = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{study_run}'")
     kinds = {run.info.run_id: run.data.tags["dqnkit.kind"] for run in groups}

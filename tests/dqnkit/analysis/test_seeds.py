@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import gymnasium
 import pytest
 
-from dqnkit import experiments, seeds
-from dqnkit.analysis.evaluating import evaluate
-from dqnkit.analysis.rendering import VideoOptions, render
-from dqnkit.config import Config
-from dqnkit.resolution import resolve
+from dqnkit.analysis.policy_evaluation import evaluate
+from dqnkit.analysis.video import VideoOptions, render
+from dqnkit.config import loading, seeds
+from dqnkit.config.sections import Config
+from dqnkit.envs.resolution import resolve
+from dqnkit.runs.trainer import train
 from dqnkit.tracking import open_tracker
-from dqnkit.training.run import train
 from tests.environments import DrawnCorridor
 
 
@@ -46,7 +46,7 @@ def _taken() -> list[int]:
 
 def _trained() -> tuple[Config, list[int]]:
     """A run in the store, and the seeds that its environments were given."""
-    config = experiments.defaults(
+    config = loading.defaults(
         "seeded",
         [
             "env.id=Seeded-v0",
@@ -83,7 +83,7 @@ def test_seeds_of_training_are_left_out_should_chance_bring_them(
     render("latest", VideoOptions(episodes=2))
     drawn = _taken()
     forbidden = [drawn[3], drawn[-1]]
-    for user in ("dqnkit.evaluation.make", "dqnkit.analysis.rendering"):
+    for user in ("dqnkit.evaluation.factory", "dqnkit.analysis.video"):
         monkeypatch.setattr(f"{user}.training_environment_seeds", lambda *_: forbidden)
     evaluate("latest", 16)
     assert len(_taken()) == 16

@@ -9,10 +9,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dqnkit.config import EnvConfig
+from dqnkit._system.tensorflow import Tensor, tf
+from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import registry
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
-from dqnkit.runtime import Tensor, tf
 
 NUM_ENVS = 8
 STEPS = 1_500  # of each of NUM_ENVS environments: 12,000 random steps an environment id

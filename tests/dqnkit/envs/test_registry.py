@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dqnkit.config import EnvConfig
+from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import registry
 
 

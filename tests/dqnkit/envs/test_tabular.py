@@ -8,10 +8,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dqnkit.config import EnvConfig
-from dqnkit.envs import registry, tables
+from dqnkit._system.tensorflow import tf
+from dqnkit.config.sections import EnvConfig
+from dqnkit.envs import registry, transition_table
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics
-from dqnkit.runtime import tf
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("FrozenLake-v1", {}),
@@ -125,14 +125,14 @@ def test_an_end_in_the_table_is_terminal_and_a_time_limit_is_not() -> None:
 
 
 def test_an_environment_without_a_limit_has_none() -> None:
-    table = tables.transition_table(EnvConfig(id="CliffWalking-v1"))
+    table = transition_table.transition_table(EnvConfig(id="CliffWalking-v1"))
     assert table.max_episode_steps is None
     assert _dynamics("CliffWalking-v1", {}).max_episode_steps > 10**9
 
 
 def test_the_best_policy_on_ice_arrives_in_74_of_100_episodes() -> None:
     """Backward induction over the 100 steps that there are, in our own table."""
-    table = tables.transition_table(EnvConfig(id="FrozenLake-v1"))
+    table = transition_table.transition_table(EnvConfig(id="FrozenLake-v1"))
     value = np.zeros(16)
     for _ in range(100):
         outcome = table.reward + np.where(table.terminated, 0.0, value[table.next_state])

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit.config import Config, EnvConfig, NetworkConfig
-from dqnkit.envs import gymnasium_envs, registry
+from dqnkit.agents.policies import GreedyPolicy, Policy, RandomPolicy, SavedPolicy
+from dqnkit.config.sections import Config, EnvConfig, NetworkConfig
+from dqnkit.config.seeds import training_evaluation_keys
+from dqnkit.envs import factory, registry
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation import Evaluator
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
-from dqnkit.policies import GreedyPolicy, Policy, RandomPolicy, SavedPolicy
-from dqnkit.seeds import training_evaluation_keys
 from tests.environments import vector_spec
 
 # Leans against the pole's fall: what a solved CartPole looks like in a linear network.
@@ -112,7 +112,7 @@ def _corridor(
     """Returns of an untrained policy in a Corridor."""
     update = {"id": "tests.environments:Corridor-v0", **settings}
     config = (env or EnvConfig()).model_copy(update=update)
-    spec = gymnasium_envs.describe(config)
+    spec = factory.describe(config)
     policy = GreedyPolicy(spec, LINEAR)
     environment = VectorEnvironment(config, spec, num_episodes, wrappers)
     return HostEvaluator(policy, environment, training_evaluation_keys(0), max_steps=100).play(0)[0]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit import experiments
-from dqnkit.replay.host import Replay, Sample
+from dqnkit.config import loading
+from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.replay.base import Replay, Sample
+from dqnkit.replay.factory import host_replay
 from dqnkit.replay.host_uniform import HostReplay
-from dqnkit.replay.make import host_replay
-from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 
 Make = Callable[..., Replay]
 """`(max_length, num_envs, spec, n_step=1, gamma=1.0)`, closed when the test is over."""
@@ -27,8 +27,7 @@ needs_reverb = pytest.mark.skipif(
 )
 
 EXPERIMENTS = [
-    pytest.param(name, marks=[needs_reverb] if "reverb" in name else [])
-    for name in experiments.names()
+    pytest.param(name, marks=[needs_reverb] if "reverb" in name else []) for name in loading.names()
 ]
 """The committed ones."""
 REPLAYS = {
@@ -54,7 +53,7 @@ def makers(kind: str, *assignments: str) -> Iterator[Make]:
         def make(
             max_length: int, num_envs: int, of: EnvSpec, n_step: int = 1, gamma: float = 1.0
         ) -> Replay:
-            config = experiments.defaults(
+            config = loading.defaults(
                 "x",
                 [
                     *REPLAYS[kind],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dqnkit.replay.host import Replay
+from dqnkit.replay.base import Replay
 
 
 @dataclass

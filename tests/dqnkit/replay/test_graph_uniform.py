@@ -5,9 +5,9 @@ from collections import deque
 import numpy as np
 import pytest
 
+from dqnkit._system.tensorflow import tf
+from dqnkit.envs.transitions import Transitions
 from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
-from dqnkit.runtime import tf
-from dqnkit.transitions import Transitions
 
 BETA = tf.constant(0.0, tf.float64)
 

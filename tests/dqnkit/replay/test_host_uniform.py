@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.errors import ConfigError
 from dqnkit.replay.host_uniform import HostReplay
-from dqnkit.specs import EnvSpec, Kind, ObservationSpec
 from tests.dqnkit.replay.host_replays import spec as _spec
 from tests.dqnkit.replay.playing import Oracle, play
 

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 
+from dqnkit._system.tensorflow import tf
+from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.transitions import Transitions
 from dqnkit.replay.graph_uniform import UniformReplay
-from dqnkit.runtime import tf
-from dqnkit.specs import EnvSpec, Kind, ObservationSpec
-from dqnkit.transitions import Transitions
 from tests.dqnkit.replay.host_replays import ALL, held, makers, needs_reverb
 from tests.dqnkit.replay.n_step_cases import CASES, GAMMA, N_STEP, Case, Row, Step, n_step, steps
 

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from dqnkit.config import ReplayConfig
+from dqnkit._system.tensorflow import tf
+from dqnkit.config.sections import ReplayConfig
+from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.transitions import Transitions
 from dqnkit.replay.graph_prioritized import PrioritizedReplay
 from dqnkit.replay.host_prioritized import PrioritizedHostReplay
 from dqnkit.replay.priorities import importance_weights
-from dqnkit.runtime import tf
-from dqnkit.specs import EnvSpec, Kind, ObservationSpec
-from dqnkit.transitions import Transitions
 from tests.dqnkit.replay.host_replays import held, makers, needs_reverb
 from tests.dqnkit.replay.playing import Oracle, play
 

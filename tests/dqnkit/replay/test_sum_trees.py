@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import pytest
 
+from dqnkit._system.tensorflow import tf
 from dqnkit.replay import graph_sum_tree, host_sum_tree
-from dqnkit.runtime import tf
 
 SIZES = [1, 2, 7, 8, 9, 31, 33, 64, 65, 513, 5_000]
 

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit import experiments
-from dqnkit.config import Config, NetworkConfig
+from dqnkit._system.tensorflow import tf
+from dqnkit.agents.policies import GreedyPolicy
+from dqnkit.config import loading
+from dqnkit.config.sections import Config, NetworkConfig
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.policies import GreedyPolicy
-from dqnkit.runtime import tf
-from dqnkit.tracking import processes, store, syncing
+from dqnkit.processes import identity
+from dqnkit.tracking import location, sync
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.policy_files import PolicyFiles
+from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
 from tests.environments import vector_spec
 
@@ -28,12 +29,12 @@ RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text
 def _client() -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(store.resolve().uri)
+    return MlflowClient(location.resolve().uri)
 
 
 @pytest.fixture
 def tracker() -> MlflowTracker:
-    return MlflowTracker(store.resolve().make())
+    return MlflowTracker(location.resolve().make())
 
 
 def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
@@ -71,7 +72,7 @@ def test_hints_name_the_command_or_a_servers_page(tracker: MlflowTracker) -> Non
     ((name, command),) = tracker.hints().items()
     assert name == "show it"
     assert command.endswith("dqnkit ui")
-    (page,) = MlflowTracker(store.resolve("http://localhost:1/")).hints().values()
+    (page,) = MlflowTracker(location.resolve("http://localhost:1/")).hints().values()
     assert page == "http://localhost:1"  # no experiment is known of a server that did not answer
 
 
@@ -89,11 +90,11 @@ def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracke
     policy = GreedyPolicy(spec, Config(network=NetworkConfig(fc_layer_params=(5,))))
     policy.save(Path("saved"))
     tracker.start(RECORD)
-    Path("config.yaml").write_text(experiments.dump(experiments.load()), encoding="utf-8")
+    Path("config.yaml").write_text(loading.dump(loading.load()), encoding="utf-8")
     tracker.policy(PolicyFiles(Path("saved"), Path("config.yaml"), spec))
     assert tracker.finish(Status.FINISHED) == []
 
-    mlflow.set_tracking_uri(store.resolve().uri)
+    mlflow.set_tracking_uri(location.resolve().uri)
     model = mlflow.pyfunc.load_model(f"runs:/{tracker.run_id}/policy")
     observations = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     expected = policy.actions(tf.constant(observations)).numpy()
@@ -153,14 +154,14 @@ def test_what_a_lost_store_did_not_get_waits_is_told_and_is_sent_later(
     run_id = tracker.run_id
     assert _client().get_run(run_id).info.status == "RUNNING"
 
-    (synced,) = syncing.sync(store.resolve()).runs
+    (synced,) = sync.sync(location.resolve()).runs
     assert synced.sent
     run = _client().get_run(run_id)
     assert (run.info.status, run.data.tags["mlflow.note.content"]) == ("FINISHED", "the end")
     assert len(_client().get_metric_history(run_id, "m")) == 50
     assert [each.path for each in _client().list_artifacts(run_id)] == ["a.txt"]
     assert not list(Path("mlruns/live").iterdir())
-    assert syncing.sync(store.resolve()).runs == ()
+    assert sync.sync(location.resolve()).runs == ()
 
 
 def test_a_run_that_could_only_half_start_is_made_whole_later(
@@ -199,7 +200,7 @@ def test_a_run_that_others_stand_below_must_be_there_from_the_start(
         raise ConnectionError("away")
 
     monkeypatch.setattr(MlflowClient, "log_batch", gone)
-    tracker = MlflowTracker(store.resolve().make())
+    tracker = MlflowTracker(location.resolve().make())
     with pytest.raises(TrackingError, match="away"):
         tracker.start(replace(RECORD, tags={KIND_TAG: "study"}))
     assert tracker.finish(Status.FAILED) == []
@@ -211,7 +212,7 @@ def test_a_run_that_others_stand_below_must_be_there_from_the_start(
 
 def test_passwords_are_in_no_hint() -> None:
     for uri in ("http://me:secret@host:5000", "postgresql://me:secret@host/db"):
-        assert "secret" not in str(MlflowTracker(store.resolve(uri)).hints())
+        assert "secret" not in str(MlflowTracker(location.resolve(uri)).hints())
 
 
 def test_a_run_whose_process_was_killed_is_set_right_by_the_next_one(
@@ -219,10 +220,10 @@ def test_a_run_whose_process_was_killed_is_set_right_by_the_next_one(
 ) -> None:
     code = """
 import os
-from dqnkit.tracking import store
+from dqnkit.tracking import location
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import RunRecord
-tracker = MlflowTracker(store.resolve().make())
+tracker = MlflowTracker(location.resolve().make())
 tracker.start(RunRecord("another-experiment", "victim", {}))
 print(tracker.run_id, flush=True)
 os.kill(os.getpid(), 9)
@@ -233,7 +234,7 @@ os.kill(os.getpid(), 9)
     assert victim.returncode == -9
     client = _client()
     assert client.get_run(victim.stdout.strip()).info.status == "RUNNING"
-    alive = MlflowTracker(store.resolve().make())
+    alive = MlflowTracker(location.resolve().make())
     alive.start(RECORD)
     tracker.start(RECORD)
     assert client.get_run(victim.stdout.strip()).info.status == "KILLED"
@@ -243,13 +244,13 @@ os.kill(os.getpid(), 9)
 
 
 def test_processes_elsewhere_are_left_alone() -> None:
-    host, boot, namespace, pid, start = processes.identity().split("/")
-    assert not processes.is_dead(processes.identity())
-    assert processes.is_dead(f"{host}/{boot}/{namespace}/{pid}/{int(start) + 1}")
-    assert processes.is_dead(f"{host}/another-boot/{namespace}/{pid}/{start}")
-    assert not processes.is_dead(f"another-host/{boot}/{namespace}/{pid}/1")
-    assert not processes.is_dead(f"{host}/{boot}/another-namespace/{pid}/1")
-    assert not processes.is_dead("")
+    host, boot, namespace, pid, start = identity.identity().split("/")
+    assert not identity.is_dead(identity.identity())
+    assert identity.is_dead(f"{host}/{boot}/{namespace}/{pid}/{int(start) + 1}")
+    assert identity.is_dead(f"{host}/another-boot/{namespace}/{pid}/{start}")
+    assert not identity.is_dead(f"another-host/{boot}/{namespace}/{pid}/1")
+    assert not identity.is_dead(f"{host}/{boot}/another-namespace/{pid}/1")
+    assert not identity.is_dead("")
 
 
 def test_a_server_that_does_not_answer_costs_neither_the_run_nor_its_record(
@@ -257,7 +258,7 @@ def test_a_server_that_does_not_answer_costs_neither_the_run_nor_its_record(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
-    server = store.resolve("http://user:secret@127.0.0.1:9")
+    server = location.resolve("http://user:secret@127.0.0.1:9")
     tracker = MlflowTracker(server)
     (note,) = tracker.start(RECORD)
     assert note.startswith("the tracking store http://127.0.0.1:9 does not answer")
@@ -266,7 +267,7 @@ def test_a_server_that_does_not_answer_costs_neither_the_run_nor_its_record(
     assert "the run itself, 1 metric points, how it ended wait in" in problem
     assert "secret" not in note + problem
     assert not any("secret" in path.read_text() for path in Path("mlruns").rglob("*.*"))
-    (left,) = syncing.sync(server).runs
+    (left,) = sync.sync(server).runs
     assert not left.sent
     assert "Is it running?" in left.why
 
@@ -282,7 +283,7 @@ def test_a_mistake_is_told_at_once_though_the_run_could_wait(
         raise MlflowException("who are you?", UNAUTHENTICATED)
 
     monkeypatch.setattr(MlflowClient, "search_experiments", refused)
-    tracker = MlflowTracker(store.resolve().make())
+    tracker = MlflowTracker(location.resolve().make())
     with pytest.raises(TrackingError, match="who are you"):
         tracker.start(RECORD)
     assert not list(Path("mlruns/live").iterdir())
@@ -293,15 +294,15 @@ def test_a_deleted_experiment_says_how_to_restore_it(tracker: MlflowTracker) -> 
     tracker.finish(Status.FINISHED)
     _client().delete_experiment(tracker._delivery.experiment_id)
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
-        MlflowTracker(store.resolve().make()).start(RECORD)
+        MlflowTracker(location.resolve().make()).start(RECORD)
 
 
 def test_four_processes_starting_on_an_empty_store_all_get_their_run() -> None:
     code = """
-from dqnkit.tracking import store
+from dqnkit.tracking import location
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
-tracker = MlflowTracker(store.resolve().make())
+tracker = MlflowTracker(location.resolve().make())
 tracker.start(RunRecord("an-experiment", "one-of-four", {}))
 tracker.log({"m": 1.0}, 0)
 raise SystemExit(len(tracker.finish(Status.FINISHED)))
@@ -331,18 +332,18 @@ raise SystemExit(len(tracker.finish(Status.FINISHED)))
     ],
 )
 def test_stores_by_their_uri(uri: str | None, expected: str) -> None:
-    assert store.resolve(uri).uri == expected.format(here=Path.cwd())
+    assert location.resolve(uri).uri == expected.format(here=Path.cwd())
 
 
 def test_the_environment_variable_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
-    assert store.resolve().uri == "http://localhost:1"
-    assert store.resolve("here").uri.endswith("/here/mlflow.db")
+    assert location.resolve().uri == "http://localhost:1"
+    assert location.resolve("here").uri.endswith("/here/mlflow.db")
 
 
 def test_stores_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="ftp"):
-        store.resolve("ftp://host")
+        location.resolve("ftp://host")
     Path("mlruns").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be written"):
-        store.resolve().make()
+        location.resolve().make()

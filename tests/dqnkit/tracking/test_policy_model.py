@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit import experiments
-from dqnkit.runtime import tf
-from dqnkit.specs import Kind, ObservationSpec
+from dqnkit._system.tensorflow import tf
+from dqnkit.config import loading
+from dqnkit.envs.specs import Kind, ObservationSpec
 from dqnkit.tracking.policy_model import _example
 from tests.runs import LEAN, record
 
@@ -48,7 +48,7 @@ def test_a_policy_carries_what_serving_it_takes(folder: Path) -> None:
     np.testing.assert_array_equal(model.load_input_example(str(folder)), np.zeros((1, 4)))
     requirements = (folder / "requirements.txt").read_text(encoding="utf-8").split()
     assert requirements == [f"{n}=={version(n)}" for n in ("mlflow", "numpy", "tensorflow")]
-    config = experiments.load(str(folder / "artifacts/config.yaml"))
+    config = loading.load(str(folder / "artifacts/config.yaml"))
     assert config.env.id == "CartPole-v1"
     assert config.network.fc_layer_params == ()
     assert model.metadata["env"] == "CartPole-v1"

@@ -6,9 +6,9 @@ import math
 import optuna
 import pytest
 
-from dqnkit import experiments
+from dqnkit.config import loading
+from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError
-from dqnkit.resolution import resolve
 from dqnkit.tuning import space
 from dqnkit.tuning.samplers import SamplerName, grid_points, make_pruner, make_sampler
 from dqnkit.tuning.space import Params, Space
@@ -17,7 +17,7 @@ WITHOUT_TORCH = importlib.util.find_spec("torch") is None
 
 
 def _space(*assignments: str) -> Space:
-    return space.of(resolve(experiments.defaults("sampled", assignments))[0])
+    return space.of(resolve(loading.defaults("sampled", assignments))[0])
 
 
 def _draws(name: SamplerName, count: int, *, seed: int = 0, salt: int = 0) -> list[Params]:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from dqnkit import experiments
-from dqnkit.config import Config
+from dqnkit.config import loading
+from dqnkit.config.sections import Config
+from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError
-from dqnkit.resolution import resolve
 from dqnkit.tuning import space
 from dqnkit.tuning.space import Space
 from tests.dqnkit.replay.host_replays import EXPERIMENTS
@@ -23,7 +23,7 @@ EVERYTHING = [
 
 
 def _config(*assignments: str) -> Config:
-    return resolve(experiments.defaults("space", assignments))[0]
+    return resolve(loading.defaults("space", assignments))[0]
 
 
 def _study() -> optuna.Study:
@@ -63,7 +63,7 @@ def test_a_configurations_own_values_are_what_a_trial_would_have_chosen() -> Non
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_default_space_holds_each_experiments_own_values(name: str) -> None:
-    config = experiments.load(name)
+    config = loading.load(name)
     if config.network.fc_layer_params is None:
         layers = config.network.model_copy(update={"fc_layer_params": (128,)})
         config = config.model_copy(update={"network": layers})
@@ -230,7 +230,7 @@ def test_kinds_that_cannot_be_trained_and_keys_that_nothing_reads_are_refused(
 
 
 def test_trial_0_is_the_experiment_whatever_it_reads_of_the_space() -> None:
-    config = experiments.defaults(
+    config = loading.defaults(
         "space",
         [
             "agent.kind=c51",

@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
-from dqnkit import experiments
+from dqnkit.config import loading
+from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, StudyError
-from dqnkit.resolution import resolve
-from dqnkit.tracking import processes
-from dqnkit.tuning import databases, space, storage, study
+from dqnkit.processes import identity
+from dqnkit.tuning import rdb, space, storage, study
 from dqnkit.tuning.samplers import grid_points, make_pruner, make_sampler
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.tuning.study import BEST, RUN, Claim, Plan, Purpose, SharedStudy
@@ -26,7 +26,7 @@ Open = Callable[..., SharedStudy]
 
 
 def _purpose(*assignments: str, seeds_per_trial: int = 1) -> Purpose:
-    config, _ = resolve(experiments.defaults("searched", assignments))
+    config, _ = resolve(loading.defaults("searched", assignments))
     return Purpose(config, space.of(config), seeds_per_trial)
 
 
@@ -105,8 +105,8 @@ def test_trials_of_a_dead_process_are_tried_again_and_those_of_a_living_are_not(
     shared = open_study(total=4)
     mine = _ask(shared)
     with monkeypatch.context() as patched:
-        host, boot, space_, *_ = processes.identity().split("/")
-        patched.setattr(processes, "identity", lambda: f"{host}/{boot}/{space_}/999999999/1")
+        host, boot, space_, *_ = identity.identity().split("/")
+        patched.setattr(identity, "identity", lambda: f"{host}/{boot}/{space_}/999999999/1")
         lost = _ask(shared)
     (reaped,) = open_study(total=4).reap()
     assert reaped.number == lost.number
@@ -136,7 +136,7 @@ def test_a_trial_of_a_host_that_is_silent_is_tried_again_and_no_earlier(
     """Of a process on another host nothing is known but its heartbeat."""
     shared = open_study(total=3)
     with monkeypatch.context() as patched:
-        patched.setattr(processes, "identity", lambda: "elsewhere/boot/pid:[1]/7/7")
+        patched.setattr(identity, "identity", lambda: "elsewhere/boot/pid:[1]/7/7")
         far = open_study(total=3)
         claim = _ask(far)
         far._liveness.let_go(claim.trial)  # which stops its heartbeat
@@ -144,7 +144,7 @@ def test_a_trial_of_a_host_that_is_silent_is_tried_again_and_no_earlier(
     assert shared.reap() == []
     if place.url is None:
         return  # a journal is of one host
-    _let_time_pass(place, databases.GRACE_SECONDS + 5)
+    _let_time_pass(place, rdb.GRACE_SECONDS + 5)
     assert shared.another_at_work() is None
     assert [trial.number for trial in shared.reap()] == [claim.number]
     assert _ask(shared).values == claim.values
@@ -184,7 +184,7 @@ def test_heartbeats_go_on_while_a_trial_is_held(
 ) -> None:
     if place.url is None:
         pytest.skip("a journal has none")
-    monkeypatch.setattr(databases, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(rdb, "HEARTBEAT_SECONDS", 1)
     shared = open_study(total=1)
     claim = _ask(shared)
     before = _heartbeat(place)
@@ -341,7 +341,7 @@ def test_the_unfinished_study_of_this_purpose_is_found(
         open_study(5, name)
     open_study(5, "searched-4", "agent.gamma=0.5")
     assert study.find_unfinished(place, purpose) is None  # this process works on them
-    monkeypatch.setattr(processes, "is_dead", lambda _: True)
+    monkeypatch.setattr(identity, "is_dead", lambda _: True)
     assert study.find_unfinished(place, purpose) == "searched-3"
     open_study(5, "searched-3").remember(BEST, "name: searched")
     assert study.find_unfinished(place, purpose) == "searched-2"

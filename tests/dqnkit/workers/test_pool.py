@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dqnkit import experiments
-from dqnkit.config import Config
+from dqnkit.config import loading
+from dqnkit.config.sections import Config
 from dqnkit.errors import WorkerError
 from dqnkit.tracking.tracker import Status
 from dqnkit.workers.messages import Began, Died, Ended, Evaluated, Failed, Message, Task, Verdict
@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 
 
 def _config(*assignments: str) -> Config:
-    return experiments.defaults(
+    return loading.defaults(
         "pooled",
         [
             "training.num_iterations=40",
@@ -145,13 +145,13 @@ def test_leaving_ends_the_processes_also_one_that_trains() -> None:
 
 ORPHANS = """
 import sys, time
-from dqnkit import experiments
+from dqnkit.config import loading
 from dqnkit.workers.messages import Began, Task
 from dqnkit.workers.pool import Pool
 from tests import fake_training
 if __name__ == "__main__":
     tags = "tracking.tags={seconds: '0.2'}"
-    config = experiments.defaults("orphans", ["training.num_iterations=100000", tags])
+    config = loading.defaults("orphans", ["training.num_iterations=100000", tags])
     pool = Pool(2, fake_training.serve)
     began = 0
     while began < 2:

@@ -1,0 +1,41 @@
+"""Schedules of exploration and importance weights, as functions of the environment step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dqnkit.config.fields import known
+from dqnkit.config.sections import Config, ExplorationConfig
+
+Schedule = Callable[[Any], Any]
+"""From an environment step to a value: numbers, or scalar tensors of float64."""
+Minimum = Callable[[Any, Any], Any]
+"""`min`, or `tf.minimum` for tensors."""
+
+
+def exploration_schedule(config: ExplorationConfig, minimum: Minimum = min) -> Schedule:
+    """Epsilon, or the temperature, of the behaviour policy at each environment step."""
+    if config.policy == "epsilon_greedy":
+        initial, final = config.initial_epsilon, known(config.epsilon)
+    else:
+        initial, final = config.initial_temperature, known(config.temperature)
+    if config.schedule == "constant":
+        return lambda _: final
+    start, steps = known(initial), known(config.decay_steps)
+    if config.schedule == "exponential":
+        return lambda step: start * (final / start) ** minimum(step / steps, 1.0)
+    return _linear(start, final, steps, minimum)
+
+
+def beta_schedule(config: Config, minimum: Minimum = min) -> Schedule:
+    """Exponent of the importance weights at each environment step; 0 with uniform replay."""
+    replay = config.replay
+    if not replay.is_prioritized:
+        return lambda _: 0.0
+    steps = replay.beta_steps or config.num_env_steps
+    return _linear(known(replay.initial_beta), known(replay.beta), steps, minimum)
+
+
+def _linear(initial: float, final: float, steps: int, minimum: Minimum) -> Schedule:
+    return lambda step: initial + (final - initial) * minimum(step / steps, 1.0)

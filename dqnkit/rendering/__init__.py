@@ -1,1 +1,0 @@
-"""Videos of policies: frame by frame from the environment into the file."""

@@ -1,0 +1,246 @@
+"""The search from its first trial to its champion."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shlex
+import time
+from dataclasses import replace
+from functools import partial
+
+from dqnkit._system.commands import as_typed
+from dqnkit._system.extras import refuse_shared_server
+from dqnkit._system.redaction import without_password
+from dqnkit.config.sections import Config
+from dqnkit.envs.resolution import resolve
+from dqnkit.errors import ConfigError, InterruptedRun
+from dqnkit.processes.interrupts import Interrupts, noticed
+from dqnkit.tuning import results, space
+from dqnkit.tuning.conclusion import Concluded, Conclusion
+from dqnkit.tuning.confirmation import SEEDS
+from dqnkit.tuning.options import TuneOptions
+from dqnkit.tuning.results import TuneResult
+from dqnkit.tuning.samplers import (
+    grid_points,
+    make_pruner,
+    make_sampler,
+)
+from dqnkit.tuning.standing import SilentTuneReporter, TuneReporter
+from dqnkit.tuning.storage import StudyStorage, check_name
+from dqnkit.tuning.storage import resolve as resolve_storage
+from dqnkit.tuning.study import (
+    Plan,
+    Purpose,
+    find_purpose,
+    find_unfinished,
+    open_study,
+)
+from dqnkit.tuning.study_run import StudyRecord, check_store
+from dqnkit.tuning.trial_jobs import Pruning, TrialJobs, standing
+from dqnkit.workers.dispatcher import drive
+from dqnkit.workers.placement import open_launcher
+from dqnkit.workers.pool import Pool
+
+_LOOK_SECONDS = 1.0
+_PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
+
+
+DEFAULT_OPTIONS = TuneOptions()
+
+
+def tune(
+    config: Config,
+    options: TuneOptions = DEFAULT_OPTIONS,
+    *,
+    tracking_uri: str | None = None,
+    reporter: TuneReporter | None = None,
+) -> TuneResult:
+    """Searches, confirms what it found on fresh seeds, and registers the winner.
+
+    Args:
+      config: The experiment; `search` says what may change, and its own values are trial 0.
+      options: How.
+      tracking_uri: The store of runs; see `dqnkit.tracking.location.resolve`.
+      reporter: Hears of progress.
+
+    Raises:
+      ConfigError: The experiment, the space or an option is wrong, or the study was made for
+        something else; nothing was trained.
+      TrackingError: The store of runs cannot be reached.
+      StudyError: The storage of studies cannot be reached, or trials fail one after another.
+      WorkerError: Workers cannot be started.
+      InterruptedRun: A signal came; the same call goes on.
+    """
+    interrupts = Interrupts()
+    storage = resolve_storage(options.storage, lambda: bool(interrupts))
+    search = _Search(config, options, storage, tracking_uri, reporter or SilentTuneReporter())
+    with noticed(interrupts):
+        return search.run(interrupts)
+
+
+def stored_experiment(study: str, storage: str | None = None) -> Config | None:
+    """The experiment that a study was made for; None if there is no such study."""
+    purpose = find_purpose(resolve_storage(storage), study)
+    if purpose is None:
+        return None
+    return purpose.config.model_copy(update={"search": dict(purpose.space.distributions)})
+
+
+class _Search:
+    """One start of a search."""
+
+    def __init__(
+        self,
+        config: Config,
+        options: TuneOptions,
+        storage: StudyStorage,
+        tracking_uri: str | None,
+        reporter: TuneReporter,
+    ) -> None:
+        """Checks all that can be checked, and opens the study."""
+        self._options = options
+        self._reporter = reporter
+        self._began = time.monotonic()
+        refuse_shared_server(config.replay.address, "a search")
+        resolved, _ = resolve(config)
+        # A trial may change what decides the rest: the loop, the range of returns.
+        self._config = config.model_copy(update={"network": resolved.network})
+        self._tracking_uri = tracking_uri
+        searched = space.of(self._config)
+        _check_evaluations(self._config, searched)
+        by_seed = options.pruner == "wilcoxon"
+        purpose = Purpose(self._config, searched, options.seeds_per_trial, by_seed)
+        self._storage = storage
+        plan = self._plan(purpose)
+        name = options.study or self._name(storage, purpose)
+        check_name(name)
+        check_store(self._config, tracking_uri)  # before the study is made
+        self._launched = open_launcher(options.launch, tracking_uri)
+        try:
+            self._study = open_study(storage, name, purpose, plan)
+        except BaseException:
+            self._launched.launcher.close()
+            raise
+        self._record = StudyRecord(self._study, self._launched.tracking_uri)
+        self._problems = purpose.space.params(self._config)[1]
+
+    def run(self, interrupts: Interrupts) -> TuneResult:
+        """Searches, confirms and registers."""
+        options = self._options
+        runs = max(self._study.total, options.confirm * SEEDS)
+        size = min(options.workers or self._launched.capacity, runs)
+        self._reporter.began(self._study.name, self._config.name, size, standing(self._study))
+        for problem in self._problems:
+            self._reporter.told(problem)
+        launcher = self._launched.launcher
+        with Pool(size, launcher=launcher) as pool, self._record.open(options, interrupts):
+            jobs = self._search(pool, interrupts)
+            self._wait_for_others(jobs, interrupts)
+            searched = time.monotonic()
+            conclusion = Conclusion(self._study, self._record, self._reporter, options.confirm)
+            try:
+                concluded = conclusion.run(pool, interrupts)
+            finally:
+                self._problems += conclusion.problems
+            if concluded is None:
+                raise self._interruption(interrupts)
+            result = self._result(concluded, searched)
+        # What the record could not keep is known when it is closed.
+        return replace(result, problems=self._problems + self._record.problems)
+
+    # -- The study
+
+    def _plan(self, purpose: Purpose) -> Plan:
+        options = self._options
+        points = grid_points(purpose.space) if options.sampler == "grid" else []
+        own, _ = purpose.space.params(self._config)
+        if points and own not in points:
+            points.insert(0, own)
+        reports = self._config.num_evaluations * options.seeds_per_trial
+        pruner = make_pruner(options.pruner, reports, options.seeds_per_trial)
+        sampler = partial(make_sampler, options.sampler, self._config.training.seed)
+        sampler(0)  # a package that is missing is told before the study is made
+        return Plan(options.trials, sampler, pruner, points)
+
+    def _name(self, storage: StudyStorage, purpose: Purpose) -> str:
+        unfinished = find_unfinished(storage, purpose)
+        return unfinished or f"{purpose.config.name}-{secrets.token_hex(2)}"
+
+    # -- Its parts
+
+    def _search(self, pool: Pool, interrupts: Interrupts) -> TrialJobs:
+        timeout = self._options.timeout
+        pruning = _PRUNING.get(self._options.pruner, Pruning.BY_EVALUATION)
+        deadline = math.inf if timeout is None else self._began + timeout
+        jobs = TrialJobs(self._study, self._record, self._reporter, pruning, deadline)
+        jobs.end_orphans()
+        jobs.reap()
+        try:
+            drive(pool, jobs, self._reporter, interrupts)
+        finally:
+            if pool.busy:
+                pool.close(at_once=True)
+            jobs.abandon()
+            self._problems += jobs.problems
+        return jobs
+
+    def _wait_for_others(self, jobs: TrialJobs, interrupts: Interrupts) -> None:
+        """Until nobody runs a trial: after a `timeout` of ours others may still search."""
+        told = False
+        while not interrupts and not self._study.is_done and self._study.another_at_work():
+            if not told:
+                self._reporter.told("waiting for the trials of other processes")
+                told = True
+            time.sleep(_LOOK_SECONDS)
+        jobs.reap()
+        jobs.end_orphans()
+
+    def _result(self, concluded: Concluded, searched: float) -> TuneResult:
+        return TuneResult(
+            study=self._study.name,
+            experiment=self._config.name,
+            env_id=self._config.env.id,
+            run_id=self._record.tracker.run_id,
+            standing=standing(self._study),
+            confirmed=concluded.confirmed,
+            winner=concluded.winner,
+            model=concluded.model,
+            fresh_seed=results.fresh_seed(self._study.purpose),
+            seconds=time.monotonic() - self._began,
+            search_seconds=searched - self._began,
+            hints={
+                **self._record.tracker.hints(),
+                "repeat": as_typed(f"dqnkit train --from-study {self._study.name}{self._where}"),
+                "dashboard": self._storage.dashboard(self._study.name),
+            },
+        )
+
+    @property
+    def _where(self) -> str:
+        """The option that finds the study again; a password must be given anew."""
+        return f" --storage {shlex.quote(self._storage.place)}" if self._storage.url else ""
+
+    def _interruption(self, interrupts: Interrupts) -> InterruptedRun:
+        now = standing(self._study)
+        by = interrupts.signal.name if interrupts.signal is not None else "its caller"
+        done = f"{now.ended} of {now.total} trials"
+        if now.ended >= now.total:
+            done = "the search; its confirmation is not complete"
+        options = [*replace(self._options, study=self._study.name).arguments()]
+        if self._tracking_uri is not None:
+            options += ["--tracking-uri", without_password(self._tracking_uri)]
+        again = as_typed(f"dqnkit tune {shlex.join(options)}")
+        return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {again}")
+
+
+def _check_evaluations(config: Config, searched: space.Space) -> None:
+    """Refuses trainings with too few evaluations, the shortest of the space included."""
+    key = "training.num_iterations"
+    for value in searched.ends(key) or [config.training.num_iterations]:
+        if searched.configure(config, {key: value}).num_evaluations < 2:
+            raise ConfigError(
+                f"evaluation.eval_interval={config.evaluation.eval_interval} gives one evaluation "
+                f"in {key}={value}, and a trial's value needs several: lower the interval, for "
+                "example to a tenth of the iterations"
+            )

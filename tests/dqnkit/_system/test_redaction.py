@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from dqnkit._system.redaction import without_secrets
+from dqnkit.config.sections import Config
+from dqnkit.runs.trainer import train
+from dqnkit.tracking import open_tracker
+from tests.processes import client, runs
+from tests.runs import make_store
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("http://me:secret@host:5000/x", "http://host:5000/x"),
+        ("http://token@host", "http://host"),
+        ("http://me:sec@ret@host:5000/x", "http://host:5000/x"),
+        ("postgresql://me:sec/r@t@host/x", "postgresql://host/x"),
+        ("http://host:5000/#/a@b/c", "http://host:5000/#/a@b/c"),
+        ("db://h/d?sslpassword=x&SSLPassword=y&a=b", "db://h/d?sslpassword=…&SSLPassword=…&a=b"),
+        ("mssql://?odbc_connect=PWD%3Dhidden", "mssql://?odbc_connect=…"),
+        ("postgresql://host/db?user=a&password=hidden&sslmode=require", None),
+        ("git@host and a@b.c", "git@host and a@b.c"),
+    ],
+)
+def test_uris_lose_their_passwords_and_nothing_else(text: str, left: str | None) -> None:
+    cut = "postgresql://host/db?user=a&password=…&sslmode=require"
+    assert without_secrets(text) == (left or cut)
+
+
+def test_what_the_environment_names_a_secret_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcdefgh12")
+    monkeypatch.setenv("PGPASSWORD", "abcdefgh12345")
+    monkeypatch.setenv("A_SECRET", "p@ss w/rd%")
+    assert without_secrets("as p%40ss%20w%2Frd%25 or p@ss w/rd%") == "as … or …"
+    monkeypatch.setenv("A_PATH", "innocent-text")
+    monkeypatch.setenv("USE_TOKEN", "yes")
+    text = "abcdefgh12345, abcdefgh12, innocent-text, yes"
+    assert without_secrets(text) == "…, …, innocent-text, yes"
+
+
+def test_no_secret_comes_into_a_record(
+    small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the configuration, the command line, a tag or the description; nor on the way."""
+    monkeypatch.setenv("SERVICE_API_KEY", "s3cr3t-value")
+    monkeypatch.setattr("sys.argv", ["dqnkit", "train", "--storage=postgresql://me:hidden@host/db"])
+    make_store()
+    kwargs = "{desc: null, map_name: 4x4}"
+    config = small("env.id=FrozenLake-v1", f"env.kwargs={kwargs}").model_copy(
+        update={"description": "with s3cr3t-value and http://me:hidden@host"}
+    )
+    tagged = config.tracking.model_copy(update={"tags": {"key": "s3cr3t-value"}})
+    config = config.model_copy(update={"tracking": tagged})
+    tracker = open_tracker(config)
+    seen: list[str] = []
+    finish = tracker.finish
+
+    def finish_and_look(*arguments: object, **named: object) -> list[str]:
+        assert tracker.folder is not None
+        seen.append((tracker.folder / "run.json").read_text(encoding="utf-8"))
+        return finish(*arguments, **named)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(tracker, "finish", finish_and_look)
+    train(config, tracker)
+    (run,) = runs()
+    shown = str(client().get_run(run.info.run_id).to_dictionary()) + "".join(seen)
+    assert seen
+    assert "s3cr3t-value" not in shown
+    assert "hidden" not in shown
+
+
+def test_no_secret_comes_into_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERVICE_API_KEY", "s3cr3t-value")
+    for arguments in (["train", "s3cr3t-value"], ["--traceback", "train", "s3cr3t-value"]):
+        assert main.run(arguments) == 2
+    said = capsys.readouterr().err
+    assert "there is no experiment '…'" in said
+    assert "Traceback" in said
+    assert "s3cr3t-value" not in said
+    assert not Path("mlruns").exists()

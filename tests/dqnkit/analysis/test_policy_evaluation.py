@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit.analysis.policy_evaluation import evaluate
+from dqnkit.config import loading
+from dqnkit.errors import (
+    ConfigError,
+    PolicyError,
+    TrackingError,
+    UnsupportedEnvironmentError,
+)
+from dqnkit.tracking import location
+from dqnkit.tracking.recorded_run import RecordedRun
+from dqnkit.tracking.references import find_run
+from dqnkit.tracking.store import Reader
+from tests.runs import LEAN, record
+
+
+def _run(reference: str = "latest") -> RecordedRun:
+    return find_run(Reader(location.resolve()), reference)
+
+
+def _artifact(path: str) -> Path:
+    (found,) = Path("mlruns/artifacts").glob(f"*/*/artifacts/{path}")
+    return found
+
+
+def test_a_solved_policy_is_evaluated_and_recorded() -> None:
+    record(weights=LEAN, with_policy=True, finals=[9.0, 9.0], curve={0: [1.0], 100: [9.0]})
+    result = evaluate("latest", 40, baseline="random")
+
+    assert result.trained.returns == (500.0,) * 40
+    assert result.trained.lengths == (500,) * 40
+    assert result.random is not None
+    assert 15 < result.random.summary.mean < 30
+    assert result.difference is not None
+    assert 470 < result.difference.low <= result.difference.value <= result.difference.high < 490
+    assert result.problems == []
+
+    run = _run()
+    expected = {
+        "final/return_mean": 500.0,
+        "final/return_std": 0.0,
+        "final/return_min": 500.0,
+        "final/return_max": 500.0,
+        "final/return_median": 500.0,
+        "final/return_iqm": 500.0,
+        "final/return_ci_low": 500.0,
+        "final/return_ci_high": 500.0,
+        "final/length_mean": 500.0,
+        "final/episodes": 40.0,
+        "final/random/episodes": 40.0,
+        "final/random/return_iqm": result.random.summary.iqm,
+        "final/difference": result.difference.value,
+        "final/difference_ci_low": result.difference.low,
+    }
+    assert expected.items() <= run.metrics.items()
+    assert 0 < run.metrics["final/seconds"] < 60
+    document = json.loads(_artifact("evaluation.json").read_text(encoding="utf-8"))
+    assert [each["env_steps"] for each in document["evaluations"]] == [0, 100]
+    assert document["final"]["returns"] == [500.0] * 40
+    assert (document["final"]["env_steps"], document["final"]["seed"]) == (5_000, 0)
+    assert document["random"]["returns"] == list(result.random.returns)
+    assert _artifact("final/returns.png").read_bytes().startswith(b"\x89PNG")
+    note = run.tags["mlflow.note.content"]
+    assert note.startswith("**About it.**")
+    assert "| trained | 40 | 500.0" in note
+    assert "| random | 40 |" in note
+
+
+def test_the_last_evaluation_is_the_one_that_counts() -> None:
+    record(weights=LEAN, with_policy=True)
+    evaluate("latest", 5, baseline="random")
+    assert evaluate("latest", 7, seed=1).problems == []
+    run = _run()
+    assert run.metrics["final/episodes"] == 7
+    # What the first one's baseline came to says nothing of these episodes.
+    assert np.isnan(run.metrics["final/random/return_iqm"])
+    assert np.isnan(run.metrics["final/difference"])
+    assert run.tags["mlflow.note.content"].count("Evaluated again") == 1
+    document = json.loads(_artifact("evaluation.json").read_text(encoding="utf-8"))
+    assert "random" not in document
+    assert len(document["final"]["returns"]) == 7
+
+
+def test_a_score_that_rests_on_fewer_episodes_than_before_is_told() -> None:
+    record(weights=LEAN, with_policy=True, finals=[9.0] * 30, curve={0: [1.0]})
+    (problem,) = evaluate("latest", 3).problems
+    assert "rests on 3 episodes now, and on 30 before" in problem
+    assert _run().score == 500.0
+
+
+def test_a_store_that_was_copied_has_its_own_artifacts() -> None:
+    record(weights=LEAN, with_policy=True, finals=[9.0], curve={0: [1.0]})
+    shutil.copytree("mlruns", "copy")
+    before = _artifact("evaluation.json").read_bytes()
+    assert evaluate("latest", 3, tracking_uri="copy").problems == []
+    assert _artifact("evaluation.json").read_bytes() == before
+    (copied,) = Path("copy/artifacts").glob("*/*/artifacts/evaluation.json")
+    assert json.loads(copied.read_text(encoding="utf-8"))["final"]["returns"] == [500.0] * 3
+
+
+def test_a_store_that_was_moved_works_where_it_is() -> None:
+    record(weights=LEAN, with_policy=True)
+    Path("mlruns").rename("moved")
+    assert evaluate("latest", 3, tracking_uri="moved").problems == []
+    assert list(Path("moved/artifacts").glob("*/*/artifacts/final/returns.png"))
+    assert not Path("mlruns").exists()
+
+
+def test_a_store_without_its_artifacts_says_where_they_should_be() -> None:
+    record(weights=LEAN, with_policy=True)
+    Path("elsewhere").mkdir()
+    Path("mlruns/mlflow.db").rename("elsewhere/mlflow.db")
+    shutil.rmtree("mlruns")
+    with pytest.raises(TrackingError, match=r"should be in .*mlruns/artifacts.* moved without"):
+        evaluate("latest", 3, tracking_uri="elsewhere")
+
+
+def test_episodes_are_those_of_the_seed_in_the_graph_and_in_python() -> None:
+    for loop in ("graph", "host"):
+        config = loading.defaults(loop, ["network.fc_layer_params=[]", f"training.loop={loop}"])
+        record(config, name=loop, weights=-LEAN, with_policy=True)
+        first, again, other = (evaluate(loop, 25, seed=seed).trained for seed in (0, 0, 1))
+        assert first.returns == again.returns
+        assert first.returns != other.returns
+        assert len(set(first.returns)) > 1
+        assert first.returns == tuple(map(float, first.lengths))
+
+
+def test_an_environment_that_wrappers_change_is_scored_as_evaluation_has_it() -> None:
+    config = loading.defaults(
+        "walk",
+        [
+            "env.id=tests.environments:Corridor-v0",
+            "env.wrappers=[tests.environments.Doubled]",
+            "evaluation.wrappers=[]",
+            "network.fc_layer_params=[]",
+        ],
+    )
+    record(config, with_policy=True)
+    result = evaluate("latest", 13, baseline="random")  # more than one batch, and not a whole one
+    assert result.trained.returns == (50.0,) * 13
+    assert result.random is not None
+    assert result.random.returns == (50.0,) * 13
+    assert result.difference == (0.0, 0.0, 0.0)
+
+
+def test_a_policy_needs_neither_its_run_nor_its_place() -> None:
+    """In another process and folder, where no store is; nothing is left there."""
+    Path("elsewhere").mkdir()
+    record(weights=LEAN, with_policy=True)
+    policy = _artifact("policy").rename(Path.cwd() / "elsewhere/my-policy")
+    code = f"""
+import dqnkit
+result = dqnkit.evaluate({str(policy)!r}, 3)
+assert result.run is None
+assert result.trained.returns == (500.0,) * 3, result
+"""
+    Path("empty").mkdir()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="empty")
+    assert list(Path("empty").iterdir()) == []
+
+
+def test_a_store_that_takes_nothing_costs_the_record_and_not_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record(weights=LEAN, with_policy=True)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_batch", full)
+    result = evaluate("latest", 3)
+    assert result.trained.summary.mean == 500.0
+    (problem,) = result.problems
+    assert "No space left" in problem
+
+
+@pytest.mark.parametrize("episodes", [0, -1, 10_001])
+def test_a_number_of_episodes_that_cannot_be_is_refused_before_anything(episodes: int) -> None:
+    with pytest.raises(ConfigError, match=f"--episodes {episodes}: give a number from 1"):
+        evaluate("whatever", episodes)
+
+
+def test_an_environment_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    record(with_policy=True)
+    path = _artifact("policy/artifacts/config.yaml")
+    text = path.read_text(encoding="utf-8").replace("CartPole-v1", "no_such_module:Gone-v0")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UnsupportedEnvironmentError, match="no_such_module"):
+        evaluate("latest", 3)
+
+
+def test_an_environment_that_has_changed_since_is_told() -> None:
+    record(with_policy=True)
+    path = _artifact("policy/artifacts/config.yaml")
+    text = path.read_text(encoding="utf-8").replace("CartPole-v1", "Acrobot-v1")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PolicyError, match="the environment has changed since"):
+        evaluate("latest", 3)
+
+
+def test_a_torn_configuration_is_told() -> None:
+    record(with_policy=True)
+    _artifact("policy/artifacts/config.yaml").write_text("env: [", encoding="utf-8")
+    with pytest.raises(PolicyError, match="configuration cannot be used"):
+        evaluate("latest", 3)
+
+
+def test_an_evaluation_json_that_cannot_be_had_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record(weights=LEAN, with_policy=True, finals=[1.0], curve={0: [1.0]})
+    before = _artifact("evaluation.json").read_bytes()
+    fetch = Reader.fetch
+
+    def away(self: Reader, run: RecordedRun, path: str, into: Path) -> Path:
+        if path == "evaluation.json":
+            raise TrackingError("the server is away")
+        return fetch(self, run, path, into)
+
+    monkeypatch.setattr(Reader, "fetch", away)
+    (problem,) = evaluate("latest", 3).problems
+    assert "evaluation.json stays as it was: the server is away" in problem
+    assert _artifact("evaluation.json").read_bytes() == before
+    assert _run().metrics["final/episodes"] == 3
+
+
+def test_a_name_is_no_formula() -> None:
+    record(name=r"a$\foo$b", weights=LEAN, with_policy=True)
+    assert evaluate("latest", 3).problems == []
+
+
+def test_a_torn_evaluation_json_is_written_anew() -> None:
+    record(weights=LEAN, with_policy=True, finals=[1.0], curve={0: [1.0]})
+    _artifact("evaluation.json").write_text("{", encoding="utf-8")
+    assert evaluate("latest", 3).problems == []
+    document = json.loads(_artifact("evaluation.json").read_text(encoding="utf-8"))
+    assert document["final"]["returns"] == [500.0] * 3

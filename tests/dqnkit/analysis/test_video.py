@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from dqnkit.analysis.video import VideoOptions, render
+from dqnkit.config import loading
+from dqnkit.errors import ConfigError, EnvironmentFailedError, UnsupportedEnvironmentError
+from dqnkit.tracking import location
+from dqnkit.tracking.references import find_run
+from dqnkit.tracking.store import Reader
+from tests.runs import LEAN, record
+
+DRAWN = ["env.id=tests.environments:Drawn-v0", "network.fc_layer_params=[]"]
+"""Five steps of reward 10; the picture of state n is 10 n everywhere, 40 by 60 pixels."""
+
+
+def _frames(path: Path) -> np.ndarray:
+    reader = imageio_ffmpeg.read_frames(str(path.resolve()))
+    width, height = next(reader)["size"]
+    return np.array([np.frombuffer(f, np.uint8).reshape(height, width, 3) for f in reader])
+
+
+def _record(*assignments: str, **more: Any) -> None:
+    record(loading.defaults("drawn", [*DRAWN, *assignments]), with_policy=True, **more)
+
+
+def test_a_video_shows_each_step_and_holds_the_last(tmp_path: Path) -> None:
+    _record()
+    video = render("latest", VideoOptions(overlay=False), output=Path("a.mp4"))
+    assert video.returns == {"trained": [50.0]}
+    assert (video.fps, video.frames) == (5.0, 6 + 4)  # 0.8 s of the last
+    frames = _frames(Path("a.mp4"))
+    assert frames.shape == (10, 360, 540, 3)  # 40 by 60, nine times
+    shown = frames.mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(shown, [0, 10, 20, 30, 40, *[50] * 5], atol=2)
+
+
+def test_a_video_is_an_artifact_of_its_run() -> None:
+    _record()
+    video = render("latest", VideoOptions(episodes=2, seed=3))
+    assert video.artifact == "videos/policy-s3-2ep.mp4"
+    assert video.path is not None
+    assert video.path.is_file()
+    assert list(Path.cwd().glob("*.mp4")) == []
+    reader = Reader(location.resolve())
+    assert "videos" in reader.artifacts(find_run(reader, "latest"))
+    assert len(video.returns["trained"]) == 2
+    assert video.frames == 2 * (6 + 4)
+
+
+def test_beside_random_actions_whoever_is_done_waits() -> None:
+    record(weights=LEAN, with_policy=True)
+    options = VideoOptions(baseline="random", max_steps=45, episodes=2, fps=10)
+    video = render("latest", options, output=Path("a.mp4"))
+    assert video.returns["trained"] == [45.0, 45.0]
+    assert all(8 <= value < 45 for value in video.returns["random"])
+    assert video.frames == 2 * (46 + 8)
+    frames = _frames(Path("a.mp4")).astype(int)
+    left, right = frames[:, :, :600], frames[:, :, 600 + 260 + 8 : -260]
+    assert left.shape == right.shape == (108, 400, 600, 3)
+
+    def apart(first: np.ndarray, second: np.ndarray) -> float:
+        """Share of pixels that differ clearly: the pole is some of them."""
+        return float((np.abs(first - second) > 60).any(axis=2).mean())
+
+    end = int(video.returns["random"][0])
+    assert apart(right[end], right[43]) == 0  # fallen, and waiting
+    panel = frames[:, :, 600 : 600 + 260]
+    assert apart(panel[end], panel[43]) > 0.001  # still counting
+    assert apart(left[0], right[0]) == 0  # the same initial state on both sides
+    assert apart(left[45], right[45]) > 0.003
+    assert apart(right[54], right[45]) > 0.001  # the next episode has begun
+
+
+def test_the_same_seed_shows_the_same_episode() -> None:
+    record(weights=-LEAN, with_policy=True)
+    videos = [render("latest", VideoOptions(seed=seed)).returns for seed in (0, 0, 1, 2, 3)]
+    assert videos[0] == videos[1]
+    assert len({tuple(video["trained"]) for video in videos}) > 1
+
+
+def test_what_is_drawn_is_what_evaluation_has() -> None:
+    """Wrappers of evaluation, stacked frames, and the environment's own numbers of actions."""
+    _record(
+        "env.wrappers=[tests.environments.Doubled]",
+        "evaluation.wrappers=[]",
+        "env.frame_stack=3",
+        "env.kwargs={first_action: 5, length: 3}",
+    )
+    video = render("latest", VideoOptions(baseline="random"))
+    assert video.returns == {"trained": [30.0], "random": [30.0]}
+
+
+def test_a_policy_folder_leaves_its_video_in_the_working_directory() -> None:
+    _record()
+    (policy,) = Path("mlruns/artifacts").glob("*/*/artifacts/policy")
+    policy.rename("kept")
+    video = render("./kept", video_format="gif")
+    assert video.path == Path("tests.environments-Drawn-v0-s0.gif")
+    assert video.path.read_bytes().startswith(b"GIF89a")
+    assert (video.run, video.artifact) == (None, None)
+
+
+def test_an_episode_is_broken_off_where_evaluation_does_it() -> None:
+    _record("evaluation.max_episode_steps=3")
+    assert render("latest").returns == {"trained": [30.0]}
+    assert render("latest", VideoOptions(max_steps=2)).returns == {"trained": [20.0]}
+
+
+def test_a_video_that_the_store_does_not_take_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _record()
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dqnkit.tracking.store.shutil.copytree", full)
+    video = render("latest")
+    assert video.path == Path("policy-s0-1ep.mp4")
+    assert len(_frames(video.path)) == video.frames
+    assert video.artifact is None
+    assert "No space left" in video.problems[0]
+
+
+def test_a_picture_that_changes_its_size_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.environments import DrawnCorridor
+
+    def grow(self: DrawnCorridor) -> np.ndarray:
+        return np.full((40 + self.state, 60 - self.state, 3), 200, np.uint8)
+
+    _record()
+    monkeypatch.setattr(DrawnCorridor, "render", grow)
+    render("latest", VideoOptions(overlay=False, baseline="random"), output=Path("a:1.mp4"))
+    frames = _frames(Path("a:1.mp4"))
+    assert frames.shape == (10, 360, 2 * 540 + 8, 3)
+
+
+def test_an_environment_that_cannot_draw_leaves_nothing() -> None:
+    record(loading.defaults("x", ["env.id=tests.environments:Corridor-v0"]), with_policy=True)
+    with pytest.raises(UnsupportedEnvironmentError, match="cannot be drawn"):
+        render("latest", output=Path("sub/a.mp4"))
+    assert not Path("sub").exists()
+
+
+def test_an_environment_that_fails_in_the_middle_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tests.environments import DrawnCorridor
+
+    def fail(self: DrawnCorridor) -> np.ndarray:
+        if self.state == 3:
+            raise ZeroDivisionError("no pen")
+        return np.zeros((40, 60, 3), np.uint8)
+
+    _record()
+    monkeypatch.setattr(DrawnCorridor, "render", fail)
+    with pytest.raises(EnvironmentFailedError, match="render"):
+        render("latest", output=Path("a.mp4"))
+    assert [path.name for path in Path.cwd().iterdir()] == ["mlruns"]
+    assert not list(Path("mlruns").rglob("*.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"episodes": 0}, "--episodes 0"),
+        ({"episodes": -3}, "--episodes -3"),
+        ({"fps": 0.0}, "--fps 0.0"),
+        ({"fps": float("nan")}, "--fps nan"),
+        ({"fps": float("inf")}, "--fps inf"),
+        ({"max_steps": 0}, "--max-steps 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"seed": 2**63}, "--seed"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VideoOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("output", "video_format"), [("a.avi", None), ("a", None), ("a.gif", "mp4"), ("a.mp4", "gif")]
+)
+def test_names_that_do_not_fit_the_format_are_refused(output: str, video_format: Any) -> None:
+    with pytest.raises(ConfigError, match=f"--output {output}: the file's name must end in"):
+        render("latest", output=Path(output), video_format=video_format)

@@ -1,0 +1,146 @@
+"""What an environment is found to be, and what is said of those that a DQN cannot use."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from typing import Any
+
+import gymnasium
+import pytest
+from gymnasium.vector import SyncVectorEnv
+
+from dqnkit.config.sections import EnvConfig
+from dqnkit.envs.factory import describe, make
+from dqnkit.envs.specs import Kind
+from dqnkit.errors import UnsupportedEnvironmentError
+
+CORRIDOR = "tests.environments:Corridor-v0"
+
+
+def _message(env_id: str, **settings: Any) -> str:
+    with pytest.raises(UnsupportedEnvironmentError) as caught:
+        describe(EnvConfig(id=env_id, **settings))
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_unknown_id_names_the_nearest() -> None:
+    message = _message("CartPole-v9")
+    assert "CartPole-v9" in message
+    assert "did you mean 'CartPole-v" in message
+
+
+def test_ids_that_gymnasium_has_retired_are_explained() -> None:
+    assert "HalfCheetah-v2" in _message("HalfCheetah-v2")
+
+
+def test_continuous_actions_name_the_space() -> None:
+    message = _message("Pendulum-v1")
+    assert "Box(-2.0, 2.0" in message
+    assert "Discrete" in message
+
+
+def test_observations_that_cannot_be_flattened_name_the_space() -> None:
+    message = _message(CORRIDOR, kwargs={"observe": "text"})
+    assert "Sequence(Discrete(2)" in message
+    assert "env.wrappers" in message
+
+
+@pytest.mark.parametrize("env_id", ["no_such_module:Thing-v0", "???", "", "a:b:c", "ALE/x", "x/y"])
+def test_ids_that_are_none_are_explained(env_id: str) -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match=r"env\.id"):
+        make(EnvConfig.model_construct(id=env_id))
+
+
+@pytest.mark.parametrize(
+    ("observe", "kind", "shape", "dtype"),
+    [
+        ("state", Kind.VECTOR, (1,), "float32"),
+        ("one_hot", Kind.VECTOR, (6,), "float32"),
+        ("discrete", Kind.DISCRETE, (), "int64"),
+        ("image", Kind.IMAGE, (6, 5), "uint8"),
+        ("channels_first", Kind.IMAGE, (2, 6, 5), "uint8"),
+        ("bits", Kind.IMAGE, (6, 5, 3), "bool"),
+        ("nested", Kind.VECTOR, (8,), "float32"),
+        ("matrix", Kind.VECTOR, (6,), "float32"),
+    ],
+)
+def test_spaces_are_told_apart(
+    observe: str, kind: Kind, shape: tuple[int, ...], dtype: str
+) -> None:
+    spec = describe(EnvConfig(id=CORRIDOR, kwargs={"observe": observe}))
+    observation = spec.observation
+    assert (observation.kind, observation.shape, observation.dtype) == (kind, shape, dtype)
+    assert (spec.num_actions, spec.first_action) == (3, 0)
+
+
+def test_wrappers_and_arguments_arrive() -> None:
+    wrapper = {"tests.environments.Doubled": {"factor": 3.0}}
+    env = make(EnvConfig(id=CORRIDOR, wrappers=[wrapper, "tests.environments.Doubled"]))
+    env.reset()
+    assert env.step(0)[1] == 60.0
+    assert make(EnvConfig(id=CORRIDOR, kwargs={"length": 7})).unwrapped.length == 7
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "said"),
+    [
+        ("tests.environments.Tripled", "there is no 'tests.environments.Tripled'"),
+        ("no_such_module.Wrapper", "there is no 'no_such_module.Wrapper'"),
+        ({"tests.environments.Doubled": {"foctar": 3.0}}, "foctar"),
+        ("builtins.id", "must give a gymnasium.Env"),
+    ],
+)
+def test_wrappers_that_are_none_are_explained(wrapper: Any, said: str) -> None:
+    assert said in _message(CORRIDOR, wrappers=[wrapper])
+
+
+def test_arguments_that_the_environment_does_not_take_are_named() -> None:
+    message = _message("CartPole-v1", kwargs={"gravitas": 3})
+    assert "gravitas" in message
+
+
+def test_a_wrapper_whose_module_breaks_is_explained(tmp_path: Any, monkeypatch: Any) -> None:
+    (tmp_path / "broken_module.py").write_text("raise ValueError('not today')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "not today" in _message(CORRIDOR, wrappers=["broken_module.Wrapper"])
+
+
+def test_an_environment_without_spaces_is_explained() -> None:
+    gymnasium.register("Bare-v0", entry_point=type("Bare", (gymnasium.Env,), {}))
+    assert "observation_space" in _message("Bare-v0")
+
+
+def test_choices_beyond_all_memory_are_refused() -> None:
+    assert "1,073,741,824 values" in _message(CORRIDOR, kwargs={"observe": "endless"})
+
+
+def test_an_environment_with_a_vector_class_alone_says_how_it_is_taken() -> None:
+    gymnasium.register("VectorOnly-v0", vector_entry_point=SyncVectorEnv)
+    assert "vectorization=vector_entry_point" in _message("VectorOnly-v0")
+
+
+def test_a_map_from_no_seed_is_refused() -> None:
+    assert "map_name" in _message("FrozenLake-v1", kwargs={"map_name": None})
+    given = {"map_name": None, "desc": ["SF", "FG"]}
+    assert describe(EnvConfig(id="FrozenLake-v1", kwargs=given)).observation.num_values == 4
+
+
+def test_an_observation_of_nothing_is_refused() -> None:
+    assert "holds no number" in _message(CORRIDOR, kwargs={"observe": "nothing"})
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "Box2D":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *arguments, **kwargs)
+
+    for module in [name for name in sys.modules if "box2d" in name.lower()]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert "--extra box2d" in _message("LunarLander-v3")

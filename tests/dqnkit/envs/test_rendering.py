@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dqnkit.config.sections import EnvConfig
+from dqnkit.envs import factory
+from dqnkit.envs.rendering import RenderedEnvironment
+from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
+
+
+def _rendered(env_id: str, **settings: Any) -> RenderedEnvironment:
+    config = EnvConfig(id=env_id, **settings)
+    return RenderedEnvironment(config, factory.describe(config))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "fps"),
+    [
+        ("CartPole-v1", 50),
+        ("Acrobot-v1", 15),
+        ("MountainCar-v0", 30),
+        ("FrozenLake-v1", 4),
+        ("Taxi-v4", 4),
+        ("CliffWalking-v1", 4),
+        ("LunarLander-v3", 50),
+        ("MinAtar/Breakout-v1", 15),
+        ("ALE/Pong-v5", 30),
+    ],
+)
+def test_every_environment_is_drawn(env_id: str, fps: float) -> None:
+    environment = _rendered(env_id)
+    assert environment.fps == fps
+    spec = environment._spec
+    observation = environment.reset(3)
+    assert observation.shape == spec.observation.shape
+    frames = [environment.frame()]
+    for step in range(8):
+        _, reward, terminated, truncated = environment.step(step % spec.num_actions)
+        assert isinstance(reward, float)
+        frames.append(environment.frame())
+        if terminated or truncated:
+            break
+    environment.close()
+    for frame in frames:
+        assert (frame.dtype, frame.ndim, frame.shape[2]) == (np.uint8, 3, 3)
+        assert frame.max() > 50  # bytes, not shares of one
+        assert len(np.unique(frame)) > 1
+    assert any(not np.array_equal(frames[0], frame) for frame in frames[1:])
+
+
+def test_no_display_is_needed_and_nothing_is_said() -> None:
+    code = """
+from dqnkit.config.sections import EnvConfig
+from dqnkit.envs import factory
+from dqnkit.envs.rendering import RenderedEnvironment
+for env_id in ("CartPole-v1", "FrozenLake-v1", "LunarLander-v3"):
+    config = EnvConfig(id=env_id)
+    environment = RenderedEnvironment(config, factory.describe(config))
+    environment.reset(0)
+    assert environment.frame().max() > 0
+"""
+    without = ("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "SDL_VIDEODRIVER")
+    environment = {key: value for key, value in os.environ.items() if key not in without}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_actions_are_called_what_the_environment_calls_them() -> None:
+    environment = _rendered("ALE/Pong-v5")
+    assert environment.action_names[:2] == ["noop", "fire"]
+    environment.close()
+
+
+def test_stacks_are_those_of_training() -> None:
+    environment = _rendered("tests.environments:Drawn-v0", frame_stack=3)
+    first = environment.reset(0)
+    np.testing.assert_array_equal(first, np.stack([first[0]] * 3))
+    second, *_ = environment.step(1)
+    np.testing.assert_array_equal(second[:2], first[:2])
+    assert not np.array_equal(second[2], first[2])
+
+
+def test_actions_are_the_environments_own_numbers() -> None:
+    environment = _rendered("tests.environments:Drawn-v0", kwargs={"first_action": 5})
+    environment.reset(0)
+    environment.step(0)  # the Corridor refuses actions below 5
+    assert environment.action_names == ["action 5", "action 6", "action 7"]
+
+
+def test_an_environment_that_cannot_draw_says_what_it_lacks() -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match=r"cannot be drawn.*'rgb_array'"):
+        _rendered("tests.environments:Corridor-v0")
+
+
+@pytest.mark.parametrize(
+    ("drawn", "shape"),
+    [
+        (np.full((8, 6), 200, np.uint8), (8, 6, 3)),
+        (np.full((8, 6, 4), 200, np.uint8), (8, 6, 3)),
+        (np.full((8, 6, 3), 200 / 255), (8, 6, 3)),
+        ([[[200] * 3] * 6] * 8, (8, 6, 3)),
+    ],
+)
+def test_pictures_of_other_kinds_become_bytes(
+    drawn: np.ndarray, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    monkeypatch.setattr(environment._env.unwrapped, "render", lambda: drawn)
+    environment.reset(0)
+    frame = environment.frame()
+    assert (frame.shape, frame.dtype) == (shape, np.uint8)
+    np.testing.assert_allclose(frame, 200, atol=1)
+
+
+def test_pictures_of_bits_are_black_and_white(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    bits = np.eye(8, dtype=np.bool_)
+    monkeypatch.setattr(environment._env.unwrapped, "render", lambda: bits)
+    environment.reset(0)
+    np.testing.assert_array_equal(environment.frame()[..., 1], 255 * np.eye(8))
+
+
+@pytest.mark.parametrize("fps", ["fast", -3, 0, None, float("nan"), float("inf")])
+def test_a_pace_that_is_none_is_left_alone(fps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    assert environment.fps == 5
+    monkeypatch.setitem(environment._env.unwrapped.metadata, "render_fps", fps)
+    assert environment.fps == 15
+
+
+@pytest.mark.parametrize("meanings", [lambda: ["one"], lambda: 1 / 0, "text"])
+def test_names_of_actions_that_do_not_fit_are_left_alone(
+    meanings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    inner = environment._env.unwrapped
+    monkeypatch.setattr(inner, "get_action_meanings", meanings, raising=False)
+    assert environment.action_names == ["action 0", "action 1", "action 2"]
+
+
+@pytest.mark.parametrize(
+    "drawn", [[[1], [1, 2]], None, "text", np.zeros((0, 0, 3)), np.zeros((4, 4, 2))]
+)
+def test_what_is_no_picture_is_the_environments_fault(
+    drawn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    monkeypatch.setattr(environment._env.unwrapped, "render", lambda: drawn)
+    environment.reset(0)
+    with pytest.raises(EnvironmentFailedError, match="render"):
+        environment.frame()
+
+
+def test_a_raising_render_is_the_environments_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+
+    def fail() -> None:
+        raise ZeroDivisionError("no pen")
+
+    monkeypatch.setattr(environment._env.unwrapped, "render", fail)
+    environment.reset(0)
+    with pytest.raises(EnvironmentFailedError, match="failed in render: ZeroDivisionError: no pen"):
+        environment.frame()

@@ -1,0 +1,54 @@
+"""What the graph loop alone promises; the rest is in test_loops.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from dqnkit.config.sections import Config
+from dqnkit.envs.resolution import resolve
+from dqnkit.errors import ConfigError
+from dqnkit.runs.components import build
+from tests.dqnkit.loops.test_base import assert_same
+
+RAINBOW = (
+    *("agent.kind=double_c51", "agent.n_step=3", "network.dueling=true"),
+    *("replay.kind=prioritized", "exploration.policy=boltzmann", "optimizer.schedule=cosine"),
+)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "variant"),
+    [("CartPole-v1", ()), ("Acrobot-v1", ()), ("FrozenLake-v1", ()), ("CartPole-v1", RAINBOW)],
+)
+def test_a_restored_loop_goes_on_bit_for_bit(
+    small: Callable[..., Config], env_id: str, variant: tuple[str, ...]
+) -> None:
+    config, spec = resolve(small("env.num_envs=2", f"env.id={env_id}", *variant))
+    straight, restored = build(config, spec).loop, build(config, spec).loop
+    straight.start()
+    straight.advance(25)
+    restored.restore(straight.state())
+    straight.advance(35)
+    restored.start()
+    restored.advance(35)
+    assert_same(straight.state(), restored.state())
+
+
+def test_the_state_of_another_replay_is_refused(small: Callable[..., Config]) -> None:
+    uniform, prioritized, longer = (
+        build(*resolve(small(*assignments))).loop
+        for assignments in (
+            (),
+            ("replay.kind=prioritized",),
+            ("replay.replay_buffer_max_length=600",),
+        )
+    )
+    for loop in (uniform, prioritized):
+        loop.start()
+    with pytest.raises(ConfigError, match="'loop/"):
+        uniform.restore(prioritized.state())
+    with pytest.raises(ConfigError, match="'loop/"):
+        prioritized.restore(uniform.state())
+    longer.restore(uniform.state())  # the same table, only less of it is filled

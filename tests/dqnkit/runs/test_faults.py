@@ -1,0 +1,123 @@
+"""What breaks while a run trains is named, and costs no more than it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from dqnkit.config.sections import Config
+from dqnkit.errors import (
+    EnvironmentFailedError,
+    TrainingDivergedError,
+)
+from dqnkit.runs import resumption
+from dqnkit.runs.result import TrainResult
+from dqnkit.runs.trainer import resume, train
+from dqnkit.tracking import location, open_tracker
+from dqnkit.tracking.store import Reader
+from dqnkit.tracking.tracker import Status
+from tests.faulty import BROKEN
+from tests.processes import last_state, repeated, runs
+from tests.runs import make_store
+
+Small = Callable[..., Config]
+FAULTY = (
+    "env.id=tests.faulty:Faulty-v0",
+    "env.step_timeout=1.0",
+    "training.checkpoint_interval=50",
+    "training.num_iterations=300",
+    "evaluation.eval_interval=100",
+    "evaluation.num_eval_episodes=1",
+    "evaluation.final_episodes=2",
+)
+
+
+@pytest.fixture(autouse=True)
+def _store() -> None:
+    make_store()
+
+
+def _go_on(reference: str = "latest") -> TrainResult:
+    found = resumption.find(Reader(location.resolve()), reference)
+    return resume(found, open_tracker(found.config))
+
+
+@pytest.mark.parametrize(
+    ("vectorization", "fault", "call", "said"),
+    [
+        ("sync", "raise", "step", "failed in step: RuntimeError: out of ice"),
+        ("sync", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
+        ("sync", "hang", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
+        ("sync", "busy", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
+        ("sync", "hang", "reset", "hangs: a step or reset took longer than env.step_timeout=1 "),
+        ("sync", "nan reward", "step", "gave a reward that is not finite"),
+        ("sync", "infinite reward", "step", "gave a reward that is not finite"),
+        ("sync", "nan observation", "step", "gave an observation that is not finite"),
+        ("sync", "infinite observation", "reset", "gave an observation that is not finite"),
+        ("async", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
+        ("async", "hang", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
+        ("async", "busy", "reset", "hangs: a step or reset took longer than env.step_timeout=1 "),
+        ("async", "die", "step", "'tests.faulty:Faulty-v0' has died in step"),
+        ("async", "nan reward", "step", "gave a reward that is not finite"),
+    ],
+)
+def test_a_broken_environment_is_named_and_the_run_goes_on_once_it_is_mended(
+    small: Small, vectorization: str, fault: str, call: str, said: str, tally: Callable[..., None]
+) -> None:
+    config = small(
+        *FAULTY,
+        f"env.vectorization={vectorization}",
+        f"env.kwargs={{fault: {fault}, call: {call}}}",
+    )
+    BROKEN.touch()
+    with pytest.raises(EnvironmentFailedError, match=said) as caught:
+        train(config, open_tracker(config))
+    tally("faults of environments")
+    where, kept = caught.value.__notes__
+    assert where.startswith("that was after iteration 1")
+    assert kept.startswith("the checkpoint of iteration 100 is kept; `")
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+    assert said in run.data.tags["mlflow.note.content"]
+    assert where in run.data.tags["mlflow.note.content"]
+
+    BROKEN.unlink()
+    result = _go_on()
+    assert (result.status, result.iterations) == (Status.FINISHED, 300)
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    steps = [step for step, _ in repeated(run)["train/loss"]]
+    assert steps == sorted(set(steps))
+    assert len(steps) == 30
+
+
+def test_weights_beyond_use_are_never_a_checkpoint(small: Small) -> None:
+    config = small(
+        "optimizer.learning_rate=1e30",
+        "training.log_interval=1000",
+        "training.checkpoint_interval=1",
+        "training.num_iterations=1000",
+    )
+    with pytest.raises(TrainingDivergedError, match=r"before iteration \d+; lower optimizer"):
+        train(config, open_tracker(config))
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+    agent = {k: v for k, v in last_state(run).items() if k.startswith("agent/")}
+    assert all(np.isfinite(value).all() for value in agent.values())
+
+
+def test_a_full_disk_costs_the_checkpoint_alone(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    config = small("training.checkpoint_interval=20")
+    with monkeypatch.context() as patch:
+        patch.setattr("dqnkit._system.arrays.CheckpointFolder.add", full)
+        result = train(config, open_tracker(config))
+    assert result.status is Status.FINISHED
+    (problem,) = result.problems
+    assert problem.startswith("the checkpoint of iteration 60 cannot be written: No space left")
