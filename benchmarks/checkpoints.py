@@ -51,8 +51,8 @@ def row(experiment: str, iterations: int) -> str:
     parts.close()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "state.npz"
-        writing = seconds(lambda: arrays.save(path, state))
-        reading = seconds(lambda: arrays.load(path))
+        writing = seconds(lambda: arrays.save_arrays(path, state))
+        reading = seconds(lambda: arrays.load_arrays(path))
         size = path.stat().st_size / 1e6
     raw = sum(value.nbytes for value in state.values()) / 1e6
     kept = min(parts.loop.env_steps, config.replay.replay_buffer_max_length)

@@ -38,7 +38,7 @@ from dqnkit.envs.resolution import resolve
 from dqnkit.tuning import space, storage
 from dqnkit.tuning.samplers import SamplerName, make_pruner, make_sampler
 from dqnkit.tuning.storage import StudyStorage
-from dqnkit.tuning.study import Plan, Purpose, SharedStudy, open_study
+from dqnkit.tuning.study import SharedStudy, StudyDefinition, StudyPlan, open_study
 from tests import distributed
 from tests.postgres import PostgresServer
 
@@ -179,15 +179,17 @@ def _check_runs(study: optuna.Study) -> int:
 # -- The storage alone
 
 
-def _purpose() -> Purpose:
+def _purpose() -> StudyDefinition:
     config, _ = resolve(loading.load("tutorial"))
-    return Purpose(config, space.of(config), 1)
+    return StudyDefinition(config, space.of(config), 1)
 
 
 def _open(place: StudyStorage, name: str, sampler: SamplerName, number: int = 0) -> SharedStudy:
     """A study that asks as `dqnkit tune` does, and never ends."""
     make = partial(make_sampler, sampler, number)
-    plan = Plan(1_000_000, lambda salt: make(salt + number), make_pruner("hyperband", REPORTS, 1))
+    plan = StudyPlan(
+        1_000_000, lambda salt: make(salt + number), make_pruner("hyperband", REPORTS, 1)
+    )
     return open_study(place, name, _purpose(), plan)
 
 

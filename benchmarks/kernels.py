@@ -44,7 +44,7 @@ def microseconds(step: Callable[[Tensor, Any], Any], state: Any) -> float:
 def tree(fan_out: int) -> float:
     """A draw of a batch, and new priorities for it."""
     graph_sum_tree.FAN_OUT = fan_out
-    tree = graph_sum_tree.SumTree(LEAVES)
+    tree = graph_sum_tree.GraphSumTree(LEAVES)
     rng = np.random.default_rng(0)
     levels = tree.put(
         tree.initial_state(), tf.range(LEAVES), tf.constant(rng.random(LEAVES), tf.float32)

@@ -25,7 +25,7 @@ from dqnkit.config import loading
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.replay.host_uniform import HostReplay
+from dqnkit.replay.host_uniform import HostUniformReplay
 
 DOCUMENT = report.DOCUMENT.with_name("environments.md")
 EXPERIMENTS = {
@@ -47,7 +47,7 @@ def resident_bytes() -> int:
 def filled(spec: EnvSpec, rows: int) -> float:
     """Bytes a row by which a fresh process grows when all rows have been written."""
     before = resident_bytes()
-    replay = HostReplay(rows, 1, spec)
+    replay = HostUniformReplay(rows, 1, spec)
     observation = spec.observation
     frame = np.ones((1, *observation.frame_shape), observation.dtype) + observation.first_value
     only, one = np.array([0]), np.ones(1, np.float32)
@@ -77,10 +77,10 @@ REVERB_TRANSITIONS = 20_000
 def filled_reverb(observation: ObservationSpec) -> float:
     """Bytes a transition by which a fresh process grows; each leads to one new frame."""
     from dqnkit.reverb.replay import ReverbReplay
-    from dqnkit.reverb.tables import Recipe
+    from dqnkit.reverb.tables import TransitionSpec
 
     config = loading.load("tutorial-reverb").replay
-    replay = ReverbReplay(config, 1, Recipe(EnvSpec("", observation, 2)))
+    replay = ReverbReplay(config, 1, TransitionSpec(EnvSpec("", observation, 2)))
     rng, only = np.random.default_rng(0), np.array([0])
     one, no_end = np.ones(1, np.float32), np.array([False])
 

@@ -25,17 +25,18 @@ import report
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.evaluation import Evaluation, late_episodes
+from dqnkit.evaluation.episodes import Evaluation, late_episodes
+from dqnkit.events import RunStatus
 from dqnkit.processes.launcher import Launcher
 from dqnkit.runs import descriptions
-from dqnkit.tracking import open_tracker
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+from dqnkit.tracking import make_tracker
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord
 from dqnkit.tuning import search as tuning
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.samplers import SamplerName
 from dqnkit.tuning.standing import SilentTuneReporter, Standing
 from dqnkit.workers.messages import Advanced, Began, Ended, Evaluated, Ready
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.pool import WorkerPool
 
 HERE = Path(__file__).resolve().parent
 ZOO_ENVIRONMENT = HERE.parent / ".benchmarks" / "zoo"
@@ -201,7 +202,7 @@ def trivial_worker(connection: Connection, *_: object) -> None:
             return
         number += 1
         config: Config = task.config
-        tracker = open_tracker(config, task.tracking_uri, task.belongs_to)
+        tracker = make_tracker(config, task.tracking_uri, task.belongs_to)
         tags = {**descriptions.tags(config), KIND_TAG: "training"}
         tracker.start(RunRecord(config.name, task.run_name, config.flat(), tags))
         connection.send(Began(tracker.run_id))
@@ -222,12 +223,12 @@ def trivial_worker(connection: Connection, *_: object) -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.yaml").write_text(loading.dump(config))
             tracker.artifacts(Path(folder))
-        problems = tracker.finish(Status.FINISHED)
+        problems = tracker.finish(RunStatus.FINISHED)
         late, last = late_episodes(evaluations), evaluations[-1]
         ended = Ended(
             run_id=tracker.run_id,
             run_name=task.run_name,
-            status=Status.FINISHED,
+            status=RunStatus.FINISHED,
             env_steps=EVALUATIONS,
             seconds=0.0,
             steps_per_second=1.0,
@@ -240,7 +241,7 @@ def trivial_worker(connection: Connection, *_: object) -> None:
         connection.send(ended)
 
 
-class _TrivialPool(Pool):
+class _TrivialPool(WorkerPool):
     def __init__(self, size: int, launcher: Launcher | None = None) -> None:
         super().__init__(size, trivial_worker, launcher)
 

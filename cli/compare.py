@@ -60,7 +60,7 @@ def compare(
 def _print(comparison: Comparison) -> None:
     from cli.formats import duration
     from cli.output import Column, say, say_table
-    from dqnkit.evaluation.formatting import interval, number
+    from dqnkit.evaluation.formatting import format_interval, format_number
 
     groups = comparison.groups
     keys = list(groups[0].params)
@@ -80,10 +80,10 @@ def _print(comparison: Comparison) -> None:
         [
             group.label,
             *(group.params[key] for key in beside),
-            interval(*(group.score or (None, None, None))),
+            format_interval(*(group.score or (None, None, None))),
             group.sample_of,
-            number(group.median("best/return_mean")),
-            number(group.median("time/steps_per_second"), whole=True),
+            format_number(group.median("best/return_mean")),
+            format_number(group.median("time/steps_per_second"), whole=True),
             duration(group.median("time/training_seconds")),
             group.status.lower(),
         ]

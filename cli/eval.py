@@ -47,7 +47,7 @@ def evaluate(
 
 def _print(evaluation: PolicyEvaluation) -> None:
     from cli.output import Column, say, say_table
-    from dqnkit.evaluation.formatting import interval, number
+    from dqnkit.evaluation.formatting import format_interval, format_number
 
     say(f"{evaluation.label} · {evaluation.env_id} · seed {evaluation.seed}")
     rows = []
@@ -59,11 +59,11 @@ def _print(evaluation: PolicyEvaluation) -> None:
             [
                 name,
                 f"{summary.n:,}",
-                f"{number(summary.mean)} ± {number(summary.std)}",
-                number(summary.min),
-                number(summary.median),
-                number(summary.max),
-                interval(summary.iqm, low, high),
+                f"{format_number(summary.mean)} ± {format_number(summary.std)}",
+                format_number(summary.min),
+                format_number(summary.median),
+                format_number(summary.max),
+                format_interval(summary.iqm, low, high),
                 f"{min(played.lengths)} to {max(played.lengths)}",
                 f"{played.seconds:.2f} s",
             ]
@@ -82,7 +82,7 @@ def _print(evaluation: PolicyEvaluation) -> None:
     say_table(columns, rows)
     if evaluation.difference is not None:
         value, low, high = evaluation.difference
-        say(f"difference of the IQMs: {interval(value, low, high)}")
+        say(f"difference of the IQMs: {format_interval(value, low, high)}")
     if evaluation.run is None:
         say("not recorded: no run of the store is known to have trained it")
     elif not evaluation.problems:

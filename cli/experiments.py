@@ -26,7 +26,7 @@ def experiments(
         document = config.model_dump(mode="json")
         say(json.dumps(document, indent=2) if as_json else library.dump(config).rstrip())
         return
-    configs = [library.load(each) for each in library.names()]
+    configs = [library.load(each) for each in library.experiment_names()]
     if as_json:
         rows = {c.name: {"env": c.env.id, "description": c.description} for c in configs}
         say(json.dumps(rows, indent=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dqnkit.config.loading import DEFAULT_EXPERIMENT, Option, for_environment, load
+from dqnkit.config.loading import DEFAULT_EXPERIMENT, Override, load, load_for_environment
 from dqnkit.config.sections import Config
 
 
@@ -18,15 +18,15 @@ def experiment_config(
     """
     given = options(env, seed)
     if experiment is None and env is not None:
-        return for_environment(env, assignments or [], given)
+        return load_for_environment(env, assignments or [], given)
     return load(experiment or DEFAULT_EXPERIMENT, assignments or [], given)
 
 
-def options(env: str | None, seed: int | None) -> dict[str, Option]:
+def options(env: str | None, seed: int | None) -> dict[str, Override]:
     """What `--env` and `--seed` set, by key."""
-    given: dict[str, Option] = {}
+    given: dict[str, Override] = {}
     if env is not None:
-        given["env.id"] = Option(f"--env {env}", env)
+        given["env.id"] = Override(f"--env {env}", env)
     if seed is not None:
-        given["training.seed"] = Option(f"--seed {seed}", seed)
+        given["training.seed"] = Override(f"--seed {seed}", seed)
     return given

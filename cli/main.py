@@ -30,7 +30,7 @@ from cli.train import train
 from cli.tune import tune
 from cli.ui import ui
 from dqnkit import __version__
-from dqnkit._system.redaction import holds_password, without_secrets
+from dqnkit._system.redaction import holds_password, redact_secrets
 from dqnkit.errors import DqnkitError
 
 
@@ -161,7 +161,7 @@ def _leave(code: int) -> NoReturn:
 
 def _say_error(message: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), without_secrets(message)))
+    console.print(Text.assemble(("error: ", "bold red"), redact_secrets(message)))
 
 
 def _say_warning(message: str) -> None:
@@ -170,7 +170,7 @@ def _say_warning(message: str) -> None:
 
 
 def _print_traceback() -> None:
-    sys.stderr.write(without_secrets(traceback.format_exc()))
+    sys.stderr.write(redact_secrets(traceback.format_exc()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dqnkit._system.redaction import without_secrets
+from dqnkit._system.redaction import redact_secrets
 
 _GAP = 2
 """Spaces between columns."""
@@ -64,7 +64,7 @@ def warn(problems: Iterable[str]) -> None:
     """Tells on stderr, in every mode, what went wrong beside the result."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for problem in problems:
-        console.print(Text.assemble(("warning: ", "bold yellow"), without_secrets(problem)))
+        console.print(Text.assemble(("warning: ", "bold yellow"), redact_secrets(problem)))
 
 
 def say_document(document: Any) -> None:

@@ -41,10 +41,10 @@ def runs(
     """List runs and what they came to."""
     from cli import output
     from dqnkit.analysis.listing import list_runs
-    from dqnkit.tracking.store import Filter
+    from dqnkit.tracking.store import RunFilter
 
     found = list_runs(
-        Filter(experiment, status, study), sort=sort, limit=limit, tracking_uri=tracking_uri
+        RunFilter(experiment, status, study), sort=sort, limit=limit, tracking_uri=tracking_uri
     )
     if as_json:
         output.say_document([run.as_dict() for run in found])
@@ -63,7 +63,7 @@ def _say_what_waits(tracking_uri: str | None) -> None:
     from dqnkit.tracking import location
     from dqnkit.tracking.sync import stores_waited_for, waiting
 
-    place = location.resolve(tracking_uri)
+    place = location.locate_store(tracking_uri)
     output.warn(
         [
             f"runs of {name} wait here: "
@@ -84,7 +84,7 @@ def _say_what_waits(tracking_uri: str | None) -> None:
 def _print(found: list[RecordedRun], sort: str | None) -> None:
     from cli.formats import ago, duration
     from cli.output import Column, say_table
-    from dqnkit.evaluation.formatting import interval, number
+    from dqnkit.evaluation.formatting import format_interval, format_number
 
     columns = [
         Column("id", left=True),
@@ -108,17 +108,17 @@ def _print(found: list[RecordedRun], sort: str | None) -> None:
                 run.name,
                 run.experiment,
                 run.status.lower(),
-                interval(
+                format_interval(
                     run.score,
                     metrics.get("final/return_ci_low"),
                     metrics.get("final/return_ci_high"),
                 ),
-                number(metrics.get("final/return_mean")),
-                number(metrics.get("best/return_mean")),
-                number(metrics.get("time/steps_per_second"), whole=True),
+                format_number(metrics.get("final/return_mean")),
+                format_number(metrics.get("best/return_mean")),
+                format_number(metrics.get("time/steps_per_second"), whole=True),
                 duration(run.seconds),
                 ago(run.started),
-                *(number(metrics.get(each)) for each in extra),
+                *(format_number(metrics.get(each)) for each in extra),
             ]
         )
     say_table([*columns, *map(Column, extra)], rows)

@@ -23,7 +23,7 @@ def sync(
     from dqnkit.tracking.sync import sync as send
 
     with output.stdout_for_the_document(as_json=as_json):
-        result = send(location.resolve(tracking_uri).make())
+        result = send(location.locate_store(tracking_uri).make())
     if as_json:
         output.say_document(result.as_dict())
     elif not quiet:

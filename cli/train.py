@@ -115,10 +115,10 @@ def train(
     if seeds is None:
         _train_one(config, name, tracking_uri, as_json=as_json, quiet=quiet)
     else:
-        from dqnkit.workers.placement import LaunchOptions
+        from dqnkit.workers.placement import Placement
         from dqnkit.workers.seeds import SeedsOptions
 
-        launch = LaunchOptions(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
+        launch = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
         chosen = SeedsOptions(count=seeds, workers=workers, run_name=name, launch=launch)
         _train_seeds(config, chosen, tracking_uri, as_json=as_json, quiet=quiet)
 
@@ -141,8 +141,8 @@ def _winner(
         given = experiment or f"--env {env}"
         raise ConfigError(f"--from-study {study} names what is trained, and so does {given}")
     text = winner(storages.resolve(storage), study)
-    config = loading.recorded(text, f"the winner of {study}")
-    return loading.changed(config, option_values(None, seed), assignments or [])
+    config = loading.load_recorded(text, f"the winner of {study}")
+    return loading.override(config, option_values(None, seed), assignments or [])
 
 
 def _resume(
@@ -157,8 +157,8 @@ def _resume(
     from cli.displays import training
     from dqnkit.errors import ConfigError
     from dqnkit.runs.resumption import find
-    from dqnkit.tracking import location, open_tracker
-    from dqnkit.tracking.store import Reader
+    from dqnkit.tracking import location, make_tracker
+    from dqnkit.tracking.store import RunStore
 
     also = [name for name, value in given.items() if value is not None]
     if also:
@@ -167,8 +167,8 @@ def _resume(
             "given too; to train with other settings, begin a new run"
         )
     with output.stdout_for_the_document(as_json=as_json):
-        resumption = find(Reader(location.resolve(tracking_uri)), reference)
-        tracker = open_tracker(resumption.config, tracking_uri)
+        resumption = find(RunStore(location.locate_store(tracking_uri)), reference)
+        tracker = make_tracker(resumption.config, tracking_uri)
         with training.for_training(as_json=as_json, quiet=quiet) as reporter:
             from dqnkit.runs.trainer import resume  # takes seconds
 
@@ -182,11 +182,11 @@ def _train_one(
     from cli import output
     from cli.displays import training
     from dqnkit.envs.resolution import resolve
-    from dqnkit.tracking import open_tracker
+    from dqnkit.tracking import make_tracker
 
     with output.stdout_for_the_document(as_json=as_json):
         config, _ = resolve(config)  # a mistake is told before TensorFlow is loaded
-        tracker = open_tracker(config, tracking_uri)
+        tracker = make_tracker(config, tracking_uri)
         with training.for_training(as_json=as_json, quiet=quiet) as reporter:
             from dqnkit.runs.trainer import train as run_training  # takes seconds
 

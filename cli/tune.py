@@ -83,7 +83,7 @@ def tune(
     from dqnkit.tuning.options import TuneOptions
     from dqnkit.tuning.search import stored_experiment
     from dqnkit.tuning.search import tune as run_search
-    from dqnkit.workers.placement import LaunchOptions
+    from dqnkit.workers.placement import Placement
 
     chosen = TuneOptions(
         trials=trials,
@@ -95,13 +95,13 @@ def tune(
         timeout=timeout,
         seeds_per_trial=seeds_per_trial,
         confirm=confirm,
-        launch=LaunchOptions(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
+        launch=Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
     )
     config = None
     if study is not None and experiment is None and env is None:
         config = stored_experiment(study, storage)
         if config is not None:
-            config = loading.changed(config, option_values(None, seed), assignments or [])
+            config = loading.override(config, option_values(None, seed), assignments or [])
     if config is None:
         config = experiment_config(experiment, env, seed, assignments)
     with (

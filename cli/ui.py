@@ -31,7 +31,7 @@ def ui(
     from dqnkit.tracking import location
     from dqnkit.tracking.ui import served
 
-    found = location.resolve(tracking_uri)
+    found = location.locate_store(tracking_uri)
     if found.address is not None:
         say(found.address)
         _open(found.address, wanted=browser)

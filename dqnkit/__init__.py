@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dqnkit.errors import DqnkitError
     from dqnkit.runs.result import TrainResult
     from dqnkit.runs.trainer import train
-    from dqnkit.tracking.store import Filter
+    from dqnkit.tracking.store import RunFilter
     from dqnkit.tuning.options import TuneOptions
     from dqnkit.tuning.results import TuneResult
     from dqnkit.tuning.search import tune
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "dqnkit.config.sections",
-    "Filter": "dqnkit.tracking.store",
+    "RunFilter": "dqnkit.tracking.store",
     "VideoOptions": "dqnkit.analysis.video",
     "compare": "dqnkit.analysis.comparing",
     "evaluate": "dqnkit.analysis.policy_evaluation",
@@ -56,7 +56,7 @@ _HOMES = {
 __all__ = [
     "Config",
     "DqnkitError",
-    "Filter",
+    "RunFilter",
     "SeedsOptions",
     "SeedsResult",
     "TrainResult",

@@ -31,7 +31,7 @@ def small() -> Callable[..., Config]:
     """A configuration that compiles fast and trains in a blink, with assignments on top."""
 
     def build(*assignments: str) -> Config:
-        return loading.defaults(
+        return loading.default_config(
             "small",
             [
                 "network.fc_layer_params=[8]",

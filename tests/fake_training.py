@@ -19,10 +19,11 @@ from typing import Any
 from dqnkit._system import memory
 from dqnkit.config.sections import Config
 from dqnkit.errors import TrainingDivergedError
-from dqnkit.evaluation import Evaluation, late_episodes
-from dqnkit.processes.interrupts import Interrupts, noticed
+from dqnkit.evaluation.episodes import Evaluation, late_episodes
+from dqnkit.events import RunStatus
+from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs.reporting import Progress, Reporter
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status, Tracker
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Tracker
 from dqnkit.workers import worker
 
 BEST_RATE = 1e-3
@@ -40,7 +41,7 @@ def serve(connection: Connection, said: str | None, most_memory: int) -> None:
 def growing_after_one(connection: Connection, said: str | None, most_memory: int) -> None:
     """`serve` in a process that holds more than it may after its first run."""
     sizes = iter([0])
-    memory.of_process = lambda: next(sizes, most_memory + 1)
+    memory.process_memory = lambda: next(sizes, most_memory + 1)
     serve(connection, said, most_memory)
 
 
@@ -75,8 +76,8 @@ def train(
     """`dqnkit.runs.trainer.train` as far as a worker needs it."""
     total, interval = config.training.num_iterations, config.evaluation.eval_interval
     evaluations: list[Evaluation] = []
-    status = Status.FAILED
-    with noticed(interrupts):
+    status = RunStatus.FAILED
+    with catch_signals(interrupts):
         tags = {KIND_TAG: "training"}
         tracker.start(RunRecord(config.name, run_name, config.flat(), tags))
         try:
@@ -102,7 +103,7 @@ def train(
                 tracker.log({"eval/return_mean": value}, iteration)
                 reporter.progressed(Progress(iteration, iteration, (), 1000.0))
                 reporter.evaluated(evaluation, evaluation)
-            status = interrupts.status or Status.FINISHED
+            status = interrupts.status or RunStatus.FINISHED
         finally:
             problems = tracker.finish(status)
     return SimpleNamespace(

@@ -82,7 +82,7 @@ def client(uri: str | None = None) -> Any:
     """MLflow's, of a store."""
     from mlflow import MlflowClient
 
-    return MlflowClient(location.resolve(uri).uri)
+    return MlflowClient(location.locate_store(uri).uri)
 
 
 def runs(uri: str | None = None) -> list[Any]:
@@ -110,7 +110,7 @@ def repeated(run: Any, uri: str | None = None) -> dict[str, list[tuple[int, floa
 def last_state(run: Any) -> dict[str, np.ndarray]:
     """What decides how training would go on, from an embedded store's artifact."""
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
-    state = arrays.load(folder / "checkpoints" / "last.npz")
+    state = arrays.load_arrays(folder / "checkpoints" / "last.npz")
     return {name: value for name, value in state.items() if name != "run/clocks"}
 
 

@@ -16,16 +16,17 @@ from dqnkit.agents.policies import GreedyPolicy, Weights
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
-from dqnkit.evaluation import Episodes
+from dqnkit.evaluation.episodes import Episodes
+from dqnkit.events import RunStatus
 from dqnkit.tracking import location, policy_folder
 from dqnkit.tracking.client import connect
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord
 
 LEAN = np.float32([-0.1, -0.3, -1.0, -0.4, 0.1, 0.3, 1.0, 0.4, 0.0, 0.0])
 """Weights of a linear network that holds CartPole's pole for ever."""
-CARTPOLE = loading.defaults("cartpole", ["network.fc_layer_params=[]"])
+CARTPOLE = loading.default_config("cartpole", ["network.fc_layer_params=[]"])
 
 
 def save_policy(config: Config, weights: Weights | None, folder: Path) -> PolicyFiles:
@@ -42,7 +43,7 @@ def save_policy(config: Config, weights: Weights | None, folder: Path) -> Policy
 
 def make_store() -> None:
     """Makes the embedded store of the working directory, quickly."""
-    place = location.resolve().make()
+    place = location.locate_store().make()
     if place.is_empty:
         shutil.copyfile(_empty_database(), place.database or "")
 
@@ -52,7 +53,7 @@ def _empty_database() -> Path:
     """A store that MLflow has made, which takes it most of a second each time."""
     folder = Path(tempfile.mkdtemp(prefix="dqnkit-tests-"))
     atexit.register(shutil.rmtree, folder)
-    connect(location.resolve(str(folder)).make())
+    connect(location.locate_store(str(folder)).make())
     return folder / "mlflow.db"
 
 
@@ -64,12 +65,12 @@ def record(
     with_policy: bool = False,
     finals: Sequence[float] = (),
     curve: Mapping[int, Sequence[float]] = {},
-    status: Status | None = Status.FINISHED,
+    status: RunStatus | None = RunStatus.FINISHED,
     tags: Mapping[str, str] = {},
     tracking_uri: str | None = None,
 ) -> str:
     """Records a run; its id. A status of None leaves it running."""
-    place = location.resolve(tracking_uri).make()
+    place = location.locate_store(tracking_uri).make()
     if place.is_empty:
         shutil.copyfile(_empty_database(), place.database or "")
     tracker = MlflowTracker(place)

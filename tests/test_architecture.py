@@ -167,7 +167,7 @@ def test_each_large_dependency_has_one_home(dependency: str) -> None:
         "from cli.main import run; run(['render', './nowhere'])",
         "from cli.main import run; run(['compare', 'latest'])",
         "from cli.main import run; run(['ui'])",
-        "from dqnkit.tracking import open_tracker, store; store.resolve().make()",
+        "from dqnkit.tracking import make_tracker, store; store.resolve().make()",
     ],
 )
 def test_neither_tensorflow_nor_mlflow_is_loaded_without_need(code: str) -> None:

@@ -22,11 +22,11 @@ from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError
 from dqnkit.tracking import location
 from dqnkit.tracking.references import find_run
-from dqnkit.tracking.store import Reader
+from dqnkit.tracking.store import RunStore
 from tests.conftest import ROOT
 from tests.runs import record
 
-KEYS = loading.keys()
+KEYS = loading.config_keys()
 SECTIONS = list(Config.model_fields)
 _FEW = settings(deadline=None, suppress_health_check=list(HealthCheck))
 FAST = settings(_FEW, max_examples=60)
@@ -122,7 +122,7 @@ def _document(entries: list[tuple[str, Any]]) -> str:
 def _check(text: str, *given_assignments: str) -> None:
     """It is a configuration that survives a round trip, or a mistake that is named."""
     try:
-        config = loading.loads(text, "given.yaml", given_assignments)
+        config = loading.load_text(text, "given.yaml", given_assignments)
     except ConfigError as error:
         message = str(error)
         assert "given.yaml" in message or "--set" in message
@@ -131,7 +131,7 @@ def _check(text: str, *given_assignments: str) -> None:
             named = [*(document if isinstance(document, dict) else ()), *SECTIONS]
             assert any(str(key) in message for key in named), message
         return
-    again = loading.loads(loading.dump(config), "again.yaml")
+    again = loading.load_text(loading.dump(config), "again.yaml")
     assert loading.dump(again) == loading.dump(config)
     assert config.flat().keys() == again.flat().keys()
 
@@ -153,7 +153,7 @@ def _bombs() -> Iterator[str]:
 @pytest.mark.parametrize("text", _bombs())
 def test_documents_that_are_traps(text: str) -> None:
     with pytest.raises(ConfigError, match=r"given\.yaml"):
-        loading.loads(text, "given.yaml")
+        loading.load_text(text, "given.yaml")
     assert not Path("made").exists()
 
 
@@ -232,7 +232,7 @@ def a_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(reference=references)
 def test_references_to_runs(a_store: Path, reference: str) -> None:
     with contextlib.suppress(ConfigError):
-        assert find_run(Reader(location.resolve(str(a_store))), reference).name == "a-run"
+        assert find_run(RunStore(location.locate_store(str(a_store))), reference).name == "a-run"
 
 
 @FAST
@@ -241,7 +241,9 @@ def test_commands_about_runs(a_store: Path, reference: str) -> None:
     reference = reference.replace("\x00", "")
     is_right = False
     with contextlib.suppress(ConfigError):
-        is_right = find_run(Reader(location.resolve(str(a_store))), reference).name == "a-run"
+        is_right = (
+            find_run(RunStore(location.locate_store(str(a_store))), reference).name == "a-run"
+        )
     for command in (("eval",), ("render",), ("train", "--resume")):
         code, said = _command(*command, "--tracking-uri", str(a_store), *_as_value(reference))
         # The run is there, and its files are not: no mistake of whoever asks.
@@ -261,13 +263,13 @@ def _as_value(text: str) -> list[str]:
 )
 def test_addresses_of_stores(uri: str) -> None:
     with contextlib.suppress(ConfigError):
-        assert location.resolve(uri).uri
+        assert location.locate_store(uri).uri
 
 
 @pytest.mark.parametrize("name", ["../x", "..", "a/b", "/etc/x", "a\\b", ".", "~", "a\nb", "-x"])
 def test_names_never_lead_out_of_the_store(name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
-        loading.defaults("x", [f"name={_flow(name)}"])
+        loading.default_config("x", [f"name={_flow(name)}"])
     code, said = _command("tune", "--trials", "1", "--study", name)
     assert code == 2, said
     assert not Path("mlruns/mlflow.db").exists()

@@ -55,8 +55,8 @@ def _wrappers(env: Any) -> list[str]:
 
 def test_pong_is_preprocessed_as_the_nature_dqn_does_and_evaluated_as_it_is() -> None:
     config = _pong()
-    training = factory.make(config.env)
-    evaluation = factory.make(config.env, config.evaluation.wrappers)
+    training = factory.make_env(config.env)
+    evaluation = factory.make_env(config.env, config.evaluation.wrappers)
     assert _wrappers(training)[:2] == ["ClipReward", "AtariPreprocessing"]
     assert "ClipReward" not in _wrappers(evaluation)
     assert training.get_wrapper_attr("terminal_on_life_loss")

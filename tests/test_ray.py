@@ -146,7 +146,7 @@ def _check_the_end(process: subprocess.Popen[str]) -> str:
 
 
 def _runs() -> list[Any]:
-    mlflow = client(location.resolve().uri)
+    mlflow = client(location.locate_store().uri)
     ids = [each.experiment_id for each in mlflow.search_experiments()]
     return list(mlflow.search_runs(ids, max_results=1000))
 

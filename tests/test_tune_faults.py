@@ -60,7 +60,7 @@ def _trials() -> list[optuna.trial.FrozenTrial]:
 def _runs() -> list[Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(location.resolve().uri)
+    client = MlflowClient(location.locate_store().uri)
     ids = [each.experiment_id for each in client.search_experiments()]
     return list(client.search_runs(ids, max_results=1000))
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from cli.displays.workers import WorkerTable, clock, short_values
 from cli.formats import duration
 from cli.output import Column, say, say_document, say_table, warn
-from dqnkit.evaluation.formatting import interval, number
+from dqnkit.evaluation.formatting import format_interval, format_number
 from dqnkit.tuning.standing import SilentTuneReporter, Standing, TrialScore, TuneReporter
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class LiveTuneReporter:
         if standing.best is None:
             best.append("-")
         else:
-            best.append(number(standing.best.value), "bold green")
+            best.append(format_number(standing.best.value), "bold green")
             best.append(f"  trial {standing.best.number}  {short_values(standing.best.values)}")
         lines: list[RenderableType] = [self._title, bar, best]
         if self._phase:
@@ -165,7 +165,7 @@ def _print(result: TuneResult) -> None:
     if standing.best is not None:
         best = standing.best
         say(
-            f"best of the search: {number(best.value)} by trial {best.number} "
+            f"best of the search: {format_number(best.value)} by trial {best.number} "
             f"({short_values(best.values)})"
         )
     if result.confirmed:
@@ -188,10 +188,10 @@ def _print_confirmed(result: TuneResult) -> None:
     rows = [
         [
             str(each.trial.number),
-            number(each.trial.value),
-            interval(*each.score),
+            format_number(each.trial.value),
+            format_interval(*each.score),
             str(each.scores.n),
-            interval(*each.scores.final),
+            format_interval(*each.scores.final),
             short_values(each.trial.values),
         ]
         for each in result.confirmed
@@ -233,9 +233,9 @@ def _ended_line(trial: int, state: str, value: float | None, standing: Standing)
     best = standing.best
     parts = [
         f"trial {trial:>4} {state:<9}",
-        f"{number(value):>8}",
+        f"{format_number(value):>8}",
         f"  {standing.ended}/{standing.total}",
-        f"best {number(best.value)} by trial {best.number}" if best else "",
+        f"best {format_number(best.value)} by trial {best.number}" if best else "",
     ]
     return " ".join(parts).rstrip()
 

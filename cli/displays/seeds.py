@@ -13,7 +13,7 @@ from rich.text import Text
 from cli.displays.workers import WorkerTable
 from cli.formats import collecting, duration
 from cli.output import Column, say, say_document, say_table, warn
-from dqnkit.evaluation.formatting import interval, number
+from dqnkit.evaluation.formatting import format_interval, format_number
 
 if TYPE_CHECKING:
     from dqnkit.config.sections import Config
@@ -52,8 +52,8 @@ class PlainSeedsReporter:
     def result(self, result: SeedResult) -> None:
         """See `SeedsReporter`."""
         say(
-            f"seed {result.seed:>4}  last evaluations {number(result.late_iqm):>8}  "
-            f"best policy {number(result.final_mean):>8}  {duration(result.seconds)}"
+            f"seed {result.seed:>4}  last evaluations {format_number(result.late_iqm):>8}  "
+            f"best policy {format_number(result.final_mean):>8}  {duration(result.seconds)}"
         )
 
 
@@ -85,7 +85,7 @@ class LiveSeedsReporter:
 
     def __rich__(self) -> RenderableType:
         """Called by rich at each redraw."""
-        scores = ", ".join(f"{each.seed}: {number(each.late_iqm)}" for each in self._done)
+        scores = ", ".join(f"{each.seed}: {format_number(each.late_iqm)}" for each in self._done)
         done = Text(f"{len(self._done)}/{self._total} seeds  ")
         done.append(scores, "green")
         return Group(self._title, done, self._workers)
@@ -102,10 +102,13 @@ def seeds_result(result: SeedsResult, *, as_json: bool, quiet: bool) -> None:
 
 def _print(result: SeedsResult) -> None:
     rows = [
-        [str(each.seed), number(each.late_iqm), number(each.final_mean)] for each in result.seeds
+        [str(each.seed), format_number(each.late_iqm), format_number(each.final_mean)]
+        for each in result.seeds
     ]
     scores = result.scores
-    rows.append([f"IQM over {scores.n}", interval(*scores.late), interval(*scores.final)])
+    rows.append(
+        [f"IQM over {scores.n}", format_interval(*scores.late), format_interval(*scores.final)]
+    )
     say_table([Column("seed"), Column("last evaluations, IQM"), Column("best policy, mean")], rows)
     say("")
     say(f"{'time':<11}{duration(result.seconds)}")

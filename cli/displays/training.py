@@ -17,13 +17,13 @@ from rich.text import Text
 
 from cli.formats import collecting
 from cli.output import say, say_document, warn
-from dqnkit._system.redaction import without_secrets
+from dqnkit._system.redaction import redact_secrets
 from dqnkit.config.sections import Config
 from dqnkit.runs.reporting import Reporter, SilentReporter
 
 if TYPE_CHECKING:  # these import TensorFlow
-    from dqnkit.evaluation import Evaluation
-    from dqnkit.loops.base import Metrics
+    from dqnkit.evaluation.episodes import Evaluation
+    from dqnkit.loops.base import IntervalMetrics
     from dqnkit.runs.reporting import Progress
     from dqnkit.runs.result import TrainResult
 
@@ -96,7 +96,7 @@ class PlainReporter:
 
     def __init__(self) -> None:
         self._total = 0
-        self._metrics: Metrics | None = None
+        self._metrics: IntervalMetrics | None = None
         self._rate = math.nan
         self._said = -math.inf
 
@@ -148,7 +148,7 @@ class LiveReporter:
         self._total, self._rate = 1, 0.0
         self._first = self._iteration = 0
         self._began = time.monotonic()
-        self._metrics: Metrics | None = None
+        self._metrics: IntervalMetrics | None = None
         self._train_return = math.nan
         self._last: Evaluation | None = None
         self._best: Evaluation | None = None
@@ -189,7 +189,7 @@ class LiveReporter:
     def __rich__(self) -> RenderableType:
         """Called by rich at each redraw."""
         warnings = [
-            Text.assemble(("warning: ", "bold yellow"), without_secrets(text))
+            Text.assemble(("warning: ", "bold yellow"), redact_secrets(text))
             for text in self._warnings
         ]
         if self._spinner is not None:

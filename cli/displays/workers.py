@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dqnkit.evaluation.formatting import number
+from dqnkit.evaluation.formatting import format_number
 
 if TYPE_CHECKING:
     from dqnkit.workers.messages import Message, Task
@@ -77,7 +77,7 @@ class WorkerTable:
             if not row.doing:
                 bar = ProgressBar(total=row.total, completed=row.iteration, width=_BAR_WIDTH)
             speed = f"{row.steps_per_second:,.0f}" if row.steps_per_second else ""
-            score = "" if row.score is None else number(row.score)
+            score = "" if row.score is None else format_number(row.score)
             table.add_row(worker, row.label, bar, speed, score, row.values)
         return table
 

@@ -27,7 +27,7 @@ _SEAL_BYTES = len(_SEAL) + 2 * hashlib.sha256().digest_size
 _COMPRESSION_LEVEL = 1
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays under a temporary name, syncs, and renames over `path`.
 
     The file is NumPy's compressed `.npz`, which `numpy.load` reads too. Behind it stands the
@@ -53,7 +53,7 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads what `save` wrote.
 
     Raises:
@@ -104,7 +104,7 @@ class CheckpointFolder:
         start = time.perf_counter()
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"iteration-{iteration:012d}{SUFFIX}"
-        save(path, arrays)
+        save_arrays(path, arrays)
         paths = self._paths()
         # Newer ones are damaged, or the run would have gone on from them.
         here = paths.index(path)
@@ -117,7 +117,7 @@ class CheckpointFolder:
         damaged: list[str] = []
         for path in self._paths():
             try:
-                return Found(path, load(path)), damaged
+                return Found(path, load_arrays(path)), damaged
             except CheckpointError as error:
                 damaged.append(str(error))
         return None, damaged

@@ -35,7 +35,7 @@ def _here(given: str) -> str:
     return "; here, take replay.kind=uniform or prioritized" if given.startswith("replay.") else ""
 
 
-def refuse_shared_server(address: str | None, given: str) -> None:
+def check_server_not_shared(address: str | None, given: str) -> None:
     """A replay server keeps the experience of one run.
 
     Args:

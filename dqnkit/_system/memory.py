@@ -8,12 +8,12 @@ from pathlib import Path
 from dqnkit.errors import ConfigError
 
 
-def of_machine() -> int:
+def machine_memory() -> int:
     """Bytes that the machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def of_process() -> int:
+def process_memory() -> int:
     """Bytes of this process that are in memory; 0 where the system does not say (not Linux)."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
@@ -22,7 +22,7 @@ def of_process() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def refuse_replay_beyond_memory(max_length: int, needed: int) -> None:
+def check_replay_fits_memory(max_length: int, needed: int) -> None:
     """Refuses a replay before it is allocated: memory that is not there is missed much later.
 
     Args:
@@ -32,7 +32,7 @@ def refuse_replay_beyond_memory(max_length: int, needed: int) -> None:
     Raises:
       ConfigError: The machine has less memory than that.
     """
-    memory = of_machine()
+    memory = machine_memory()
     if needed > memory:
         raise ConfigError(
             f"replay.replay_buffer_max_length={max_length:,} needs {needed / 2**30:,.0f} GiB, "

@@ -12,15 +12,15 @@ _SHORTEST = 8
 HIDDEN = "…"
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """Text without passwords of URIs, and without what the environment holds as a secret."""
-    text = without_password(text)
+    text = redact_passwords(text)
     for value in _environment():
         text = text.replace(value, HIDDEN)
     return text
 
 
-def without_password(text: str) -> str:
+def redact_passwords(text: str) -> str:
     """Text whose URIs name no user and no password, neither before the host nor as an option."""
     text = re.sub(r"(\w+://)[^/?#\s]*@", r"\1", text)  # a password may hold an @
     text = re.sub(r"(\w+://)[^/@\s:]*:(?!\d+[/?#])\S*@", r"\1", text)  # or a slash

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Holds back what libraries say on start-up, from C++ too; shows it if they fail.
 
     TensorFlow's C++ core writes to the file descriptor before its log level is read.

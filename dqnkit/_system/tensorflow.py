@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 from dqnkit.errors import DqnkitError
 
 _XLA_FLAGS = {
@@ -35,7 +35,7 @@ def _import_tensorflow() -> Any:
         )
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet():
+    with quiet_stderr():
         import tensorflow as tf  # only after the environment is set
 
         _set_xla_flags(tf.__version__)
@@ -62,7 +62,7 @@ def _set_xla_flags(version: str) -> None:
 
 tf: Any = _import_tensorflow()
 
-with quiet():  # gym, which TF-Agents imports and nothing here uses, prints a notice
+with quiet_stderr():  # gym, which TF-Agents imports and nothing here uses, prints a notice
     # XLA's own operations, where TensorFlow has no name for them.
     from tensorflow.compiler.tf2xla.python import xla
     from tf_agents.agents import tf_agent

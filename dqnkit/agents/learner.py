@@ -37,7 +37,7 @@ _AGENTS = {
 }
 
 
-class Learned(NamedTuple):
+class UpdateInfo(NamedTuple):
     """What an update came to."""
 
     loss: Tensor
@@ -51,8 +51,8 @@ class DqnLearner:
     """An agent of TF-Agents whose parts a loop can compile: Q-values, actions, one update."""
 
     def __init__(self, config: Config, spec: EnvSpec, weights_key: int) -> None:
-        self._network = networks.make(config, spec, weights_key)
-        self._optimizer = optimizers.make(config)
+        self._network = networks.make_network(config, spec, weights_key)
+        self._optimizer = optimizers.make_optimizer(config)
         agent = config.agent
         self.agent = _AGENTS[agent.kind](
             ts.time_step_spec(self._network.input_tensor_spec),
@@ -75,7 +75,9 @@ class DqnLearner:
         """Q-values float32 [B, num_actions] of the online network."""
         return self._network.q_values(observation)
 
-    def update(self, transitions: Transitions, importance_weights: Tensor | None = None) -> Learned:
+    def update(
+        self, transitions: Transitions, importance_weights: Tensor | None = None
+    ) -> UpdateInfo:
         """One gradient step of the agent's `train`, target update included.
 
         Args:
@@ -102,7 +104,7 @@ class DqnLearner:
             time_step, policy_step.PolicyStep(transitions.action), next_time_step
         )
         info = self.agent.train(experience, importance_weights)
-        return Learned(info.loss, info.extra.td_error)
+        return UpdateInfo(info.loss, info.extra.td_error)
 
     def policy_weights(self) -> Weights:
         """The online network's weights."""

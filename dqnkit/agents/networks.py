@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dqnkit._system.tensorflow import Tensor, network, tf
-from dqnkit.config.fields import known
+from dqnkit.config.fields import required
 from dqnkit.config.sections import AgentConfig, Config, NetworkConfig
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
 
@@ -160,9 +160,9 @@ class CategoricalQNetwork(QNetwork):
         name: str = "CategoricalQNetwork",
     ) -> None:
         """As `QNetwork`; the agent's configuration says which returns."""
-        self.num_atoms = known(agent.num_atoms)
+        self.num_atoms = required(agent.num_atoms)
         super().__init__(env, config, seed, self.num_atoms, name)
-        v_min, v_max = known(agent.v_min), known(agent.v_max)
+        v_min, v_max = required(agent.v_min), required(agent.v_max)
         self.support = np.linspace(v_min, v_max, self.num_atoms, dtype=np.float32)
 
     def call(
@@ -181,7 +181,7 @@ class CategoricalQNetwork(QNetwork):
         return tf.linalg.matvec(tf.nn.softmax(logits), self.support)
 
 
-def make(config: Config, env: EnvSpec, seed: int) -> QNetwork:
+def make_network(config: Config, env: EnvSpec, seed: int) -> QNetwork:
     """The network that a resolved configuration asks for."""
     if config.agent.is_categorical:
         return CategoricalQNetwork(env, config.network, seed, config.agent)

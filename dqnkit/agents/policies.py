@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.agents import networks
 from dqnkit.config.sections import Config
@@ -46,7 +46,7 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def __init__(self, spec: EnvSpec, config: Config) -> None:
         super().__init__(name="greedy_policy")
         self.spec = spec
-        self._network = networks.make(config, spec, seed=0)
+        self._network = networks.make_network(config, spec, seed=0)
         self._network.create_variables()
 
     def q_values(self, observations: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         spec = tf.TensorSpec([None, *observation.shape], observation.dtype, "observations")
         function = tf.function(serve, input_signature=[spec], autograph=False)
         module.serve = function
-        with quiet():
+        with quiet_stderr():
             tf.saved_model.save(module, str(path), signatures=function)
 
 

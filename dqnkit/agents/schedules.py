@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dqnkit.config.fields import known
+from dqnkit.config.fields import required
 from dqnkit.config.sections import Config, ExplorationConfig
 
 Schedule = Callable[[Any], Any]
@@ -17,12 +17,12 @@ Minimum = Callable[[Any, Any], Any]
 def exploration_schedule(config: ExplorationConfig, minimum: Minimum = min) -> Schedule:
     """Epsilon, or the temperature, of the behaviour policy at each environment step."""
     if config.policy == "epsilon_greedy":
-        initial, final = config.initial_epsilon, known(config.epsilon)
+        initial, final = config.initial_epsilon, required(config.epsilon)
     else:
-        initial, final = config.initial_temperature, known(config.temperature)
+        initial, final = config.initial_temperature, required(config.temperature)
     if config.schedule == "constant":
         return lambda _: final
-    start, steps = known(initial), known(config.decay_steps)
+    start, steps = required(initial), required(config.decay_steps)
     if config.schedule == "exponential":
         return lambda step: start * (final / start) ** minimum(step / steps, 1.0)
     return _linear(start, final, steps, minimum)
@@ -34,7 +34,7 @@ def beta_schedule(config: Config, minimum: Minimum = min) -> Schedule:
     if not replay.is_prioritized:
         return lambda _: 0.0
     steps = replay.beta_steps or config.num_env_steps
-    return _linear(known(replay.initial_beta), known(replay.beta), steps, minimum)
+    return _linear(required(replay.initial_beta), required(replay.beta), steps, minimum)
 
 
 def _linear(initial: float, final: float, steps: int, minimum: Minimum) -> Schedule:

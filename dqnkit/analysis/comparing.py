@@ -18,7 +18,7 @@ from dqnkit.evaluation.aggregates import probability_of_improvement
 from dqnkit.tracking import location
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
-from dqnkit.tracking.store import Filter, Reader
+from dqnkit.tracking.store import RunFilter, RunStore
 
 _MAX_RUNS = 1_000
 _NAMED = 5
@@ -45,7 +45,7 @@ def compare(
       ConfigError: A reference is wrong, there is no run, or the folder cannot be written.
       TrackingError: The store cannot be read.
     """
-    reader = Reader(location.resolve(tracking_uri))
+    reader = RunStore(location.locate_store(tracking_uri))
     runs = _chosen(reader, references, experiment, study)
     groups = grouped(runs, {run.id: _evaluations(reader, run) for run in runs})
     problems = [*_left_out(runs, groups)]
@@ -94,7 +94,7 @@ def _left_out(runs: Sequence[RecordedRun], groups: Sequence[Group]) -> Iterator[
 
 
 def _chosen(
-    reader: Reader, references: Sequence[str], experiment: str | None, study: str | None
+    reader: RunStore, references: Sequence[str], experiment: str | None, study: str | None
 ) -> list[RecordedRun]:
     if not references and experiment is None and study is None:
         raise ConfigError(
@@ -102,7 +102,7 @@ def _chosen(
         )
     runs = [find_run(reader, reference) for reference in references]
     if experiment is not None or study is not None:
-        found = reader.runs(Filter(experiment=experiment, study=study), limit=_MAX_RUNS)
+        found = reader.runs(RunFilter(experiment=experiment, study=study), limit=_MAX_RUNS)
         if not found:
             named = {"experiment": experiment, "study": study}
             of = " and ".join(f"{what} {name!r}" for what, name in named.items() if name)
@@ -113,7 +113,7 @@ def _chosen(
     return list({run.id: run for run in runs}.values())
 
 
-def _evaluations(reader: Reader, run: RecordedRun) -> Evaluations:
+def _evaluations(reader: RunStore, run: RecordedRun) -> Evaluations:
     """From `evaluation.json`; of a run that has none, what its metrics say."""
     mean = run.metrics.get("final/return_mean")
     document: dict[str, Any] = {}

@@ -15,9 +15,10 @@ from dqnkit.analysis.groups import Group
 from dqnkit.errors import ConfigError, DqnkitError
 from dqnkit.evaluation import plots
 from dqnkit.evaluation.aggregates import Estimate
-from dqnkit.evaluation.formatting import interval, number
-from dqnkit.tracking.store import Reader
-from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG, RunRecord, Status
+from dqnkit.evaluation.formatting import format_interval, format_number
+from dqnkit.events import RunStatus
+from dqnkit.tracking.store import RunStore
+from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG, RunRecord
 
 _PICTURES = {"learning_curves.png", "learning_curves.html"}
 _TAGGED = 150
@@ -52,7 +53,7 @@ class Comparison:
         }
 
 
-def keep(comparison: Comparison, reader: Reader, output: Path) -> Comparison:
+def keep(comparison: Comparison, reader: RunStore, output: Path) -> Comparison:
     """Writes the pictures, and a run of MLflow's that holds them with the table.
 
     Raises:
@@ -79,7 +80,9 @@ def _draw(comparison: Comparison, folder: Path) -> None:
         plots.interactive_curves(curves, environment, folder / "learning_curves.html")
 
 
-def _recorded(comparison: Comparison, reader: Reader, files: Path) -> tuple[str | None, list[str]]:
+def _recorded(
+    comparison: Comparison, reader: RunStore, files: Path
+) -> tuple[str | None, list[str]]:
     """Makes the run; its id, and what could not be kept."""
     from dqnkit.tracking.mlflow_tracker import MlflowTracker  # the reader has loaded mlflow
 
@@ -97,7 +100,7 @@ def _recorded(comparison: Comparison, reader: Reader, files: Path) -> tuple[str 
     try:
         tracker.start(record)
         tracker.artifacts(files)
-        return tracker.run_id, tracker.finish(Status.FINISHED)
+        return tracker.run_id, tracker.finish(RunStatus.FINISHED)
     except DqnkitError as error:  # what was read is worth showing
         return None, [f"the comparison was not recorded: {error}"]
 
@@ -133,9 +136,9 @@ def _markdown(comparison: Comparison) -> str:
             group.label,
             group.sample_of,
             *(group.params[key] for key in keys),
-            interval(*(group.score or (None, None, None))),
-            number(group.median("best/return_mean")),
-            number(group.median("time/steps_per_second"), whole=True),
+            format_interval(*(group.score or (None, None, None))),
+            format_number(group.median("best/return_mean")),
+            format_number(group.median("time/steps_per_second"), whole=True),
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     if comparison.improvement is not None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from dqnkit.evaluation.aggregates import Estimate, bootstrap_interval, estimate, interquartile_mean
 from dqnkit.evaluation.plots import Curve
+from dqnkit.events import RunStatus
 from dqnkit.tracking.recorded_run import RecordedRun
-from dqnkit.tracking.tracker import Status
 
 _SEED = "training.seed"
 _VERSION = "dqnkit.version"
@@ -153,7 +153,7 @@ def grouped(
     for run in runs:
         same = frozenset((k, v) for k, v in _settings(run).items() if k not in _SAYS_NOTHING)
         # The same seed twice is no further evidence, and an unfinished run none of its kind.
-        key: Any = same if run.status == Status.FINISHED else run.id
+        key: Any = same if run.status == RunStatus.FINISHED else run.id
         pools.setdefault(key, []).append(run)
     members = [
         list({run.params.get(_SEED): run for run in pool}.values()) for pool in pools.values()

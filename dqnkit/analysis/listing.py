@@ -7,11 +7,11 @@ import re
 from dqnkit.errors import ConfigError
 from dqnkit.tracking import location
 from dqnkit.tracking.recorded_run import RecordedRun
-from dqnkit.tracking.store import ANY, Filter, Reader, highest, with_metric
+from dqnkit.tracking.store import ANY, RunFilter, RunStore, highest, with_metric
 
 
 def list_runs(
-    chosen: Filter = ANY,
+    chosen: RunFilter = ANY,
     *,
     sort: str | None = None,
     limit: int | None = None,
@@ -32,7 +32,7 @@ def list_runs(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit}: give a number from 1 upwards")
-    reader = Reader(location.resolve(tracking_uri))
+    reader = RunStore(location.locate_store(tracking_uri))
     if sort is None:
         return reader.runs(chosen, limit=limit)
     runs: list[RecordedRun] = []

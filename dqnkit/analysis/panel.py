@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:  # imports TensorFlow
-    from dqnkit.analysis.playback import Moment
+    from dqnkit.analysis.playback import RenderedStep
 
 _MIN_HEIGHT, _MAX_HEIGHT, _MAX_WIDTH = 360, 720, 1280
 """Frames are enlarged and reduced to sizes between these."""
@@ -37,7 +37,7 @@ class Panel:
         self._episodes = episodes
         self._low, self._high = math.inf, -math.inf
 
-    def draw(self, moment: Moment) -> np.ndarray:
+    def draw(self, moment: RenderedStep) -> np.ndarray:
         """The frame and its panel, uint8 [height, width, 3] with even sides."""
         frame = Image.fromarray(scaled(moment.frame))
         height = frame.height
@@ -62,7 +62,7 @@ class Panel:
         return np.asarray(image)
 
     def _draw_actions(
-        self, draw: ImageDraw.ImageDraw, moment: Moment, left: int, top: int, height: int
+        self, draw: ImageDraw.ImageDraw, moment: RenderedStep, left: int, top: int, height: int
     ) -> None:
         shown, row = self._rows(moment, height - top - _MARGIN - 22)
         font = _font(min(14, row - 1))
@@ -89,7 +89,7 @@ class Panel:
             draw.text((left + 6, middle), self._action_names[action], _TEXT, font, anchor="lm")
             draw.text((left + width - 6, middle), value, _TEXT, font, anchor="rm")
 
-    def _rows(self, moment: Moment, room: int) -> tuple[list[int], int]:
+    def _rows(self, moment: RenderedStep, room: int) -> tuple[list[int], int]:
         """Actions that are shown, by number, and the height of each: the best if not all fit."""
         count = len(self._action_names)
         row = max(_MIN_ROW, min(_MAX_ROW, room // count))

@@ -14,7 +14,7 @@ from dqnkit.envs.rendering import RenderedEnvironment
 
 
 @dataclass(frozen=True)
-class Moment:
+class RenderedStep:
     """A state that was drawn, and what the policy makes of it."""
 
     frame: np.ndarray
@@ -33,15 +33,15 @@ class Moment:
     """How the episode ended, where it did."""
 
 
-class Actor(Protocol):
+class Player(Protocol):
     """Chooses actions one by one."""
 
     def act(self, observation: np.ndarray) -> tuple[int, np.ndarray | None]:
         """An action, counted from 0, and the Q-values that it was chosen by."""
 
 
-class GreedyActor:
-    """Acts by a saved policy (`Actor`)."""
+class GreedyPlayer:
+    """Acts by a saved policy (`Player`)."""
 
     def __init__(self, policy: SavedPolicy) -> None:
         observation = policy.spec.observation
@@ -50,27 +50,27 @@ class GreedyActor:
         )
 
     def act(self, observation: np.ndarray) -> tuple[int, np.ndarray | None]:
-        """See `Actor`: the first of the highest."""
+        """See `Player`: the first of the highest."""
         q_values = self._q_values(tf.constant(observation[None])).numpy()[0]
         return int(q_values.argmax()), q_values
 
 
-class RandomActor:
-    """Acts uniformly at random (`Actor`)."""
+class RandomPlayer:
+    """Acts uniformly at random (`Player`)."""
 
     def __init__(self, num_actions: int, seed: int) -> None:
         self._num_actions = num_actions
         self._rng = np.random.default_rng(seed)
 
     def act(self, observation: np.ndarray) -> tuple[int, np.ndarray | None]:
-        """See `Actor`."""
+        """See `Player`."""
         del observation
         return int(self._rng.integers(self._num_actions)), None
 
 
 def play(
-    environment: RenderedEnvironment, actor: Actor, episode: int, seed: int, max_steps: int
-) -> Iterator[Moment]:
+    environment: RenderedEnvironment, actor: Player, episode: int, seed: int, max_steps: int
+) -> Iterator[RenderedStep]:
     """One episode, a moment a state: the first one, those between, and the last.
 
     Args:
@@ -84,7 +84,7 @@ def play(
     step, total, ending = 0, 0.0, ""
     while not ending:
         action, q_values = actor.act(observation)
-        yield Moment(environment.frame(), episode, step, total, q_values, action)
+        yield RenderedStep(environment.frame(), episode, step, total, q_values, action)
         observation, reward, terminated, truncated = environment.step(action)
         step, total = step + 1, total + reward
         if terminated:
@@ -94,4 +94,4 @@ def play(
         elif step >= max_steps:
             ending = f"broken off at {max_steps:,} steps"
     _, q_values = actor.act(observation)
-    yield Moment(environment.frame(), episode, step, total, q_values, None, ending)
+    yield RenderedStep(environment.frame(), episode, step, total, q_values, None, ending)

@@ -18,13 +18,13 @@ from dqnkit.config.sections import Config
 from dqnkit.config.seeds import later_evaluation_keys
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.evaluation import MARKDOWN_HEAD, Episodes, plots
 from dqnkit.evaluation.aggregates import Estimate, difference
+from dqnkit.evaluation.episodes import MARKDOWN_HEAD, Episodes, plots
 from dqnkit.tracking import location
 from dqnkit.tracking.client import NOTE_TAG
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_policy
-from dqnkit.tracking.store import Reader
+from dqnkit.tracking.store import RunStore
 
 if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
     from dqnkit.agents.policies import Policy
@@ -120,7 +120,7 @@ def evaluate(
         raise ConfigError(f"--episodes {episodes}: give a number from 1 to {MAX_EPISODES:,}")
     if not 0 <= seed < 2**63:
         raise ConfigError(f"--seed {seed}: give a number from 0 to 2**63 - 1")
-    reader = Reader(location.resolve(tracking_uri))
+    reader = RunStore(location.locate_store(tracking_uri))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(reader, reference, Path(scratch))
         config, spec = resolve(source.folder.config)
@@ -160,7 +160,7 @@ def _play(config: Config, policy: Policy, episodes: int, seed: int) -> TimedEpis
     )
 
 
-def _record(reader: Reader, run: RecordedRun, evaluation: PolicyEvaluation) -> list[str]:
+def _record(reader: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> list[str]:
     """Adds the evaluation to the run, in place of the one that it has; what failed, in words."""
     values = evaluation.trained.metrics("final")
     values["final/seconds"] = evaluation.trained.seconds
@@ -190,7 +190,7 @@ def _record(reader: Reader, run: RecordedRun, evaluation: PolicyEvaluation) -> l
 
 
 def _document(
-    reader: Reader, run: RecordedRun, evaluation: PolicyEvaluation, scratch: Path
+    reader: RunStore, run: RecordedRun, evaluation: PolicyEvaluation, scratch: Path
 ) -> dict[str, Any]:
     """`evaluation.json`: what training wrote, with the final episodes replaced.
 

@@ -25,10 +25,10 @@ from dqnkit.errors import ConfigError
 from dqnkit.tracking import location
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import PolicySource, find_policy
-from dqnkit.tracking.store import Reader
+from dqnkit.tracking.store import RunStore
 
 if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
-    from dqnkit.analysis.playback import Actor, Moment
+    from dqnkit.analysis.playback import Player, RenderedStep
 
 _HOLD_SECONDS = 0.8
 """How long an episode's last frame stands, so that one sees how it ended."""
@@ -129,7 +129,7 @@ def render(
       RenderingError: The video cannot be written.
     """
     suffix = _suffix(output, video_format)
-    reader = Reader(location.resolve(tracking_uri))
+    reader = RunStore(location.locate_store(tracking_uri))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(reader, reference, Path(scratch))
         config, spec = resolve(source.folder.config)
@@ -183,7 +183,7 @@ class _Agent:
 
     name: str
     environment: RenderedEnvironment
-    actor: Actor
+    actor: Player
     panel: Panel
 
 
@@ -222,19 +222,21 @@ def _agents(
     environments: list[RenderedEnvironment],
 ) -> list[_Agent]:
     from dqnkit.agents.policies import SavedPolicy  # seconds
-    from dqnkit.analysis.playback import GreedyActor, RandomActor
+    from dqnkit.analysis.playback import GreedyPlayer, RandomPlayer
 
     policy = SavedPolicy(source.folder.saved_model, spec)
-    actors: dict[str, Actor] = {"trained": GreedyActor(policy)}
+    actors: dict[str, Player] = {"trained": GreedyPlayer(policy)}
     if options.baseline:
-        actors["random"] = RandomActor(spec.num_actions, rendering_keys(options.seed).steps)
+        actors["random"] = RandomPlayer(spec.num_actions, rendering_keys(options.seed).steps)
     return [
         _Agent(name, environment, actor, Panel(name, environment.action_names, options.episodes))
         for (name, actor), environment in zip(actors.items(), environments, strict=True)
     ]
 
 
-def _moments(config: Config, options: VideoOptions, agents: list[_Agent]) -> Iterator[list[Moment]]:
+def _moments(
+    config: Config, options: VideoOptions, agents: list[_Agent]
+) -> Iterator[list[RenderedStep]]:
     """What all agents see at once; who is done first waits at the last frame for the others."""
     from dqnkit.analysis.playback import play  # imports TensorFlow
 
@@ -244,13 +246,13 @@ def _moments(config: Config, options: VideoOptions, agents: list[_Agent]) -> Ite
     seeds = stream_seeds(key, 0, options.episodes, frozenset(avoided))
     for episode, seed in enumerate(seeds, start=1):
         playing = [play(agent.environment, agent.actor, episode, seed, limit) for agent in agents]
-        last: list[Moment] = []
+        last: list[RenderedStep] = []
         for moments in zip_longest(*playing):
             last = [new or old for new, old in zip_longest(moments, last)]
             yield last
 
 
-def _picture(agents: list[_Agent], moments: list[Moment], *, overlay: bool) -> np.ndarray:
+def _picture(agents: list[_Agent], moments: list[RenderedStep], *, overlay: bool) -> np.ndarray:
     drawn = [
         agent.panel.draw(moment) if overlay else scaled(moment.frame)
         for agent, moment in zip(agents, moments, strict=True)

@@ -24,7 +24,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 Value = TypeVar("Value")
 
 
-class Only:
+class AppliesTo:
     """Says of a key that it is read with some choices of other keys of its section alone.
 
     With these, null takes its default; with others, null is all that it may be, so that no value
@@ -100,12 +100,12 @@ class Section(BaseModel):
         return {name for name, only in cls._ties() if cls._objection(only, values)}
 
     @classmethod
-    def _ties(cls) -> Iterator[tuple[str, Only]]:
+    def _ties(cls) -> Iterator[tuple[str, AppliesTo]]:
         for name, field in cls.model_fields.items():
-            yield from ((name, each) for each in field.metadata if isinstance(each, Only))
+            yield from ((name, each) for each in field.metadata if isinstance(each, AppliesTo))
 
     @classmethod
-    def _objection(cls, only: Only, values: Mapping[str, Any]) -> _Objection | None:
+    def _objection(cls, only: AppliesTo, values: Mapping[str, Any]) -> _Objection | None:
         """The choice that keeps a key from being read; None if it is read.
 
         Of several ways to be read, what is missing from that which is met the furthest.
@@ -130,8 +130,8 @@ class Section(BaseModel):
         return None
 
 
-def known(value: Value | None) -> Value:
-    """A value that the configuration has wherever it is read (see `Only`)."""
+def required(value: Value | None) -> Value:
+    """A value that the configuration has wherever it is read (see `AppliesTo`)."""
     if value is None:
         raise ValueError("a value was read that this configuration leaves open: resolve it first")
     return value

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from dqnkit._system.text import one_line
 from dqnkit.config.distributions import KINDS
 from dqnkit.config.fields import Section
 from dqnkit.config.sections import Config
@@ -32,7 +33,7 @@ _MAX_VALUES = 100_000
 _MAX_DEPTH = 50
 
 
-class Option(NamedTuple):
+class Override(NamedTuple):
     """A value that has an option of its own on the command line."""
 
     given: str
@@ -60,7 +61,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def names() -> list[str]:
+def experiment_names() -> list[str]:
     """The committed experiments."""
     return sorted(path.stem for path in _directory().glob("*.yaml"))
 
@@ -68,7 +69,7 @@ def names() -> list[str]:
 def load(
     experiment: str = DEFAULT_EXPERIMENT,
     assignments: Sequence[str] = (),
-    options: Mapping[str, Option] | None = None,
+    options: Mapping[str, Override] | None = None,
 ) -> Config:
     """Reads an experiment and puts assignments on top of it.
 
@@ -87,41 +88,41 @@ def load(
     return _validate(document, assignments, options or {}, str(path))
 
 
-def loads(
+def load_text(
     text: str,
     source: str,
     assignments: Sequence[str] = (),
-    options: Mapping[str, Option] | None = None,
+    options: Mapping[str, Override] | None = None,
 ) -> Config:
     """An experiment from its text (see `load`); messages call it `source`."""
     return _validate(_parse(text, source), assignments, options or {}, source)
 
 
-def defaults(
-    name: str, assignments: Sequence[str] = (), options: Mapping[str, Option] | None = None
+def default_config(
+    name: str, assignments: Sequence[str] = (), options: Mapping[str, Override] | None = None
 ) -> Config:
     """The defaults under an experiment name, with assignments on top (see `load`)."""
     return _validate({"name": _as_name(name)}, assignments, options or {}, "the defaults")
 
 
-def for_environment(
-    env_id: str, assignments: Sequence[str] = (), options: Mapping[str, Option] | None = None
+def load_for_environment(
+    env_id: str, assignments: Sequence[str] = (), options: Mapping[str, Override] | None = None
 ) -> Config:
     """The committed experiment for an environment; the defaults where there is none."""
-    for name in names():
+    for name in experiment_names():
         if load(name).env.id == env_id:
             return load(name, assignments, options)
-    return defaults(env_id.lower(), assignments, options)
+    return default_config(env_id.lower(), assignments, options)
 
 
-def changed(
-    config: Config, options: Mapping[str, Option], assignments: Sequence[str] = ()
+def override(
+    config: Config, options: Mapping[str, Override], assignments: Sequence[str] = ()
 ) -> Config:
     """A configuration with other values for some keys (see `load`)."""
     return _validate(config.model_dump(mode="json"), assignments, options, "the experiment")
 
 
-def chosen(config: Config, options: Mapping[str, Option]) -> Config:
+def override_choices(config: Config, options: Mapping[str, Override]) -> Config:
     """As `changed`, and of the options too, what the choices among them do not read becomes null.
 
     So a search may go over several kinds of agent though some of its keys are read by one alone.
@@ -130,7 +131,7 @@ def chosen(config: Config, options: Mapping[str, Option]) -> Config:
     return _validate(document, (), options, "the experiment", keep_unread=False)
 
 
-def recorded(text: str, source: str) -> Config:
+def load_recorded(text: str, source: str) -> Config:
     """A configuration that `dump` wrote, perhaps of an earlier version (see `loads`).
 
     Earlier ones kept values that nothing reads; they are left out.
@@ -157,7 +158,7 @@ def _directory() -> Path:
 
 
 def _locate(experiment: str) -> Path:
-    if experiment in names():
+    if experiment in experiment_names():
         return _directory() / f"{experiment}.yaml"
     path = Path(experiment)
     try:
@@ -167,10 +168,12 @@ def _locate(experiment: str) -> Path:
     except (OSError, ValueError):
         is_directory = False
     if is_directory:
-        raise ConfigError(f"{experiment!r} is a folder; give a YAML file or one of {names()}")
+        raise ConfigError(
+            f"{experiment!r} is a folder; give a YAML file or one of {experiment_names()}"
+        )
     raise ConfigError(
-        f"there is no experiment {experiment!r}{nearest(experiment, names())}. "
-        f"Committed experiments: {', '.join(names())}; or give the path of a YAML file"
+        f"there is no experiment {experiment!r}{suggestion(experiment, experiment_names())}. "
+        f"Committed experiments: {', '.join(experiment_names())}; or give the path of a YAML file"
     )
 
 
@@ -180,7 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {_one_line(error)}") from error
+        raise ConfigError(f"{path}: is not valid YAML: {one_line(error)}") from error
     return _parse(text, str(path))
 
 
@@ -189,7 +192,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         document = yaml.load(text, Loader=_Loader)
         _check_values(document)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: is not valid YAML: {_one_line(error)}") from error
+        raise ConfigError(f"{source}: is not valid YAML: {one_line(error)}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -232,7 +235,7 @@ def _check_values(document: Any) -> None:
 def _validate(
     document: dict[str, Any],
     assignments: Sequence[str],
-    options: Mapping[str, Option],
+    options: Mapping[str, Override],
     source: str,
     *,
     keep_unread: bool = True,
@@ -286,7 +289,7 @@ def _parse_assignment(assignment: str) -> tuple[tuple[str, ...], Any]:
         _check_values(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"--set {assignment}: the value is not valid YAML: {_one_line(error)}"
+            f"--set {assignment}: the value is not valid YAML: {one_line(error)}"
         ) from error
     return path, value
 
@@ -320,7 +323,7 @@ def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: 
         siblings = list(_model_at(location[:-1]).model_fields)
         everywhere = [path for path in _all_keys() if path.endswith(f".{location[-1]}")]
         hint = f" (did you mean {everywhere[0]!r}?)" if everywhere else ""
-        hint = nearest(location[-1], siblings) or hint
+        hint = suggestion(location[-1], siblings) or hint
         section = f"the section {key.rpartition('.')[0]!r}" if location[1:] else "the top level"
         return f"{origin}: there is no key {key!r}{hint}. Keys of {section}: {', '.join(siblings)}"
     message = detail["msg"].removeprefix("Value error, ")
@@ -354,7 +357,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
 
 
-def keys() -> list[str]:
+def config_keys() -> list[str]:
     """Every key that a configuration has, as `section.key`."""
     return list(_all_keys())
 
@@ -381,11 +384,7 @@ def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str
             yield from _all_keys(field.annotation, f"{prefix}{name}.")
 
 
-def nearest(given: str, known: Sequence[str]) -> str:
+def suggestion(given: str, known: Sequence[str]) -> str:
     """` (did you mean …?)` where something known is much like what was given."""
     matches = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -14,11 +14,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from dqnkit.config.distributions import SearchSpace
 from dqnkit.config.fields import (
+    AppliesTo,
     Count,
     Fraction,
     NonNegative,
     NonNegativeCount,
-    Only,
     Positive,
     Probability,
     Section,
@@ -103,17 +103,17 @@ class AgentConfig(Section):
     target_update_tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the online network in a target update; 1 copies it."""
     loss: Annotated[
-        Literal["squared", "huber"] | None, Only("squared", kind=("dqn", "double_dqn"))
+        Literal["squared", "huber"] | None, AppliesTo("squared", kind=("dqn", "double_dqn"))
     ] = None
     """Element-wise loss of the TD error (not `c51`); null takes squared."""
     gradient_clipping: Positive | None = None
     """Largest norm of the gradient of all weights; null leaves it alone."""
-    num_atoms: Annotated[Atoms | None, Only(51, kind=("c51", "double_c51"))] = None
+    num_atoms: Annotated[Atoms | None, AppliesTo(51, kind=("c51", "double_c51"))] = None
     """Returns that the distribution is made of (`c51`); null takes 51."""
-    v_min: Annotated[Return | None, Only(kind=("c51", "double_c51"))] = None
+    v_min: Annotated[Return | None, AppliesTo(kind=("c51", "double_c51"))] = None
     """The least of them (`c51`); null takes the least discounted return that the rewards allow,
     where they are known."""
-    v_max: Annotated[Return | None, Only(kind=("c51", "double_c51"))] = None
+    v_max: Annotated[Return | None, AppliesTo(kind=("c51", "double_c51"))] = None
     """The greatest of them (`c51`); null takes the greatest discounted return that the rewards
     allow, where they are known."""
 
@@ -179,24 +179,24 @@ class OptimizerConfig(Section):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How it goes to `final_learning_rate`: not at all, in a line, or in half a cosine (Loshchilov
     and Hutter, 2017)."""
-    final_learning_rate: Annotated[NonNegative | None, Only(0.0, schedule=("linear", "cosine"))] = (
-        None
-    )
+    final_learning_rate: Annotated[
+        NonNegative | None, AppliesTo(0.0, schedule=("linear", "cosine"))
+    ] = None
     """Where a schedule ends; null takes 0."""
-    decay_updates: Annotated[Count | None, Only(schedule=("linear", "cosine"))] = None
+    decay_updates: Annotated[Count | None, AppliesTo(schedule=("linear", "cosine"))] = None
     """Updates that a schedule takes; null takes all of the training."""
-    beta_1: Annotated[Fraction | None, Only(0.9, kind=("adam", "adamw"))] = None
+    beta_1: Annotated[Fraction | None, AppliesTo(0.9, kind=("adam", "adamw"))] = None
     """Decay of the gradient's mean (`adam`, `adamw`); null takes 0.9."""
-    beta_2: Annotated[Fraction | None, Only(0.999, kind=("adam", "adamw"))] = None
+    beta_2: Annotated[Fraction | None, AppliesTo(0.999, kind=("adam", "adamw"))] = None
     """Decay of the squared gradient's mean (`adam`, `adamw`); null takes 0.999."""
-    weight_decay: Annotated[NonNegative | None, Only(0.01, kind="adamw")] = None
+    weight_decay: Annotated[NonNegative | None, AppliesTo(0.01, kind="adamw")] = None
     """Share of each weight, biases too, that a step takes away, times the step size (`adamw`); null
     takes 0.01."""
-    rho: Annotated[Fraction | None, Only(0.9, kind="rmsprop")] = None
+    rho: Annotated[Fraction | None, AppliesTo(0.9, kind="rmsprop")] = None
     """Decay of the squared gradient's mean (`rmsprop`); null takes 0.9."""
-    momentum: Annotated[Fraction | None, Only(0.0, kind="rmsprop")] = None
+    momentum: Annotated[Fraction | None, AppliesTo(0.0, kind="rmsprop")] = None
     """Share of the last step that goes on (`rmsprop`); null takes 0."""
-    centered: Annotated[bool | None, Only(False, kind="rmsprop")] = None
+    centered: Annotated[bool | None, AppliesTo(False, kind="rmsprop")] = None
     """Whether the gradient's variance stands in place of its squared mean (`rmsprop`; Mnih et al.,
     2015); null takes false."""
     epsilon: Positive = 1e-7
@@ -212,22 +212,24 @@ class ExplorationConfig(Section):
     schedule: Literal["constant", "linear", "exponential"] = "constant"
     """How epsilon, or the temperature, goes from its initial value to its final one: it has that
     from the beginning, by the same amount each step, or by the same factor."""
-    epsilon: Annotated[Probability | None, Only(0.1, policy="epsilon_greedy")] = None
+    epsilon: Annotated[Probability | None, AppliesTo(0.1, policy="epsilon_greedy")] = None
     """Probability of a random action (`epsilon_greedy`), in the end where there is a schedule; null
     takes 0.1."""
     initial_epsilon: Annotated[
         Probability | None,
-        Only(1.0, policy="epsilon_greedy", schedule=("linear", "exponential")),
+        AppliesTo(1.0, policy="epsilon_greedy", schedule=("linear", "exponential")),
     ] = None
     """Epsilon at environment step 0; initial collection counts as steps. Null takes 1."""
-    temperature: Annotated[Temperature | None, Only(1.0, policy="boltzmann")] = None
+    temperature: Annotated[Temperature | None, AppliesTo(1.0, policy="boltzmann")] = None
     """Of the Boltzmann distribution, in units of return, in the end where there is a schedule; null
     takes 1."""
     initial_temperature: Annotated[
-        Temperature | None, Only(10.0, policy="boltzmann", schedule=("linear", "exponential"))
+        Temperature | None, AppliesTo(10.0, policy="boltzmann", schedule=("linear", "exponential"))
     ] = None
     """The temperature at environment step 0; null takes 10."""
-    decay_steps: Annotated[Count | None, Only(10_000, schedule=("linear", "exponential"))] = None
+    decay_steps: Annotated[Count | None, AppliesTo(10_000, schedule=("linear", "exponential"))] = (
+        None
+    )
     """Environment steps from the initial value to the final one; null takes 10,000."""
 
     @model_validator(mode="after")
@@ -276,27 +278,33 @@ class ReplayConfig(Section):
     replay_buffer_max_length: Count = 100_000
     """Transitions kept; the oldest are overwritten. In the host loop each episode's last frame
     takes the place of one, unless Reverb keeps them."""
-    sampler: Annotated[Literal["uniform", "prioritized"] | None, Only("uniform", kind="reverb")] = (
-        None
-    )
+    sampler: Annotated[
+        Literal["uniform", "prioritized"] | None, AppliesTo("uniform", kind="reverb")
+    ] = None
     """How a table of Reverb's is sampled (`reverb`), as the kinds of these names; null takes
     uniform."""
-    address: Annotated[Address | None, Only(kind="reverb")] = None
+    address: Annotated[Address | None, AppliesTo(kind="reverb")] = None
     """HOST:PORT of a server that runs elsewhere, by `dqnkit replay-server` (`reverb`); null starts
     one in the process that trains."""
-    samples_per_insert: Annotated[Positive | None, Only(kind="reverb")] = None
+    samples_per_insert: Annotated[Positive | None, AppliesTo(kind="reverb")] = None
     """Transitions drawn for each one that is added, to which Reverb's rate limiter holds actors
     and learner (`reverb`); null takes what batches and steps of an iteration come to where there
     are actors, and no limiter where one process collects and learns in turn."""
-    alpha: Annotated[Probability | None, Only(0.6, _REVERB_PRIORITIZED, kind="prioritized")] = None
+    alpha: Annotated[
+        Probability | None, AppliesTo(0.6, _REVERB_PRIORITIZED, kind="prioritized")
+    ] = None
     """Exponent of priorities (`prioritized`): 0 draws uniformly; null takes 0.6."""
     initial_beta: Annotated[
-        Probability | None, Only(0.4, _REVERB_PRIORITIZED, kind="prioritized")
+        Probability | None, AppliesTo(0.4, _REVERB_PRIORITIZED, kind="prioritized")
     ] = None
     """Exponent of importance weights at environment step 0 (`prioritized`); null takes 0.4."""
-    beta: Annotated[Probability | None, Only(1.0, _REVERB_PRIORITIZED, kind="prioritized")] = None
+    beta: Annotated[Probability | None, AppliesTo(1.0, _REVERB_PRIORITIZED, kind="prioritized")] = (
+        None
+    )
     """The exponent in the end: 1 makes up for all of the bias (`prioritized`); null takes 1."""
-    beta_steps: Annotated[Count | None, Only(None, _REVERB_PRIORITIZED, kind="prioritized")] = None
+    beta_steps: Annotated[
+        Count | None, AppliesTo(None, _REVERB_PRIORITIZED, kind="prioritized")
+    ] = None
     """Environment steps from the one to the other, in a line (`prioritized`); null takes all of the
     training."""
 

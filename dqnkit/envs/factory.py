@@ -14,8 +14,9 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig, WrapperConfig
-from dqnkit.envs.failures import explained, extra_for, one_line
+from dqnkit.envs.failures import extra_for, wrap_creation_errors
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.errors import UnsupportedEnvironmentError
 
@@ -28,7 +29,7 @@ _MAX_CHOICES = 2**20
 """Values of a discrete space; a dense layer has a weight for each."""
 
 
-def make(
+def make_env(
     config: EnvConfig,
     wrappers: Sequence[WrapperConfig] | None = None,
     render_mode: str | None = None,
@@ -43,14 +44,14 @@ def make(
     Raises:
       UnsupportedEnvironmentError: It cannot be made; the message says what to do.
     """
-    with explained(config):
+    with wrap_creation_errors(config):
         _register(config.id)
         kwargs = config.kwargs | ({"render_mode": render_mode} if render_mode else {})
         env: Env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     try:
         for wrapper in config.wrappers if wrappers is None else wrappers:
             env = _wrapped(env, wrapper)
-        with explained(config):
+        with wrap_creation_errors(config):
             if _is_flattened(env.observation_space):
                 env = gymnasium.wrappers.FlattenObservation(env)
     except BaseException:
@@ -59,7 +60,7 @@ def make(
     return env
 
 
-def make_vector(
+def make_vector_env(
     config: EnvConfig, num_envs: int, wrappers: Sequence[WrapperConfig] | None = None
 ) -> VectorEnv[Any, Any, Any]:
     """Environments that step together; `metadata["autoreset_mode"]` says how they start anew.
@@ -68,16 +69,16 @@ def make_vector(
       UnsupportedEnvironmentError: They cannot be made; the message says what to do.
     """
     if config.vectorization == "vector_entry_point":
-        with explained(config):
+        with wrap_creation_errors(config):
             _register(config.id)
             return gymnasium.make_vec(
                 config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
             )
-    makers = [partial(make, config, wrappers)] * num_envs
+    makers = [partial(make_env, config, wrappers)] * num_envs
     # In SAME_STEP mode the reset comes before the last frame is copied, and an environment may
     # write each frame over the one before.
     mode = AutoresetMode.DISABLED
-    with explained(config):
+    with wrap_creation_errors(config):
         if config.vectorization == "sync":
             return SyncVectorEnv(makers, autoreset_mode=mode, copy=False)
         with _blocked(signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
@@ -100,7 +101,7 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def describe(config: EnvConfig) -> EnvSpec:
+def describe_env(config: EnvConfig) -> EnvSpec:
     """Makes the environment once and looks at its spaces.
 
     Raises:
@@ -113,12 +114,12 @@ def describe(config: EnvConfig) -> EnvSpec:
             "map, or give one in env.kwargs.desc"
         )
     if config.vectorization == "vector_entry_point":
-        vector = make_vector(config, 1)
+        vector = make_vector_env(config, 1)
         observations, actions = vector.single_observation_space, vector.single_action_space
         vector.close()
     else:
-        env = make(config)
-        with explained(config):
+        env = make_env(config)
+        with wrap_creation_errors(config):
             observations, actions = env.observation_space, env.action_space
         env.close()
     if not isinstance(actions, spaces.Discrete):

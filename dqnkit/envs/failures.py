@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gymnasium
 
+from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
@@ -28,7 +28,7 @@ _PACKAGES = {
 
 
 @contextmanager
-def explained(config: EnvConfig) -> Iterator[None]:
+def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
     """Silences Gymnasium's advice, and turns what it raises into our error."""
     level = logging.getLogger().level
     try:
@@ -76,7 +76,7 @@ def extra_for(error: Exception) -> str:
 
 
 @contextmanager
-def blamed(env_id: str, call: str) -> Iterator[None]:
+def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
     """What the environment's own code raises is its fault, and named as that."""
     try:
         yield
@@ -84,11 +84,6 @@ def blamed(env_id: str, call: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise EnvironmentFailedError(
-            f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error).strip()}; mend "
+            f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error)}; mend "
             "the environment, or its env.kwargs and env.wrappers (--traceback shows where)"
         ) from error
-
-
-def one_line(thing: object) -> str:
-    """Its text without line breaks: a message is one line."""
-    return re.sub(r"\s+", " ", str(thing))

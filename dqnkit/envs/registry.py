@@ -62,7 +62,7 @@ GRAPH_ENVIRONMENTS = (*_BY_EQUATIONS, *_BY_TABLE)
 """Ids that have a version in the graph."""
 
 
-def why_not_graph(config: EnvConfig) -> str | None:
+def graph_objection(config: EnvConfig) -> str | None:
     """Why an environment cannot run in the graph as it is configured; None if it can."""
     return next(_objections(config), None)
 
@@ -91,7 +91,7 @@ def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
     """
     # How it is stepped changes no reward.
     plain = config.model_copy(update={"frame_stack": 1, "vectorization": "sync"})
-    if gamma == 1.0 or why_not_graph(plain) is not None:
+    if gamma == 1.0 or graph_objection(plain) is not None:
         return None
     if plain.id in _BY_TABLE:
         return transition_table.return_range(transition_table.transition_table(plain), gamma)
@@ -99,8 +99,8 @@ def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
     return min(0.0, low) / (1.0 - gamma), max(0.0, high) / (1.0 - gamma)
 
 
-def graph_dynamics(config: EnvConfig) -> Dynamics:
-    """The dynamics of an environment that `why_not_graph` has nothing against.
+def make_dynamics(config: EnvConfig) -> Dynamics:
+    """The dynamics of an environment that `graph_objection` has nothing against.
 
     The same object for the same configuration: what is compiled of it need not be compiled again.
     """

@@ -11,9 +11,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig, WrapperConfig
 from dqnkit.envs import factory
-from dqnkit.envs.failures import blamed, one_line
+from dqnkit.envs.failures import wrap_env_errors
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
@@ -34,7 +35,7 @@ class RenderedEnvironment:
 
         Args:
           config: How.
-          spec: Of it, as `factory.describe` gives it.
+          spec: Of it, as `factory.describe_env` gives it.
           wrappers: In place of the configuration's.
 
         Raises:
@@ -46,7 +47,7 @@ class RenderedEnvironment:
         self._spec = spec
         self._dtype = np.dtype(spec.observation.dtype)
         _check_that_it_draws(config, wrappers)
-        env = factory.make(config, wrappers, render_mode="rgb_array")
+        env = factory.make_env(config, wrappers, render_mode="rgb_array")
         if spec.observation.frame_stack > 1:
             env = gymnasium.wrappers.FrameStackObservation(env, spec.observation.frame_stack)
         self._env = env
@@ -71,13 +72,13 @@ class RenderedEnvironment:
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts an episode; its first observation, [*observation.shape]."""
-        with blamed(self._spec.id, "reset"):
+        with wrap_env_errors(self._spec.id, "reset"):
             observation, _ = self._env.reset(seed=seed)
         return np.asarray(observation, self._dtype)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool]:
         """Takes an action, counted from 0: observation, reward, terminated, truncated."""
-        with blamed(self._spec.id, "step"):
+        with wrap_env_errors(self._spec.id, "step"):
             observation, reward, terminated, truncated, _ = self._env.step(
                 action + self._spec.first_action
             )
@@ -94,7 +95,7 @@ class RenderedEnvironment:
         Raises:
           EnvironmentFailedError: It draws nothing, or something that is no picture.
         """
-        with blamed(self._spec.id, "render"):
+        with wrap_env_errors(self._spec.id, "render"):
             drawn: Any = self._env.render()
             picture: np.ndarray = np.asarray(drawn if drawn is not None else [])
         if picture.ndim == 2:
@@ -115,7 +116,7 @@ class RenderedEnvironment:
 
 def _check_that_it_draws(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> None:
     """Asks an environment that does not draw: one that cannot may not even take the argument."""
-    env = factory.make(config, wrappers)
+    env = factory.make_env(config, wrappers)
     with contextlib.closing(env):
         modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:

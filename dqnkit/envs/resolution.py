@@ -37,7 +37,7 @@ def resolve(config: Config) -> tuple[Config, EnvSpec]:
     """
     if config.replay.kind == "reverb":
         check_installed("replay.kind=reverb")
-    spec = factory.describe(config.env)
+    spec = factory.describe_env(config.env)
     _check_evaluation(config, spec)
     training = config.training.model_copy(update={"loop": _loop(config)})
     found = {
@@ -53,7 +53,7 @@ def _check_evaluation(config: Config, spec: EnvSpec) -> None:
     wrappers = config.evaluation.wrappers
     if wrappers is None:
         return
-    seen = factory.describe(config.env.model_copy(update={"wrappers": wrappers}))
+    seen = factory.describe_env(config.env.model_copy(update={"wrappers": wrappers}))
     if seen != spec:
         raise ConfigError(
             f"evaluation.wrappers: observations and actions become {seen.observation} and "
@@ -63,7 +63,7 @@ def _check_evaluation(config: Config, spec: EnvSpec) -> None:
 
 
 def _loop(config: Config) -> str:
-    reason = registry.why_not_graph(config.env)
+    reason = registry.graph_objection(config.env)
     if reason is None and config.evaluation.wrappers:
         reason = "evaluation.wrappers is not empty, and wrappers run in Python"
     if config.replay.kind == "reverb":

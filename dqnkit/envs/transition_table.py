@@ -30,7 +30,7 @@ class TransitionTable(NamedTuple):
 
 def transition_table(config: EnvConfig) -> TransitionTable:
     """The table of a Gymnasium environment that has one, as its toy-text environments do."""
-    env = factory.make(config)
+    env = factory.make_env(config)
     process: Any = env.unwrapped
     num_states = len(process.P)
     num_actions = len(process.P[0])

@@ -14,9 +14,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from dqnkit.config.sections import EnvConfig, WrapperConfig
 from dqnkit.envs import factory
-from dqnkit.envs.failures import blamed
+from dqnkit.envs.failures import wrap_env_errors
 from dqnkit.envs.specs import EnvSpec
-from dqnkit.envs.watchdog import Watch, hangs
+from dqnkit.envs.watchdog import Watchdog, hang_error
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 
@@ -62,7 +62,7 @@ class VectorEnvironment:
 
         Args:
           config: How to make one, and how they are stepped.
-          spec: Of one, as `factory.describe` gives it.
+          spec: Of one, as `factory.describe_env` gives it.
           num_envs: How many.
           wrappers: In place of the configuration's.
 
@@ -71,7 +71,7 @@ class VectorEnvironment:
         """
         self.num_envs = num_envs
         self._spec = spec
-        self._envs = factory.make_vector(config, num_envs, wrappers)
+        self._envs = factory.make_vector_env(config, num_envs, wrappers)
         mode = self._envs.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             self._envs.close()
@@ -84,7 +84,7 @@ class VectorEnvironment:
         self._timeout = config.step_timeout
         # Processes have a time limit of their own.
         in_processes = isinstance(self._envs, AsyncVectorEnv)
-        self._watch = Watch(None if in_processes else config.step_timeout, spec.id)
+        self._watch = Watchdog(None if in_processes else config.step_timeout, spec.id)
         self._is_foreign = config.vectorization == "vector_entry_point"
         self._dtype = np.dtype(spec.observation.dtype)
         self._ended = np.zeros(num_envs, np.bool_)
@@ -180,15 +180,15 @@ class VectorEnvironment:
     def _blamed(self, call: str) -> Iterator[None]:
         """What the environment's own code raises is its fault, and named as that."""
         if not isinstance(self._envs, AsyncVectorEnv):
-            with blamed(self._spec.id, call):
+            with wrap_env_errors(self._spec.id, call):
                 yield
             return
         # What a process raises is raised here again; Gymnasium's warning is one too many.
-        with _without_warnings(), blamed(self._spec.id, call):
+        with _without_warnings(), wrap_env_errors(self._spec.id, call):
             try:
                 yield
             except multiprocessing.TimeoutError as error:
-                raise hangs(self._spec.id, self._timeout) from error
+                raise hang_error(self._spec.id, self._timeout) from error
             except (EOFError, ConnectionError) as error:
                 raise EnvironmentFailedError(
                     f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); "

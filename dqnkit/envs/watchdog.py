@@ -14,10 +14,10 @@ from dqnkit.errors import EnvironmentFailedError
 
 _SIGNAL: Final = signal.SIGURG
 """Does nothing where nobody waits for it, and hardly anybody does."""
-_watches: WeakSet[Watch] = WeakSet()
+_watches: WeakSet[Watchdog] = WeakSet()
 
 
-class Watch:
+class Watchdog:
     """A context whose body raises when it takes too long.
 
     A thread looks on, which costs the body nothing, and sends a signal, which interrupts Python's
@@ -77,7 +77,7 @@ class Watch:
                     signal.pthread_kill(thread, _SIGNAL)
 
 
-def hangs(env_id: str, seconds: float | None) -> EnvironmentFailedError:
+def hang_error(env_id: str, seconds: float | None) -> EnvironmentFailedError:
     """What is raised when it does."""
     return EnvironmentFailedError(
         f"{env_id!r} hangs: a step or reset took longer than env.step_timeout={seconds or 0:g} "
@@ -89,4 +89,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     for watch in tuple(_watches):
         if watch.is_late:
-            raise hangs(watch.env_id, watch.seconds)
+            raise hang_error(watch.env_id, watch.seconds)

@@ -7,7 +7,7 @@ from dqnkit.config.sections import Config
 from dqnkit.config.seeds import EpisodeKeys, training_environment_seeds
 from dqnkit.envs import registry
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.evaluation import Evaluator
+from dqnkit.evaluation.base import Evaluator
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
 
@@ -28,7 +28,7 @@ def make_evaluator(
     """
     limit = config.evaluation.max_episode_steps
     if config.training.loop == "graph":
-        dynamics = registry.graph_dynamics(config.env)
+        dynamics = registry.make_dynamics(config.env)
         return GraphEvaluator(policy, dynamics, num_episodes, keys, limit)
     # A process an episode would be as many as the machine has never seen.
     in_turn = config.env.vectorization == "async"

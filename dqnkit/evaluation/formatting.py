@@ -5,7 +5,7 @@ from __future__ import annotations
 NOTHING = "-"
 
 
-def number(value: float | None, *, whole: bool = False) -> str:
+def format_number(value: float | None, *, whole: bool = False) -> str:
     """A return or the like: one decimal from 10 upwards, three digits below."""
     if value is None:
         return NOTHING
@@ -14,8 +14,8 @@ def number(value: float | None, *, whole: bool = False) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
 
 
-def interval(value: float | None, low: float | None, high: float | None) -> str:
+def format_interval(value: float | None, low: float | None, high: float | None) -> str:
     """A statistic with its confidence interval."""
     if value is None or low is None or high is None:
-        return number(value)
-    return f"{number(value)} ({number(low)} to {number(high)})"
+        return format_number(value)
+    return f"{format_number(value)} ({format_number(low)} to {format_number(high)})"

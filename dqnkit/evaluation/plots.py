@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dqnkit.evaluation import Episodes, Evaluation
-from dqnkit.evaluation.formatting import interval
+from dqnkit.evaluation.episodes import Episodes, Evaluation
+from dqnkit.evaluation.formatting import format_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def returns_histogram(samples: Mapping[str, Episodes], title: str, path: Path) -
     bins = np.linspace(low, high, _BINS + 1).tolist()
     for colour, (name, episodes) in zip(_COLOURS, samples.items(), strict=False):
         iqm, (start, end) = episodes.summary.iqm, episodes.interval
-        label = f"{name}: IQM {interval(iqm, start, end)}, n={episodes.summary.n}"
+        label = f"{name}: IQM {format_interval(iqm, start, end)}, n={episodes.summary.n}"
         axes.hist(episodes.returns, bins=bins, color=colour, alpha=0.45, label=_plain(label))
         axes.axvspan(start, end, color=colour, alpha=0.15, lw=0)
         axes.axvline(iqm, color=colour, lw=1.5)

@@ -14,7 +14,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Metrics:
+class IntervalMetrics:
     """Training metrics over one log interval."""
 
     iteration: int
@@ -33,7 +33,7 @@ class Metrics:
     """Mean length of these episodes; NaN if there were none."""
 
 
-class Sums(NamedTuple):
+class IntervalSums(NamedTuple):
     """Counters at the end of a log interval, and counts and sums over it."""
 
     iteration: float
@@ -46,13 +46,13 @@ class Sums(NamedTuple):
     returns: float
     lengths: float
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> IntervalMetrics:
         """Means: the loss by updates, exploration by steps, the rest by episodes."""
 
         def mean(total: float, count: float) -> float:
             return float(total / count) if count else math.nan
 
-        return Metrics(
+        return IntervalMetrics(
             iteration=int(self.iteration),
             env_steps=int(self.env_steps),
             loss=mean(self.loss, self.updates),
@@ -85,11 +85,11 @@ class Loop(Protocol):
     def start(self) -> None:
         """Compiles what it will run, and fills the replay with the initial steps."""
 
-    def advance(self, num_iterations: int) -> list[Metrics]:
+    def advance(self, num_iterations: int) -> list[IntervalMetrics]:
         """Trains for some iterations; gives the log intervals that ended in them."""
 
-    def flush(self) -> list[Metrics]:
-        """Metrics of the log interval that is under way, if it has any; it starts anew."""
+    def flush(self) -> list[IntervalMetrics]:
+        """IntervalMetrics of the log interval that is under way, if it has any; it starts anew."""
 
     def notes(self) -> list[str]:
         """What the user should know of the time since the last call."""

@@ -10,23 +10,23 @@ import numpy as np
 
 from dqnkit.envs.vector import Step
 from dqnkit.errors import ConfigError
-from dqnkit.loops.base import Arrays, Metrics, Sums
+from dqnkit.loops.base import Arrays, IntervalMetrics, IntervalSums
 
 
-class Episode(NamedTuple):
+class EndedEpisode(NamedTuple):
     """One that has ended."""
 
     undiscounted_return: float
     length: float
 
 
-class Episodes:
+class EpisodeStats:
     """What the episodes of several environments have come to."""
 
     def __init__(self, num_envs: int) -> None:
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs)
 
-    def ended(self, step: Step) -> list[Episode]:
+    def ended(self, step: Step) -> list[EndedEpisode]:
         """Adds a step; the episodes that it ended."""
         self._returns += np.where(step.stepped, step.reward, 0.0)
         self._lengths += step.stepped
@@ -35,12 +35,12 @@ class Episodes:
             return []
         columns = (self._returns[over].tolist(), self._lengths[over].tolist())
         self._returns[over] = self._lengths[over] = 0.0
-        return [Episode(*each) for each in zip(*columns, strict=True)]
+        return [EndedEpisode(*each) for each in zip(*columns, strict=True)]
 
 
 @dataclass
-class Window:
-    """Sums over the log interval that is under way."""
+class HostInterval:
+    """IntervalSums over the log interval that is under way."""
 
     updates: float = 0.0
     loss: float = 0.0
@@ -50,15 +50,15 @@ class Window:
     returns: float = 0.0
     lengths: float = 0.0
 
-    def count(self, ended: Sequence[Episode]) -> None:
+    def count(self, ended: Sequence[EndedEpisode]) -> None:
         """Adds episodes."""
         self.episodes += len(ended)
         self.returns += sum(each.undiscounted_return for each in ended)
         self.lengths += sum(each.length for each in ended)
 
-    def metrics(self, iteration: int, env_steps: int) -> Metrics:
+    def metrics(self, iteration: int, env_steps: int) -> IntervalMetrics:
         """Its means."""
-        return Sums(iteration, env_steps, **vars(self)).metrics()
+        return IntervalSums(iteration, env_steps, **vars(self)).metrics()
 
 
 def parts_of(state: Arrays) -> dict[str, Arrays]:

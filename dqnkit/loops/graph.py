@@ -26,16 +26,16 @@ from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
-from dqnkit.loops.base import Arrays, Metrics, Sums
-from dqnkit.replay.factory import graph_replay
-from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
+from dqnkit.loops.base import Arrays, IntervalMetrics, IntervalSums
+from dqnkit.replay.factory import make_graph_replay
+from dqnkit.replay.graph_uniform import GraphUniformReplay, ReplayState
 
 MAX_CHUNK = 20_000
 """Iterations of one call at most; bounds the table of metrics that it returns."""
 
 
-class Window(NamedTuple):
-    """Sums over the log interval that is under way; float64 scalars."""
+class GraphInterval(NamedTuple):
+    """IntervalSums over the log interval that is under way; float64 scalars."""
 
     updates: Tensor
     loss: Tensor
@@ -46,11 +46,11 @@ class Window(NamedTuple):
     lengths: Tensor
 
     @classmethod
-    def empty(cls) -> Window:
+    def empty(cls) -> GraphInterval:
         """Nothing summed yet."""
         return cls(*[tf.constant(0.0, tf.float64)] * len(cls._fields))
 
-    def plus(self, **amounts: Tensor) -> Window:
+    def plus(self, **amounts: Tensor) -> GraphInterval:
         """With amounts added."""
         sums = {name: getattr(self, name) + tf.cast(v, tf.float64) for name, v in amounts.items()}
         return self._replace(**sums)
@@ -70,13 +70,13 @@ class LoopState(NamedTuple):
     returns: Tensor
     """Undiscounted return so far of each environment's episode, float32 [num_envs]."""
     replay: ReplayState
-    window: Window
+    window: GraphInterval
 
 
 class Collector:
     """Steps of the environments into the replay, whoever chooses the actions."""
 
-    def __init__(self, dynamics: Dynamics, num_envs: int, replay: UniformReplay) -> None:
+    def __init__(self, dynamics: Dynamics, num_envs: int, replay: GraphUniformReplay) -> None:
         self._num_envs = num_envs
         self.dynamics = dynamics
         self.environment = BatchedEnvironment(dynamics)
@@ -138,7 +138,7 @@ class Collector:
             return i + 1, self.step(state, action, moves, tf.constant(1.0, tf.float64))
 
         _, state = tf.while_loop(lambda i, _: i < steps, body, (tf.constant(0, tf.int64), state))
-        return state._replace(window=Window.empty())
+        return state._replace(window=GraphInterval.empty())
 
 
 @lru_cache(maxsize=4)
@@ -146,7 +146,7 @@ def _compiled_fill(
     dynamics: Dynamics, num_envs: int, replay: ReplayConfig
 ) -> Callable[..., LoopState]:
     """`Collector.fill`, which is the same for all seeds, and most trials of a search."""
-    kept = graph_replay(replay, num_envs, dynamics.observation_size)
+    kept = make_graph_replay(replay, num_envs, dynamics.observation_size)
     collector = Collector(dynamics, num_envs, kept)
     compiled: Callable[..., LoopState] = tf.function(
         collector.fill, jit_compile=True, autograph=False
@@ -171,7 +171,7 @@ class GraphLoop:
         training, seed = config.training, config.training.seed
         self._config = config
         num_envs, agent = config.env.num_envs, config.agent
-        replay = graph_replay(
+        replay = make_graph_replay(
             config.replay, num_envs, dynamics.observation_size, agent.n_step, agent.gamma
         )
         self._collector = Collector(dynamics, num_envs, replay)
@@ -216,23 +216,23 @@ class GraphLoop:
                 self._state, tf.constant(key, tf.int64), tf.constant(steps, tf.int64)
             )
 
-    def advance(self, num_iterations: int) -> list[Metrics]:
+    def advance(self, num_iterations: int) -> list[IntervalMetrics]:
         """See `Loop`."""
-        metrics: list[Metrics] = []
+        metrics: list[IntervalMetrics] = []
         end = self.iteration + num_iterations
         while self.iteration < end:
             stop = tf.constant(min(end, self.iteration + MAX_CHUNK), tf.int64)
             self._state, table, rows = self._chunk(self._state, stop)
-            metrics += [Sums(*row).metrics() for row in table.numpy()[: int(rows)]]
+            metrics += [IntervalSums(*row).metrics() for row in table.numpy()[: int(rows)]]
         return metrics
 
-    def flush(self) -> list[Metrics]:
+    def flush(self) -> list[IntervalMetrics]:
         """See `Loop`."""
         if float(self._state.window.steps) == 0:
             return []
         row = [self.iteration, self.env_steps, *(float(x) for x in self._state.window)]
-        self._state = self._state._replace(window=Window.empty())
-        return [Sums(*row).metrics()]
+        self._state = self._state._replace(window=GraphInterval.empty())
+        return [IntervalSums(*row).metrics()]
 
     def notes(self) -> list[str]:
         """See `Loop`."""
@@ -287,7 +287,7 @@ class GraphLoop:
             ),
             returns=tf.zeros([num_envs]),
             replay=self._collector.replay.initial_state(),
-            window=Window.empty(),
+            window=GraphInterval.empty(),
         )
 
     def _run_chunk(self, state: LoopState, stop: Tensor) -> tuple[LoopState, Tensor, Tensor]:
@@ -307,10 +307,10 @@ class GraphLoop:
             values = tf.stack([*counters, *state.window])[None]
             table = xla.dynamic_update_slice(table, values, tf.stack([row, 0]))
             ended = tf.equal(tf.math.floormod(state.iteration, log_interval), 0)
-            window = Window(*[tf.where(ended, tf.zeros_like(x), x) for x in state.window])
+            window = GraphInterval(*[tf.where(ended, tf.zeros_like(x), x) for x in state.window])
             return state._replace(window=window), table, row + tf.cast(ended, tf.int32)
 
-        table = tf.zeros([self._rows, 2 + len(Window._fields)], tf.float64)
+        table = tf.zeros([self._rows, 2 + len(GraphInterval._fields)], tf.float64)
         state, table, row = tf.while_loop(
             lambda state, *_: state.iteration < stop, body, (state, table, tf.constant(0))
         )

@@ -20,10 +20,16 @@ from dqnkit.config.sections import Config
 from dqnkit.config.seeds import Stream, stream_key, stream_seeds
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.loops.base import Arrays, Metrics
-from dqnkit.loops.episodes import Episodes, Window, parts_of, random_state, set_random_state
-from dqnkit.loops.updates import Updates
-from dqnkit.replay.factory import host_replay
+from dqnkit.loops.base import Arrays, IntervalMetrics
+from dqnkit.loops.episodes import (
+    EpisodeStats,
+    HostInterval,
+    parts_of,
+    random_state,
+    set_random_state,
+)
+from dqnkit.loops.updates import CompiledUpdates
+from dqnkit.replay.factory import make_host_replay
 
 
 class HostLoop:
@@ -49,11 +55,11 @@ class HostLoop:
         self._rng = np.random.Generator(np.random.Philox(stream_key(seed, Stream.TRAINING)))
         self._iteration = 0
         self._env_steps = 0
-        self._window = Window()
+        self._window = HostInterval()
         with ExitStack() as unfinished:
-            self._replay = host_replay(config, spec)
+            self._replay = make_host_replay(config, spec)
             unfinished.callback(self._replay.close)
-            self._updates = Updates(
+            self._updates = CompiledUpdates(
                 config, spec, self.learner, frames=self._replay.frames_per_sample, acts=True
             )
             self._environment = VectorEnvironment(config.env, spec, config.env.num_envs)
@@ -88,24 +94,24 @@ class HostLoop:
         while self._env_steps < initial or not self._replay.num_transitions:
             actions = self._rng.integers(self._spec.num_actions, size=self._config.env.num_envs)
             self._step(actions, exploration=1.0)
-        self._window = Window()
+        self._window = HostInterval()
 
-    def advance(self, num_iterations: int) -> list[Metrics]:
+    def advance(self, num_iterations: int) -> list[IntervalMetrics]:
         """See `Loop`."""
         metrics = []
         for _ in range(num_iterations):
             self._iterate()
             if self._iteration % self._config.training.log_interval == 0:
                 metrics.append(self._window.metrics(self._iteration, self._env_steps))
-                self._window = Window()
+                self._window = HostInterval()
         return metrics
 
-    def flush(self) -> list[Metrics]:
+    def flush(self) -> list[IntervalMetrics]:
         """See `Loop`."""
         if self._window.steps == 0:
             return []
         metrics = self._window.metrics(self._iteration, self._env_steps)
-        self._window = Window()
+        self._window = HostInterval()
         return [metrics]
 
     def notes(self) -> list[str]:
@@ -133,7 +139,7 @@ class HostLoop:
         self.learner.restore(parts["agent"])
         set_random_state(self._rng, parts["random"])
         self._iteration, self._env_steps = (int(x) for x in parts["loop"]["counters"])
-        self._window = Window(*map(float, parts["loop"]["window"]))
+        self._window = HostInterval(*map(float, parts["loop"]["window"]))
         self._begin_episodes()
 
     def close(self) -> None:
@@ -148,7 +154,7 @@ class HostLoop:
         key = stream_key(self._config.training.seed, Stream.ENVIRONMENTS)
         self._environment.reset(stream_seeds(key, self._env_steps, num_envs))
         self._replay.begin(np.arange(num_envs), self._environment.frame)
-        self._episodes = Episodes(num_envs)
+        self._episodes = EpisodeStats(num_envs)
         self._q_values: np.ndarray | None = None
 
     def _iterate(self) -> None:

@@ -15,7 +15,7 @@ from dqnkit.replay.base import Sample
 from dqnkit.replay.priorities import importance_weights
 
 
-class Outcome(NamedTuple):
+class UpdateOutput(NamedTuple):
     """What the updates of an iteration came to."""
 
     loss: float
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     """Of the observations that are acted on next, float32 [num_envs, num_actions]."""
 
 
-class Updates:
+class CompiledUpdates:
     """Compiled updates, and with them the Q-values for the next step where there is one.
 
     A call from Python costs more than a small update does: so the batches of an iteration are
@@ -81,7 +81,7 @@ class Updates:
 
     def __call__(
         self, sample: Sample, beta: float, observation: np.ndarray | None = None
-    ) -> Outcome:
+    ) -> UpdateOutput:
         """Learns from a sample.
 
         Args:
@@ -98,7 +98,7 @@ class Updates:
         outcome = self._learn(*map(tf.constant, inputs)).numpy()
         loss, td_errors, q_values = np.split(outcome, [1, 1 + self.drawn])
         acts = observation is not None
-        return Outcome(
+        return UpdateOutput(
             float(loss[0]),
             td_errors,
             q_values.reshape(-1, self._spec.num_actions) if acts else None,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from dqnkit.tracking.tracker import Status
+from dqnkit.events import RunStatus
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -19,14 +19,14 @@ class Interrupts:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         """The signal, if it was one."""
-        self.status: Status | None = None
+        self.status: RunStatus | None = None
         """What the run is to end as; None while it may go on."""
         self._held = False
 
     def __bool__(self) -> bool:
         return self.status is not None
 
-    def end(self, status: Status) -> None:
+    def end(self, status: RunStatus) -> None:
         """Asks the run to end at the next chunk: KILLED, or FINISHED where enough was seen."""
         self.status = status
 
@@ -44,11 +44,11 @@ class Interrupts:
         if self.signal is not None and not self._held:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        self.status = Status.KILLED
+        self.status = RunStatus.KILLED
 
 
 @contextlib.contextmanager
-def noticed(interrupts: Interrupts | None = None) -> Iterator[Interrupts]:
+def catch_signals(interrupts: Interrupts | None = None) -> Iterator[Interrupts]:
     """Notes the first signal; a second one raises KeyboardInterrupt where the program stands.
 
     Outside the main thread, where Python lets nobody handle signals, none is ever noted.

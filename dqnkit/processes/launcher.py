@@ -118,10 +118,10 @@ def largest(share: float) -> int:
     Args:
       share: Of the machine, that is the worker's.
     """
-    return max(_LEAST_MEMORY, int(memory.of_machine() * share / _SHARE))
+    return max(_LEAST_MEMORY, int(memory.machine_memory() * share / _SHARE))
 
 
-def leave_the_terminal(said: str) -> None:
+def detach_from_terminal(said: str) -> None:
     """A Ctrl-C is for the parent, which tells us; and nobody but the parent prints."""
     os.setpgid(0, 0)
     # One that came while the process began was held back (see `LocalLauncher`): the parent has it.

@@ -21,7 +21,7 @@ class Sample(NamedTuple):
     """What their probabilities are in proportion to, float64 [B]; None if all are the same."""
 
 
-class Replay(Protocol):
+class HostReplay(Protocol):
     """Transitions of several environments, from the frames that they give one after another.
 
     Returns over several steps are summed here. They end with the episode.

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from dqnkit._system.random_bits import uniform
 from dqnkit._system.tensorflow import Tensor, tf
-from dqnkit.config.fields import known
+from dqnkit.config.fields import required
 from dqnkit.config.sections import ReplayConfig
 from dqnkit.envs.transitions import Transitions
-from dqnkit.replay.graph_sum_tree import Levels, SumTree
-from dqnkit.replay.graph_uniform import Batch, ReplayState, UniformReplay
-from dqnkit.replay.priorities import of_errors as priorities_of
+from dqnkit.replay.graph_sum_tree import GraphSumTree, Levels
+from dqnkit.replay.graph_uniform import Batch, GraphUniformReplay, ReplayState
+from dqnkit.replay.priorities import priorities_from_td_errors as priorities_of
 
 
 class Priorities(NamedTuple):
@@ -23,8 +23,8 @@ class Priorities(NamedTuple):
     """Ever, float32 scalar: what a new transition begins with."""
 
 
-class PrioritizedReplay(UniformReplay):
-    """Proportional prioritization (Schaul et al., 2016), over the ring of `UniformReplay`.
+class GraphPrioritizedReplay(GraphUniformReplay):
+    """Proportional prioritization (Schaul et al., 2016), over the ring of `GraphUniformReplay`.
 
     A transition is drawn with probability P in proportion to (|td_error| + 1e-6) ** alpha; a new
     one begins with the highest priority so far. Importance weights are P ** -beta over the greatest
@@ -41,18 +41,18 @@ class PrioritizedReplay(UniformReplay):
         n_step: int = 1,
         gamma: float = 1.0,
     ) -> None:
-        """As `UniformReplay`, with alpha from the configuration."""
+        """As `GraphUniformReplay`, with alpha from the configuration."""
         super().__init__(config.replay_buffer_max_length, block, observation_size, n_step, gamma)
-        self._alpha = known(config.alpha)
-        self._tree = SumTree(self.capacity)
+        self._alpha = required(config.alpha)
+        self._tree = GraphSumTree(self.capacity)
 
     def initial_state(self) -> ReplayState:
-        """See `UniformReplay`."""
+        """See `GraphUniformReplay`."""
         priorities = Priorities(self._tree.initial_state(), tf.constant(1.0))
         return super().initial_state()._replace(priorities=priorities)
 
     def add(self, state: ReplayState, transitions: Transitions, done: Tensor) -> ReplayState:
-        """See `UniformReplay`."""
+        """See `GraphUniformReplay`."""
         levels, highest = state.priorities
         rows = self._next_row(state) + tf.range(self.block)
         levels = self._tree.put(levels, rows, tf.fill([self.block], highest))
@@ -60,7 +60,7 @@ class PrioritizedReplay(UniformReplay):
         return state._replace(priorities=Priorities(levels, highest))
 
     def sample(self, state: ReplayState, bits: Tensor, beta: Tensor) -> Batch:
-        """See `UniformReplay`."""
+        """See `GraphUniformReplay`."""
         leaves = state.priorities.levels
         rows = self._tree.find(leaves, uniform(bits))
         priorities = tf.gather(leaves[0], rows)
@@ -69,7 +69,7 @@ class PrioritizedReplay(UniformReplay):
         return Batch(self._transitions(state, rows), rows, weights)
 
     def update_priorities(self, state: ReplayState, rows: Tensor, td_errors: Tensor) -> ReplayState:
-        """See `UniformReplay`."""
+        """See `GraphUniformReplay`."""
         levels, highest = state.priorities
         priorities = priorities_of(td_errors, self._alpha)
         levels = self._tree.put(levels, rows, priorities)

@@ -15,7 +15,7 @@ Levels = tuple[Tensor, ...]
 behind what is used."""
 
 
-class SumTree:
+class GraphSumTree:
     """Numbers that can be changed one by one, and searched by how far their sum reaches.
 
     Sums are added up anew from their children and never by differences, so that no rounding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dqnkit._system.memory import refuse_replay_beyond_memory
+from dqnkit._system.memory import check_replay_fits_memory
 from dqnkit._system.random_bits import below
 from dqnkit._system.tensorflow import Tensor, tf, xla
 from dqnkit.envs.transitions import Transitions
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """Of their losses, float32 [B]; None where all count the same."""
 
 
-class UniformReplay:
+class GraphUniformReplay:
     """A ring of transitions that are sampled uniformly, with replacement.
 
     All fields of a transition lie in one float32 row: under XLA one slice writes them and one
@@ -72,7 +72,7 @@ class UniformReplay:
         self._sizes = [observation_size, 1, 1, 1, observation_size, 1]
         self._n_step, self._gamma = n_step, gamma
         bytes_per_row = 4 * sum(self._sizes) + self._PRIORITY_BYTES
-        refuse_replay_beyond_memory(max_length, self.capacity * bytes_per_row)
+        check_replay_fits_memory(max_length, self.capacity * bytes_per_row)
 
     def initial_state(self) -> ReplayState:
         """An empty replay."""

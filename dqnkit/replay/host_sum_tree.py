@@ -8,7 +8,7 @@ _FAN_OUT = 32
 """Children of a node: NumPy pays for calls, of which a level takes several, not for numbers."""
 
 
-class SumTree:
+class HostSumTree:
     """Numbers that can be changed one by one, and searched by how far their sum reaches.
 
     Sums are added up anew from their children and never by differences, so that no rounding

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from dqnkit._system.memory import refuse_replay_beyond_memory
+from dqnkit._system.memory import check_replay_fits_memory
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError
 from dqnkit.replay.base import Sample
@@ -17,7 +17,7 @@ _TERMINAL = np.uint8(2)
 """The transition that starts here ends in a terminal state."""
 
 
-class HostReplay:
+class HostUniformReplay:
     """A ring of frames for each environment, sampled uniformly, with replacement (`Replay`).
 
     A row holds a frame and, once it is known, the action that was taken there, its reward and how
@@ -81,7 +81,7 @@ class HostReplay:
             )
         rows = num_envs * self._rows
         self.bytes_per_row += self._PRIORITY_BYTES
-        refuse_replay_beyond_memory(max_length, rows * self.bytes_per_row)
+        check_replay_fits_memory(max_length, rows * self.bytes_per_row)
         self._frames = np.zeros((rows, *stored_shape), stored_dtype)
         self._actions = np.zeros(rows, actions)
         self._rewards = np.zeros(rows, np.float32)

@@ -10,7 +10,7 @@ LEAST_ERROR = 1e-6
 """Added to each TD error, so that a transition without one is drawn again (Schaul et al., 2016)."""
 
 
-def of_errors(td_errors: Any, alpha: float) -> Any:
+def priorities_from_td_errors(td_errors: Any, alpha: float) -> Any:
     """(|td_error| + 1e-6) ** alpha, of an array or a tensor."""
     return (abs(td_errors) + LEAST_ERROR) ** alpha
 

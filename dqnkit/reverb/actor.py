@@ -26,11 +26,11 @@ from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import DqnkitError, ReplayError
-from dqnkit.loops.episodes import Episodes
-from dqnkit.processes.launcher import leave_the_terminal
-from dqnkit.reverb.broadcast import Broadcast, Listener
+from dqnkit.loops.episodes import EpisodeStats
+from dqnkit.processes.launcher import detach_from_terminal
+from dqnkit.reverb.broadcast import Broadcast, Subscriber
 from dqnkit.reverb.connection import PATIENCE_SECONDS, ServerConnection, connect
-from dqnkit.reverb.tables import Recipe
+from dqnkit.reverb.tables import TransitionSpec
 from dqnkit.reverb.writer import TransitionWriter
 
 _REFRESH_SECONDS = 0.05
@@ -65,8 +65,8 @@ class Actor:
         """
         self._config, self._spec = _resolved(said.config)
         config, agent, num_envs = self._config, self._config.agent, self._config.env.num_envs
-        recipe = Recipe(self._spec, agent.n_step, agent.gamma)
-        self._network = networks.make(config, self._spec, stream_key(0, Stream.WEIGHTS))
+        recipe = TransitionSpec(self._spec, agent.n_step, agent.gamma)
+        self._network = networks.make_network(config, self._spec, stream_key(0, Stream.WEIGHTS))
         observations = [num_envs, *self._spec.observation.shape]
         acted_on = tf.TensorSpec(observations, self._spec.observation.dtype)
         self._act = compiled(self._network.q_values, acted_on)
@@ -75,13 +75,13 @@ class Actor:
         key = actor_key(config.training.seed, number, said.env_steps)
         self._rng = np.random.Generator(np.random.Philox(key))
         self._seeds = stream_seeds(key, 0, num_envs)
-        self._episodes = Episodes(num_envs)
+        self._episodes = EpisodeStats(num_envs)
         with ExitStack() as unfinished:
             self._server = connect(address, config.replay, recipe)
             unfinished.callback(self._server.close)
             self._environment = VectorEnvironment(config.env, self._spec, num_envs)
             unfinished.callback(self._environment.close)
-            self._listener = Listener(self._server)
+            self._listener = Subscriber(self._server)
             unfinished.callback(self._listener.close)
             self._writers = []
             for _ in range(num_envs):
@@ -216,7 +216,7 @@ def serve_actor(
     """
     del most_memory
     if said is not None:
-        leave_the_terminal(said)
+        detach_from_terminal(said)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
     try:
@@ -241,7 +241,7 @@ def _wait_for_learner(address: str, patience: float) -> Broadcast:
     with ExitStack() as opened:
         server = ServerConnection(address, patience=max(patience, _ANSWER_SECONDS))
         opened.callback(server.close)
-        listener = Listener(server)
+        listener = Subscriber(server)
         opened.callback(listener.close)
         said = listener.wait(max(patience, _RETRY_SECONDS))
     if said is None:
@@ -253,4 +253,4 @@ def _wait_for_learner(address: str, patience: float) -> Broadcast:
 
 
 def _resolved(text: str) -> tuple[Config, EnvSpec]:
-    return resolve(loading.recorded(text, "the learner's configuration"))
+    return resolve(loading.load_recorded(text, "the learner's configuration"))

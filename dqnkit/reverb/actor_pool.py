@@ -9,7 +9,7 @@ from dqnkit.processes.launcher import Handle, LocalLauncher
 from dqnkit.reverb.actor import serve_actor
 
 _IN_VAIN = 3
-"""Actors that die without a transition from any since they began; then there is no use in another.
+"""ActorPool that die without a transition from any since they began; then there is no use in another.
 """
 
 
@@ -17,7 +17,7 @@ _LEAVE_SECONDS = 5.0
 """For closing their environments."""
 
 
-class Actors:
+class ActorPool:
     """As many as are wanted, until they are closed."""
 
     def __init__(self, address: str, count: int) -> None:
@@ -43,7 +43,7 @@ class Actors:
             self.close()
             raise
 
-    def replace_the_dead(self, *, progressed: bool) -> None:
+    def replace_dead(self, *, progressed: bool) -> None:
         """Starts another in the place of each one that has died.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 from dqnkit.errors import ReplayError
 from dqnkit.reverb.connection import ServerConnection, explained
 from dqnkit.reverb.tables import EPISODES, LEARNER
@@ -63,7 +63,7 @@ class Publisher:
         if not count:
             return []
         given_up = _Soon()
-        with contextlib.suppress(ReplayError), quiet():  # it tells how it connects
+        with contextlib.suppress(ReplayError), quiet_stderr():  # it tells how it connects
             # Each can be read once: a second try would wait for what a first has read.
             read = self._server.call(
                 lambda: list(client.sample(EPISODES, count, emit_timesteps=False)),
@@ -85,7 +85,7 @@ class _Soon:
             raise ReplayError("the replay server does not answer any more, or was started anew")
 
 
-class Listener:
+class Subscriber:
     """An actor's side."""
 
     def __init__(self, server: ServerConnection) -> None:

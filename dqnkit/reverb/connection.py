@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from dqnkit.config.fields import known
+from dqnkit._system.text import one_line
+from dqnkit.config.fields import required
 from dqnkit.config.sections import ReplayConfig
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.reverb.library import reverb, tf
-from dqnkit.reverb.tables import REPLAY, Limits, Recipe
+from dqnkit.reverb.tables import REPLAY, RateLimits, TransitionSpec
 
 PATIENCE_SECONDS = 60.0
 """How long a server may be away, as while it is started anew."""
@@ -175,7 +176,7 @@ def explained(address: str) -> Iterator[None]:
     except tf.errors.OutOfRangeError:
         raise  # the rate limiter's, which is no fault
     except _BROKEN as error:
-        raise ReplayError(_silent(address, " ".join(str(error).split())[:300])) from error
+        raise ReplayError(_silent(address, one_line(error))) from error
 
 
 def _silent(address: str, why: str) -> str:
@@ -186,7 +187,7 @@ def _silent(address: str, why: str) -> str:
 
 
 def connect(
-    address: str, config: ReplayConfig, recipe: Recipe, limits: Limits | None = None
+    address: str, config: ReplayConfig, recipe: TransitionSpec, limits: RateLimits | None = None
 ) -> ServerConnection:
     """A connection to a server that keeps what a run needs.
 
@@ -218,7 +219,9 @@ def connect(
     return ServerConnection(address)
 
 
-def differs(info: Any, config: ReplayConfig, recipe: Recipe, limits: Limits | None = None) -> str:
+def differs(
+    info: Any, config: ReplayConfig, recipe: TransitionSpec, limits: RateLimits | None = None
+) -> str:
     """What of a table is not as a run needs it; nothing if all is. See `connect`."""
     there, wanted = _described(info), _wanted(config, recipe)
     if limits is not None:
@@ -240,10 +243,10 @@ def _described(info: Any) -> dict[str, Any]:
     }
 
 
-def _wanted(config: ReplayConfig, recipe: Recipe) -> dict[str, Any]:
+def _wanted(config: ReplayConfig, recipe: TransitionSpec) -> dict[str, Any]:
     return {
         "transitions": config.replay_buffer_max_length,
-        "alpha": known(config.alpha) if config.is_prioritized else None,
+        "alpha": required(config.alpha) if config.is_prioritized else None,
         "signature": _plain(recipe.signature()),
     }
 

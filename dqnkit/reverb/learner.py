@@ -21,13 +21,19 @@ from dqnkit.config.sections import Config
 from dqnkit.config.seeds import Stream, stream_key
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError, ReplayError
-from dqnkit.loops.base import Arrays, Metrics
-from dqnkit.loops.episodes import Episode, Window, parts_of, random_state, set_random_state
-from dqnkit.loops.updates import Updates
-from dqnkit.reverb.actor_pool import Actors
+from dqnkit.loops.base import Arrays, IntervalMetrics
+from dqnkit.loops.episodes import (
+    EndedEpisode,
+    HostInterval,
+    parts_of,
+    random_state,
+    set_random_state,
+)
+from dqnkit.loops.updates import CompiledUpdates
+from dqnkit.reverb.actor_pool import ActorPool
 from dqnkit.reverb.broadcast import Publisher
 from dqnkit.reverb.replay import ReverbReplay
-from dqnkit.reverb.tables import LEARNER, Limits, Recipe
+from dqnkit.reverb.tables import LEARNER, RateLimits, TransitionSpec
 
 _PUBLISH_SECONDS = 0.05
 """Between two publications of the weights."""
@@ -59,12 +65,12 @@ class LearnerLoop:
         training, agent = config.training, config.agent
         self._config = config
         self._interrupted = interrupted
-        recipe = Recipe(spec, agent.n_step, agent.gamma)
+        recipe = TransitionSpec(spec, agent.n_step, agent.gamma)
         self.learner = DqnLearner(config, spec, stream_key(training.seed, Stream.WEIGHTS))
         with ExitStack() as unfinished:
-            self._replay = ReverbReplay(config.replay, 0, recipe, Limits.of(config))
+            self._replay = ReverbReplay(config.replay, 0, recipe, RateLimits.of(config))
             unfinished.callback(self._replay.close)
-            self._updates = Updates(
+            self._updates = CompiledUpdates(
                 config, spec, self.learner, frames=self._replay.frames_per_sample, acts=False
             )
             unfinished.pop_all()
@@ -80,10 +86,10 @@ class LearnerLoop:
         """Transitions that the server has counted, when it was asked last."""
         self._before = 0
         """Environment steps beside them."""
-        self._window = Window()
+        self._window = HostInterval()
         self._publish_at = 0.0
         self._heard_at = time.monotonic()
-        self._actors: Actors | None = None
+        self._actors: ActorPool | None = None
         self._is_restored = False
 
     # -- Loop
@@ -108,7 +114,7 @@ class LearnerLoop:
         self.check()  # once more: others may have come since
         self._publisher = Publisher(self._replay.server, loading.dump(self._config))
         self._publish()
-        self._actors = Actors(self._replay.server.address, self._config.training.num_actors or 0)
+        self._actors = ActorPool(self._replay.server.address, self._config.training.num_actors or 0)
         self._updates.warm_up()  # while they load
         self._heard_at = time.monotonic()
         with contextlib.suppress(_InterruptedWait):
@@ -116,9 +122,9 @@ class LearnerLoop:
                 self._look_after_actors()
                 time.sleep(_PUBLISH_SECONDS / 5)
         if not self._is_restored:
-            self._window = Window()
+            self._window = HostInterval()
 
-    def advance(self, num_iterations: int) -> list[Metrics]:
+    def advance(self, num_iterations: int) -> list[IntervalMetrics]:
         """See `Loop`."""
         log_interval = self._config.training.log_interval
         metrics = []
@@ -131,7 +137,7 @@ class LearnerLoop:
             self._look_after_actors()
         return metrics
 
-    def flush(self) -> list[Metrics]:
+    def flush(self) -> list[IntervalMetrics]:
         """See `Loop`."""
         return [self._close_window()] if self._window.updates else []
 
@@ -162,7 +168,7 @@ class LearnerLoop:
         self.learner.restore(parts["agent"])
         set_random_state(self._rng, parts["random"])
         self._iteration, self._env_steps = (int(x) for x in parts["loop"]["counters"])
-        self._window = Window(*map(float, parts["loop"]["window"]))
+        self._window = HostInterval(*map(float, parts["loop"]["window"]))
         inserted, then = self._replay.num_inserted, int(parts["loop"]["inserted"])
         # A server that has lived on has heard actors meanwhile; another counts from 0 again.
         self._before = self._env_steps - (min(then, inserted))
@@ -188,7 +194,7 @@ class LearnerLoop:
             self._look_after_actors()
             self._heard_at = time.monotonic()
 
-    # -- Actors
+    # -- ActorPool
 
     def _look_after_actors(self) -> None:
         """Counts what has come, tells actors the newest weights, and replaces those that died.
@@ -196,7 +202,7 @@ class LearnerLoop:
         Raises:
           _InterruptedWait: Nobody waits any more.
           ReplayError: Nothing has come for a long time.
-          WorkerError: Actors die one after another.
+          WorkerError: ActorPool die one after another.
         """
         if self._interrupted():
             raise _InterruptedWait
@@ -212,7 +218,7 @@ class LearnerLoop:
                 f"{address}`"
             )
         if self._actors is not None:
-            self._actors.replace_the_dead(progressed=self._env_steps > before)
+            self._actors.replace_dead(progressed=self._env_steps > before)
 
     def _take_leave(self) -> None:
         """Tells actors that are elsewhere."""
@@ -262,10 +268,10 @@ class LearnerLoop:
         self._window.exploration += exploration * (steps - self._env_steps)
         self._env_steps = steps
 
-    def _close_window(self) -> Metrics:
+    def _close_window(self) -> IntervalMetrics:
         self._count_steps()
         ended = self._publisher.episodes()
-        self._window.count([Episode(*each) for each in ended])
+        self._window.count([EndedEpisode(*each) for each in ended])
         metrics = self._window.metrics(self._iteration, self._env_steps)
-        self._window = Window()
+        self._window = HostInterval()
         return metrics

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 from dqnkit._system.tensorflow import tf  # prepares TensorFlow, which Reverb loads
 
-with quiet():
+with quiet_stderr():
     import reverb
     from reverb.platform.checkpointers_lib import DefaultCheckpointer
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 from dqnkit._system.tensorflow import Tensor, called_flat
-from dqnkit.config.fields import known
+from dqnkit.config.fields import required
 from dqnkit.config.sections import ReplayConfig
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.replay.base import Sample
@@ -24,7 +24,7 @@ from dqnkit.reverb import connection
 from dqnkit.reverb.connection import ServerConnection, connect
 from dqnkit.reverb.library import reverb, tf
 from dqnkit.reverb.server import ReplayServer
-from dqnkit.reverb.tables import REPLAY, Limits, Recipe, broadcast_tables, replay_table
+from dqnkit.reverb.tables import REPLAY, RateLimits, TransitionSpec, broadcast_tables, replay_table
 from dqnkit.reverb.writer import TransitionWriter
 
 _MOST_ENVS = 256
@@ -40,7 +40,7 @@ _FILES = "files/"
 class ReverbReplay:
     """A table, sampled uniformly or by priorities, with replacement (`Replay`).
 
-    As `HostReplay` and `PrioritizedHostReplay`, but for what is Reverb's own: it draws by random
+    As `HostUniformReplay` and `HostPrioritizedReplay`, but for what is Reverb's own: it draws by random
     numbers that no seed decides; what it draws, it draws up to two samples ahead; and a return
     over several steps is there once its last step is (`TransitionWriter`).
     """
@@ -49,8 +49,8 @@ class ReverbReplay:
         self,
         config: ReplayConfig,
         num_envs: int,
-        recipe: Recipe,
-        limits: Limits | None = None,
+        recipe: TransitionSpec,
+        limits: RateLimits | None = None,
     ) -> None:
         """Starts a server in this process, or connects to the one that is configured.
 
@@ -72,7 +72,7 @@ class ReverbReplay:
         self._config = config
         self._recipe = recipe
         self.frames_per_sample = recipe.frames
-        self._limits = limits or Limits()
+        self._limits = limits or RateLimits()
         self._num_envs = num_envs
         self.highest = 1.0
         """The priority of new transitions: the greatest that any has had."""
@@ -195,7 +195,7 @@ class ReverbReplay:
         """Where a checkpoint is now."""
         client = self.server.client
         if self._served is not None:
-            with quiet():  # it tells so itself
+            with quiet_stderr():  # it tells so itself
                 return str(client.checkpoint())
         patient = ServerConnection(self.server.address, patience=_CHECKPOINT_SECONDS)
         try:
@@ -285,7 +285,7 @@ class ReverbReplay:
     def _as_sample(self, drawn: Drawn) -> Sample:
         priorities = None
         if self._config.is_prioritized:
-            priorities = drawn.priorities.numpy() ** known(self._config.alpha)
+            priorities = drawn.priorities.numpy() ** required(self._config.alpha)
         return Sample(drawn.frames.numpy(), drawn.scalars.numpy(), drawn.keys.numpy(), priorities)
 
 
@@ -370,7 +370,7 @@ class _Stream:
         try:
             if self._fetch is not None:
                 return self._fetch()
-            with quiet() if self._is_here else nullcontext():  # it tells how it connects
+            with quiet_stderr() if self._is_here else nullcontext():  # it tells how it connects
                 self._fetch = self._connected()
                 return self._fetch()
         except tf.errors.OpError:

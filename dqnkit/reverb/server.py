@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
+from dqnkit._system.text import one_line
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.reverb.library import DefaultCheckpointer, reverb
 
@@ -50,11 +51,11 @@ class ReplayServer:
         self._reserved = _reserve(port)
         self.port: int = self._reserved.getsockname()[1]
         try:
-            with quiet():
+            with quiet_stderr():
                 self._server = reverb.Server(tables, self.port, checkpointer)
         except (RuntimeError, ValueError) as error:
             self._reserved.close()
-            raise ReplayError(f"Reverb's server does not start: {_line(error)}") from error
+            raise ReplayError(f"Reverb's server does not start: {one_line(error)}") from error
         if host in LOOPBACK:
             self._keep_to_this_machine()
 
@@ -65,7 +66,7 @@ class ReplayServer:
 
     def close(self) -> None:
         """Ends it, and what it holds."""
-        with quiet():
+        with quiet_stderr():
             self._server.stop()
         self._reserved.close()
 
@@ -138,7 +139,3 @@ def _listeners(port: int) -> Iterator[socket.socket]:
                 yield found
             else:
                 found.close()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -8,16 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 from dqnkit.config.sections import Config
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.reverb.connection import ServerConnection, differs
 from dqnkit.reverb.server import ReplayServer
-from dqnkit.reverb.tables import Limits, Recipe, broadcast_tables, replay_table
+from dqnkit.reverb.tables import RateLimits, TransitionSpec, broadcast_tables, replay_table
 
 
-class Served:
+class StandaloneServer:
     """A server, and what it has kept."""
 
     def __init__(
@@ -36,14 +36,14 @@ class Served:
         """Writes what it holds, if it has a folder; where to."""
         if self._folder is None or not self.num_transitions:
             return None
-        with quiet():  # it tells so itself
+        with quiet_stderr():  # it tells so itself
             return str(self._server.call(self._server.client.checkpoint, again=False))
 
 
 @contextmanager
 def serving(
     config: Config, spec: EnvSpec, *, host: str, port: int | None, folder: Path | None
-) -> Iterator[Served]:
+) -> Iterator[StandaloneServer]:
     """Serves the tables of an experiment.
 
     Args:
@@ -68,8 +68,8 @@ def serving(
         except OSError as error:
             raise ConfigError(f"--checkpoints {folder}: {error.strerror or error}") from error
         folder = folder.resolve()
-    recipe = Recipe(spec, config.agent.n_step, config.agent.gamma)
-    limits = Limits.of(config)
+    recipe = TransitionSpec(spec, config.agent.n_step, config.agent.gamma)
+    limits = RateLimits.of(config)
     tables = [replay_table(config.replay, recipe, limits), *broadcast_tables()]
     with ExitStack() as served:
         # Learners have checkpoints written, for which Reverb makes a folder that it leaves behind.
@@ -81,7 +81,7 @@ def serving(
         if folder is not None and any(folder.glob("*/DONE")):
             info = connection.info()
             _check_checkpoint(folder, info, differs(info, config.replay, recipe, limits))
-        yield Served(server, connection, folder)
+        yield StandaloneServer(server, connection, folder)
 
 
 def _check_checkpoint(folder: Path, info: Any, difference: str) -> None:

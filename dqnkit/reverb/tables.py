@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from dqnkit._system.memory import refuse_replay_beyond_memory
-from dqnkit.config.fields import known
+from dqnkit._system.memory import check_replay_fits_memory
+from dqnkit.config.fields import required
 from dqnkit.config.sections import Config, ReplayConfig
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.reverb.library import reverb, tf
@@ -28,7 +28,7 @@ _SLACK_INSERTS = 200
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TransitionSpec:
     """How the frames of an environment become transitions, and what they are made of."""
 
     spec: EnvSpec
@@ -69,7 +69,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RateLimits:
     """How many transitions may be drawn for each that is added (Reverb's rate limiter)."""
 
     samples_per_insert: float | None = None
@@ -82,7 +82,7 @@ class Limits:
     """By an iteration of the learner."""
 
     @classmethod
-    def of(cls, config: Config) -> Limits:
+    def of(cls, config: Config) -> RateLimits:
         """Those of a server that several processes share."""
         training = config.training
         capacity = config.replay.replay_buffer_max_length
@@ -116,7 +116,7 @@ def ratio(config: Config) -> float | None:
     return config.replay.samples_per_insert or config.drawn_per_step or None
 
 
-def replay_table(config: ReplayConfig, recipe: Recipe, limits: Limits) -> Any:
+def replay_table(config: ReplayConfig, recipe: TransitionSpec, limits: RateLimits) -> Any:
     """The table of transitions.
 
     Raises:
@@ -124,10 +124,10 @@ def replay_table(config: ReplayConfig, recipe: Recipe, limits: Limits) -> Any:
     """
     capacity = config.replay_buffer_max_length
     frame_bytes = math.prod(recipe.frame_shape) * tf.as_dtype(recipe.dtype).size
-    refuse_replay_beyond_memory(capacity, capacity * (frame_bytes + _BYTES_BESIDE_FRAMES))
+    check_replay_fits_memory(capacity, capacity * (frame_bytes + _BYTES_BESIDE_FRAMES))
     sampler = reverb.selectors.Uniform()
     if config.is_prioritized:
-        sampler = reverb.selectors.Prioritized(known(config.alpha))
+        sampler = reverb.selectors.Prioritized(required(config.alpha))
     return reverb.Table(
         REPLAY,
         sampler=sampler,

@@ -11,7 +11,7 @@ import numpy as np
 
 from dqnkit.reverb.connection import ServerConnection, explained
 from dqnkit.reverb.library import reverb
-from dqnkit.reverb.tables import REPLAY, Recipe
+from dqnkit.reverb.tables import REPLAY, TransitionSpec
 
 _PIECE_MS = 1_000
 _IN_FLIGHT = 16
@@ -27,7 +27,10 @@ class TransitionWriter:
     """
 
     def __init__(
-        self, server: ServerConnection, recipe: Recipe, waiting: Callable[[], Callable[[], None]]
+        self,
+        server: ServerConnection,
+        recipe: TransitionSpec,
+        waiting: Callable[[], Callable[[], None]],
     ) -> None:
         """Connects.
 

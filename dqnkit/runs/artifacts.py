@@ -11,7 +11,7 @@ from dqnkit._system import arrays
 from dqnkit.agents.policies import GreedyPolicy, Weights
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.evaluation import Evaluation, plots
+from dqnkit.evaluation.episodes import Evaluation, plots
 from dqnkit.runs.snapshot import Snapshot
 from dqnkit.tracking import policy_folder
 from dqnkit.tracking.outbox import CHECKPOINTS, LAST_CHECKPOINT
@@ -44,8 +44,8 @@ def write(outcome: Outcome, snapshot: Snapshot | None, folder: Path) -> None:
     title = f"{config.name} ({config.env.id}), seed {config.training.seed}"
     plots.learning_curve(outcome.evaluations, title, folder / "learning_curve.png")
     if snapshot is not None:
-        arrays.save(folder / CHECKPOINTS / LAST_CHECKPOINT, snapshot.arrays())
-    arrays.save(folder / CHECKPOINTS / "best.npz", {"online": outcome.best_weights})
+        arrays.save_arrays(folder / CHECKPOINTS / LAST_CHECKPOINT, snapshot.arrays())
+    arrays.save_arrays(folder / CHECKPOINTS / "best.npz", {"online": outcome.best_weights})
 
 
 def write_policy(outcome: Outcome, policy: GreedyPolicy, folder: Path) -> PolicyFiles:

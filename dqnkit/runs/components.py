@@ -11,7 +11,7 @@ from dqnkit.config.sections import Config
 from dqnkit.config.seeds import training_evaluation_keys
 from dqnkit.envs import registry
 from dqnkit.envs.specs import EnvSpec
-from dqnkit.evaluation import Evaluator
+from dqnkit.evaluation.base import Evaluator
 from dqnkit.evaluation.factory import make_evaluator
 from dqnkit.loops.base import Loop
 from dqnkit.loops.graph import GraphLoop
@@ -59,7 +59,7 @@ def build(
 
 def _loop(config: Config, spec: EnvSpec, interrupted: Callable[[], object]) -> Loop:
     if config.training.loop == "graph":
-        return GraphLoop(config, spec, registry.graph_dynamics(config.env))
+        return GraphLoop(config, spec, registry.make_dynamics(config.env))
     if config.training.num_actors is None:
         return HostLoop(config, spec)
     from dqnkit.reverb.learner import LearnerLoop  # where it is installed

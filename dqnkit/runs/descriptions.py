@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from dqnkit import __version__
-from dqnkit._system.redaction import without_secrets
+from dqnkit._system.redaction import redact_secrets
 from dqnkit.config.sections import Config
-from dqnkit.evaluation import MARKDOWN_HEAD, Evaluation
+from dqnkit.evaluation.episodes import MARKDOWN_HEAD, Evaluation
 from dqnkit.tracking.tracker import KIND_TAG
 
 _AGENTS = {"dqn": "DQN", "double_dqn": "Double DQN", "c51": "C51", "double_c51": "Double C51"}
@@ -44,7 +44,7 @@ def tags(config: Config) -> dict[str, str]:
         "dqnkit.env": config.env.id,
         "dqnkit.seed": str(config.training.seed),
         "dqnkit.loop": config.training.loop,
-        "dqnkit.command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "dqnkit.command": redact_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "dqnkit.device": _device(),
         "dqnkit.python": platform.python_version(),
         **_git(),

@@ -6,7 +6,7 @@ import numpy as np
 
 from dqnkit.agents.policies import Weights
 from dqnkit.config.sections import EvaluationConfig
-from dqnkit.evaluation import Evaluation
+from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.runs.components import Parts
 from dqnkit.runs.snapshot import Snapshot
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from dqnkit.config.sections import Config
 from dqnkit.errors import TrainingDivergedError
-from dqnkit.evaluation import Evaluation
-from dqnkit.loops.base import Metrics
+from dqnkit.evaluation.episodes import Evaluation
+from dqnkit.loops.base import IntervalMetrics
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.recorded_run import LATE_IQM
 
 
-def training(config: Config, metrics: Metrics) -> dict[str, float]:
+def training(config: Config, metrics: IntervalMetrics) -> dict[str, float]:
     """Of a log interval."""
     return {
         "train/loss": metrics.loss,
@@ -51,7 +51,7 @@ def conclusion(result: TrainResult) -> dict[str, float]:
     }
 
 
-def check_loss(config: Config, metrics: Metrics) -> None:
+def check_loss(config: Config, metrics: IntervalMetrics) -> None:
     """Looks whether training goes on with numbers.
 
     Raises:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # a reporter may speak before TensorFlow is loaded
     from dqnkit.config.sections import Config
-    from dqnkit.evaluation import Evaluation
-    from dqnkit.loops.base import Metrics
+    from dqnkit.evaluation.episodes import Evaluation
+    from dqnkit.loops.base import IntervalMetrics
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Progress:
 
     iteration: int
     env_steps: int
-    metrics: tuple[Metrics, ...]
+    metrics: tuple[IntervalMetrics, ...]
     """The log intervals that ended in it."""
     steps_per_second: float
     """Environment steps a second, over this chunk."""

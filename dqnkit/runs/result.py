@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from dqnkit.evaluation import Episodes, Evaluation
-from dqnkit.tracking.tracker import Status
+from dqnkit.evaluation.episodes import Episodes, Evaluation
+from dqnkit.events import RunStatus
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class TrainResult:
     experiment: str
     run_name: str
     run_id: str | None
-    status: Status
+    status: RunStatus
     iterations: int
     env_steps: int
     seconds: float

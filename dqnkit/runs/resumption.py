@@ -17,7 +17,7 @@ from dqnkit.tracking import outbox
 from dqnkit.tracking.outbox import CHECKPOINTS, LAST_CHECKPOINT
 from dqnkit.tracking.recorded_run import STUDY_TAG, RecordedRun
 from dqnkit.tracking.references import find_run
-from dqnkit.tracking.store import Reader
+from dqnkit.tracking.store import RunStore
 from dqnkit.tracking.sync import waiting
 from dqnkit.tracking.tracker import KIND_TAG
 
@@ -39,7 +39,7 @@ class Resumption:
     """What the user should know, such as of a checkpoint that is damaged."""
 
 
-def find(reader: Reader, reference: str) -> Resumption:
+def find(reader: RunStore, reference: str) -> Resumption:
     """What a reference to a run goes on from: its newest checkpoint that is whole.
 
     Raises:
@@ -87,7 +87,7 @@ def _check_kind(run: RecordedRun) -> None:
         )
 
 
-def _own(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | None:
+def _own(reader: RunStore, run: RecordedRun, warnings: list[str]) -> Snapshot | None:
     """Of the run's folder on this machine, where its process was killed."""
     folder = outbox.folder_of(reader.store.home, run.id)
     if folder is None:
@@ -98,7 +98,7 @@ def _own(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | No
     return Snapshot.of(found.arrays, str(found.path)) if found else None
 
 
-def _kept(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | None:
+def _kept(reader: RunStore, run: RecordedRun, warnings: list[str]) -> Snapshot | None:
     """Of the run's artifacts."""
     kept = f"{CHECKPOINTS}/{LAST_CHECKPOINT}"
     if not _has(reader, run, CHECKPOINTS):
@@ -106,13 +106,13 @@ def _kept(reader: Reader, run: RecordedRun, warnings: list[str]) -> Snapshot | N
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         try:
             path = reader.fetch(run, kept, Path(scratch))
-            return Snapshot.of(arrays.load(path), f"{kept} of {run.label}")
+            return Snapshot.of(arrays.load_arrays(path), f"{kept} of {run.label}")
         except (CheckpointError, TrackingError) as error:
             warnings.append(str(error))
             return None
 
 
-def _config(reader: Reader, run: RecordedRun) -> Config:
+def _config(reader: RunStore, run: RecordedRun) -> Config:
     """As it was kept when the run began."""
     folder = outbox.folder_of(reader.store.home, run.id)
     for path in sorted(folder.glob(f"files/*/{_CONFIG}")) if folder else ():
@@ -126,7 +126,7 @@ def _config(reader: Reader, run: RecordedRun) -> Config:
     return _parsed(text, run)
 
 
-def _has(reader: Reader, run: RecordedRun, artifact: str) -> bool:
+def _has(reader: RunStore, run: RecordedRun, artifact: str) -> bool:
     try:
         return artifact in reader.artifacts(run)
     except TrackingError:  # their folder is made with the first of them
@@ -134,4 +134,4 @@ def _has(reader: Reader, run: RecordedRun, artifact: str) -> bool:
 
 
 def _parsed(text: str, run: RecordedRun) -> Config:
-    return loading.recorded(text, f"{_CONFIG} of {run.label}")
+    return loading.load_recorded(text, f"{_CONFIG} of {run.label}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from dqnkit.agents.policies import Weights
 from dqnkit.errors import CheckpointError
-from dqnkit.evaluation import Evaluation
+from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.loops.base import Arrays
 
 _FORMAT = 1

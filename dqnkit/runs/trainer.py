@@ -15,8 +15,9 @@ from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, InterruptedRun, TrainingDivergedError
-from dqnkit.evaluation import Evaluation, late_episodes
-from dqnkit.processes.interrupts import Interrupts, noticed
+from dqnkit.evaluation.episodes import Evaluation, late_episodes
+from dqnkit.events import RunStatus
+from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs import artifacts, descriptions, metrics
 from dqnkit.runs.checkpoints import Checkpoints, copy_newest
 from dqnkit.runs.components import Parts, build
@@ -25,7 +26,7 @@ from dqnkit.runs.reporting import Progress, Reporter, SilentReporter
 from dqnkit.runs.result import TrainResult
 from dqnkit.runs.resumption import Resumption
 from dqnkit.runs.snapshot import Clocks, Snapshot
-from dqnkit.tracking.tracker import NullTracker, RunRecord, Status, Tracker
+from dqnkit.tracking.tracker import NullTracker, RunRecord, Tracker
 
 CHUNK_SECONDS = 0.25
 """What a chunk should take: a display that moves, a Ctrl-C that is heard, few calls."""
@@ -91,7 +92,7 @@ def resume(
 
 def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> TrainResult:
     reporter.preparing(run.config, run.name)
-    with noticed(interrupts) as interrupted:
+    with catch_signals(interrupts) as interrupted:
         record = run.to_record()
         run.make_parts(interrupted)  # what cannot be made leaves no record
         with run.recorded(record, interrupted) as opened:
@@ -109,9 +110,9 @@ def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> Tr
                     reporter.progressed(event)
                 else:
                     reporter.evaluated(event, run.history.best)
-            status = interrupted.status or Status.FINISHED
-            run.conclude(Status.FINISHED if run.is_complete else status)
-    if run.result.status is Status.KILLED and interrupted.signal is not None:
+            status = interrupted.status or RunStatus.FINISHED
+            run.conclude(RunStatus.FINISHED if run.is_complete else status)
+    if run.result.status is RunStatus.KILLED and interrupted.signal is not None:
         interruption = InterruptedRun(
             f"interrupted by {interrupted.signal.name} after {run.parts.loop.iteration:,} of "
             f"{run.config.training.num_iterations:,} iterations; {run.what_is_kept()}"
@@ -194,12 +195,12 @@ class _Run:
                     self._keep_last_checkpoint()
                     self._say_where(error)
                     self._tracker.describe(descriptions.broken_off(self.config, error))
-                    status = Status.KILLED if killed else Status.FAILED
+                    status = RunStatus.KILLED if killed else RunStatus.FAILED
                     problems = self._tracker.finish(status, patiently=not killed)
                     self._explain(error, problems)
                 raise
             with interrupts.held_off():
-                done = self.result.status is Status.FINISHED
+                done = self.result.status is RunStatus.FINISHED
                 problems = self._tracker.finish(self.result.status, patiently=done)
             trouble = [self._checkpoints.trouble] if self._checkpoints.trouble else []
             self.result = replace(self.result, problems=trouble + problems)
@@ -292,7 +293,7 @@ class _Run:
             values["train/steps_per_second"] = event.steps_per_second
             self._tracker.log(values, interval.env_steps)
 
-    def conclude(self, status: Status) -> None:
+    def conclude(self, status: RunStatus) -> None:
         """Plays the best policy on fresh episodes and keeps all files."""
         evaluations, best = self.history.evaluations, self.history.best
         final = self.history.play_best(in_full=self.is_complete)

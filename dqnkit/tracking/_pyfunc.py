@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 
 
-class SavedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
+class PolicyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
     """Loads the SavedModel beside it and acts greedily."""
 
     def load_context(self, context: Any) -> None:
@@ -33,4 +33,4 @@ class SavedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         return self._serve(observations=tf.constant(observations))["actions"].numpy()
 
 
-mlflow.models.set_model(SavedPolicy())
+mlflow.models.set_model(PolicyModel())

@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dqnkit._system.redaction import without_secrets
+from dqnkit._system.text import one_line
 from dqnkit.errors import ConfigError, DqnkitError, TrackingError
+from dqnkit.events import RunStatus
 from dqnkit.processes import identity
-from dqnkit.tracking.location import Store
-from dqnkit.tracking.tracker import Status
+from dqnkit.tracking.location import StoreLocation
 
 PROCESS_TAG = "dqnkit.process"
 """Tag that names the process which writes a run (see `processes`)."""
@@ -36,7 +36,7 @@ _PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED
 """MLflow's words for an answer of 500, 503 or 429, and for none at all."""
 
 
-def connect(store: Store) -> Any:
+def connect(store: StoreLocation) -> Any:
     """An `MlflowClient`; a database that does not exist yet is made."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -52,7 +52,7 @@ def connect(store: Store) -> Any:
 
 
 @contextlib.contextmanager
-def explained(store: Store, advice: str = "") -> Iterator[None]:
+def explained(store: StoreLocation, advice: str = "") -> Iterator[None]:
     """Turns what MLflow lets out, its own errors, requests' and SQLAlchemy's, into ours."""
     try:
         yield
@@ -62,11 +62,11 @@ def explained(store: Store, advice: str = "") -> Iterator[None]:
         question = "" if store.database is not None else " Is it running?"
         raise TrackingError(
             f"the tracking store {store.name} cannot be used: "
-            f"{first_line(error)}.{question} Name another by --tracking-uri{advice}"
+            f"{one_line(error)}.{question} Name another by --tracking-uri{advice}"
         ) from error
 
 
-def experiment_id(client: Any, store: Store, name: str) -> str:
+def experiment_id(client: Any, store: StoreLocation, name: str) -> str:
     """The id of an experiment, which is made where it is missing.
 
     Raises:
@@ -106,7 +106,7 @@ def experiment_names(client: Any) -> dict[str, str]:
             return names
 
 
-def set_stale_runs_right(client: Any, experiment_ids: Iterable[str]) -> None:
+def end_stale_runs(client: Any, experiment_ids: Iterable[str]) -> None:
     """A run whose process was killed cannot say so itself."""
     for found in client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'"):
         if not identity.is_dead(found.data.tags.get(PROCESS_TAG, "")):
@@ -118,7 +118,7 @@ def set_stale_runs_right(client: Any, experiment_ids: Iterable[str]) -> None:
         client.set_tag(run.info.run_id, NOTE_TAG, f"{note}\n\nIts process was killed.")
         last = client.get_metric_history(run.info.run_id, "eval/return_mean")
         ended = max((point.timestamp for point in last), default=None)
-        client.set_terminated(run.info.run_id, str(Status.KILLED), ended)
+        client.set_terminated(run.info.run_id, str(RunStatus.KILLED), ended)
 
 
 def quoted(text: str) -> str:
@@ -145,14 +145,8 @@ def may_pass(error: BaseException | None) -> bool:
     return False
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line without passwords."""
-    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
 @contextlib.contextmanager
-def _one_at_a_time(store: Store) -> Iterator[None]:
+def _one_at_a_time(store: StoreLocation) -> Iterator[None]:
     """Processes that create one database together break each other's migrations."""
     if store.database is None:
         yield

@@ -8,19 +8,19 @@ import threading
 from typing import Any
 
 from dqnkit.errors import BusyRunError
+from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking.client import (
     NOTE_TAG,
     PROCESS_TAG,
     connect,
+    end_stale_runs,
     experiment_id,
     experiment_names,
     quoted,
-    set_stale_runs_right,
 )
-from dqnkit.tracking.location import Store
-from dqnkit.tracking.outbox import Journal
-from dqnkit.tracking.tracker import Status
+from dqnkit.tracking.location import StoreLocation
+from dqnkit.tracking.outbox import Outbox
 
 JOURNAL_TAG = "dqnkit.journal"
 """Tag by which a run is found that was made though the answer was lost."""
@@ -31,7 +31,7 @@ _POINTS = 1_000
 class Delivery:
     """Sends what a journal holds. Whatever fails may be tried again: nothing is doubled."""
 
-    def __init__(self, store: Store, journal: Journal) -> None:
+    def __init__(self, store: StoreLocation, journal: Outbox) -> None:
         self.experiment_id = ""
         self.client: Any = None
         """MLflow's, once connected."""
@@ -55,7 +55,7 @@ class Delivery:
             self.connect()
             header = self._journal.header
             self.experiment_id = experiment_id(self.client, self._store, header.experiment)
-            set_stale_runs_right(self.client, experiment_names(self.client))
+            end_stale_runs(self.client, experiment_names(self.client))
             if header.run_id is None:
                 self._make()
             self._is_open = True
@@ -64,7 +64,7 @@ class Delivery:
         """Ends a run that could only half be made."""
         if self._made is not None:
             with contextlib.suppress(Exception):  # the next command that looks finds it
-                self.client.set_terminated(self._made, str(Status.FAILED))
+                self.client.set_terminated(self._made, str(RunStatus.FAILED))
 
     def step(self) -> bool:
         """Delivers the next piece; False if none is left."""

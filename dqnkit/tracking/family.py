@@ -8,19 +8,20 @@ from functools import partial
 from typing import Any, Protocol
 
 from dqnkit.errors import TrackingError
+from dqnkit.events import RunStatus
 from dqnkit.tracking.client import (
     PROCESS_TAG,
     connect,
+    end_stale_runs,
     explained,
     quoted,
-    set_stale_runs_right,
 )
 from dqnkit.tracking.delivery import take_up
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import NullTracker, Status, Tracker
+from dqnkit.tracking.tracker import NullTracker, Tracker
 
 
-class FamilyTracker(Tracker, Protocol):
+class ParentTracker(Tracker, Protocol):
     """A tracker that also adds to the runs below its own, which other processes write."""
 
     def check(self, name: str, alias: str) -> None:
@@ -41,7 +42,7 @@ class FamilyTracker(Tracker, Protocol):
           also: Tags to set.
         """
 
-    def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
+    def mark(self, run_id: str, tags: Mapping[str, str], status: RunStatus | None = None) -> None:
         """Adds to a run.
 
         Args:
@@ -68,11 +69,11 @@ class FamilyTracker(Tracker, Protocol):
         """
 
 
-class MlflowFamilyTracker(MlflowTracker):
-    """In an MLflow store (`FamilyTracker`)."""
+class MlflowParentTracker(MlflowTracker):
+    """In an MLflow store (`ParentTracker`)."""
 
     def check(self, name: str, alias: str) -> None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         with explained(self._store):
             client = connect(self._store)
             from mlflow.exceptions import MlflowException  # the client has loaded it
@@ -89,45 +90,45 @@ class MlflowFamilyTracker(MlflowTracker):
                     ) from error
 
     def find(self, tags: Mapping[str, str]) -> str | None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         found: list[str] = []
         self._attempt("what became of a run", lambda: found.extend(self._found(tags)))
         return found[0] if found else None
 
     def end_orphans(self, tags: Mapping[str, str], also: Mapping[str, str]) -> None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         self._attempt("what became of runs", lambda: self._end_orphans(tags, also))
 
-    def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
-        """See `FamilyTracker`."""
+    def mark(self, run_id: str, tags: Mapping[str, str], status: RunStatus | None = None) -> None:
+        """See `ParentTracker`."""
         self._attempt(f"what became of the run {run_id}", lambda: self._mark(run_id, tags, status))
 
     def claim(self) -> None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         run_id = self.run_id
         if run_id is not None:
             take = partial(take_up, self._delivery.client, run_id, {}, alone=False)
             self._attempt("whose the study's run is", take)
 
     def leave(self, process: str | None) -> list[str]:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         if self.run_id is not None and process is not None:
             self.mark(self.run_id, {PROCESS_TAG: process})
         return self._close(patiently=True)
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         versions: list[str] = []
         self._attempt(
             f"{name}@{alias}", lambda: versions.append(self._register(run_id, name, alias, tags))
         )
         return versions[0] if versions else None
 
-    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+    def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
         """See `Tracker`. A worker that was killed may have left a run that nobody knows of."""
         if self.run_id is not None:
             with contextlib.suppress(Exception):  # the next command that looks does it again
-                set_stale_runs_right(self._delivery.client, [self._delivery.experiment_id])
+                end_stale_runs(self._delivery.client, [self._delivery.experiment_id])
         return super().finish(status, patiently=patiently)
 
     def _found(self, tags: Mapping[str, str]) -> list[str]:
@@ -141,9 +142,9 @@ class MlflowFamilyTracker(MlflowTracker):
         conditions.append("attributes.status = 'RUNNING'")
         experiments = [self._delivery.experiment_id]
         for run in self._delivery.client.search_runs(experiments, " AND ".join(conditions)):
-            self._mark(run.info.run_id, also, Status.KILLED)
+            self._mark(run.info.run_id, also, RunStatus.KILLED)
 
-    def _mark(self, run_id: str, tags: Mapping[str, str], status: Status | None) -> None:
+    def _mark(self, run_id: str, tags: Mapping[str, str], status: RunStatus | None) -> None:
         from mlflow.entities import RunTag  # mlflow is loaded by `start`
 
         client = self._delivery.client
@@ -173,32 +174,32 @@ class MlflowFamilyTracker(MlflowTracker):
         return str(made.version)
 
 
-class NullFamilyTracker(NullTracker):
-    """Keeps nothing (`FamilyTracker`)."""
+class NullParentTracker(NullTracker):
+    """Keeps nothing (`ParentTracker`)."""
 
     def check(self, name: str, alias: str) -> None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
 
     def find(self, tags: Mapping[str, str]) -> str | None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         del tags
         return None
 
     def end_orphans(self, tags: Mapping[str, str], also: Mapping[str, str]) -> None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
 
-    def mark(self, run_id: str, tags: Mapping[str, str], status: Status | None = None) -> None:
-        """See `FamilyTracker`."""
+    def mark(self, run_id: str, tags: Mapping[str, str], status: RunStatus | None = None) -> None:
+        """See `ParentTracker`."""
 
     def claim(self) -> None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
 
     def leave(self, process: str | None) -> list[str]:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         del process
         return []
 
     def register(self, run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> str | None:
-        """See `FamilyTracker`."""
+        """See `ParentTracker`."""
         del run_id, name, alias, tags
         return None

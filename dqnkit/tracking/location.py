@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from dqnkit._system.redaction import without_password
+from dqnkit._system.redaction import redact_passwords
 from dqnkit.errors import ConfigError
 
 EMBEDDED = Path("mlruns")
@@ -17,7 +17,7 @@ EMBEDDED = Path("mlruns")
 
 
 @dataclass(frozen=True)
-class Store:
+class StoreLocation:
     """An MLflow tracking store."""
 
     uri: str
@@ -34,7 +34,7 @@ class Store:
             not self.database.is_file() or self.database.stat().st_size == 0
         )
 
-    def make(self) -> Store:
+    def make(self) -> StoreLocation:
         """Makes an embedded store's folders, so that it is known to be writable; gives itself.
 
         Raises:
@@ -61,13 +61,13 @@ class Store:
     @property
     def name(self) -> str:
         """As messages have it."""
-        return without_password(self.uri)
+        return redact_passwords(self.uri)
 
     @property
     def address(self) -> str | None:
         """Where a server shows itself; None for what `dqnkit ui` must serve."""
         if self.uri.startswith(("http://", "https://", "databricks")):
-            return without_password(self.uri).rstrip("/")
+            return redact_passwords(self.uri).rstrip("/")
         return None
 
     @property
@@ -82,7 +82,7 @@ class Store:
         return f"dqnkit {words} --tracking-uri {shlex.quote(self.name)}"
 
 
-def resolve(tracking_uri: str | None = None) -> Store:
+def locate_store(tracking_uri: str | None = None) -> StoreLocation:
     """The store of a `--tracking-uri`, else of MLFLOW_TRACKING_URI, else the embedded one.
 
     A folder holds an embedded store of its own: a database and the artifacts.
@@ -92,26 +92,26 @@ def resolve(tracking_uri: str | None = None) -> Store:
     """
     given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or str(EMBEDDED)
     if given == "databricks":
-        return Store(given, artifacts=None)
+        return StoreLocation(given, artifacts=None)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", given)
     if scheme is None or scheme[1] == "file":
         folder = _path(unquote(re.sub(r"^file:(//)?", "", given)) if scheme else given)
         return _embedded(folder, folder / "mlflow.db")
     if scheme[1] in {"http", "https"}:
-        return Store(given, artifacts=None)
+        return StoreLocation(given, artifacts=None)
     if scheme[1] == "sqlite":
         path, query, options = given.removeprefix("sqlite:///").partition("?")
         database = _path(unquote(path))
         return _embedded(database.parent, database, query + options)
     if scheme[1].partition("+")[0] in {"postgresql", "mysql", "mssql"}:
-        return Store(given, artifacts=EMBEDDED.resolve() / "artifacts")
+        return StoreLocation(given, artifacts=EMBEDDED.resolve() / "artifacts")
     raise ConfigError(
         f"tracking URI {given!r}: {scheme[1]!r} is no kind of store known here; "
         "give http(s)://…, sqlite:///…, postgresql://… or a folder"
     )
 
 
-def experiment_page(experiment_id: str) -> str:
+def experiment_url(experiment_id: str) -> str:
     """Where MLflow's UI shows an experiment's runs as charts, below the server's address.
 
     Without being told, it opens in a mode for language models.
@@ -128,7 +128,7 @@ def _path(given: str) -> Path:
         raise ConfigError(f"tracking URI {given!r}: is no path: {error}") from error
 
 
-def _embedded(folder: Path, database: Path, options: str = "") -> Store:
+def _embedded(folder: Path, database: Path, options: str = "") -> StoreLocation:
     # SQLAlchemy takes a percent sign for an escape.
     path = str(database).replace("%", "%25")
-    return Store(f"sqlite:///{path}{options}", folder / "artifacts", database)
+    return StoreLocation(f"sqlite:///{path}{options}", folder / "artifacts", database)

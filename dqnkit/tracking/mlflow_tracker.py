@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dqnkit._system.commands import as_typed
-from dqnkit._system.redaction import without_secrets
+from dqnkit._system.redaction import redact_secrets
+from dqnkit._system.text import one_line
 from dqnkit.errors import BusyRunError, TrackingError
+from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking import outbox as journals
 from dqnkit.tracking.client import (
@@ -23,14 +25,13 @@ from dqnkit.tracking.client import (
     PARENT_TAG,
     PROCESS_TAG,
     explained,
-    first_line,
     may_pass,
 )
 from dqnkit.tracking.delivery import Delivery, take_up
-from dqnkit.tracking.location import Store, experiment_page
-from dqnkit.tracking.outbox import Header, Journal, Point
+from dqnkit.tracking.location import StoreLocation, experiment_url
+from dqnkit.tracking.outbox import MetricPoint, Outbox, OutboxHeader
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import ALONE, KIND_TAG, Membership, RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, NO_PARENT, ParentRun, RunRecord
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 _ATTEMPTS = 3
@@ -54,10 +55,10 @@ class MlflowTracker:
 
     keeps_files = True
 
-    def __init__(self, store: Store, belongs_to: Membership = ALONE) -> None:
+    def __init__(self, store: StoreLocation, belongs_to: ParentRun = NO_PARENT) -> None:
         self._store = store
         self._belongs_to = belongs_to
-        self._journal: Journal | None = None
+        self._journal: Outbox | None = None
         self._delivery: Delivery
         self._is_new = True
         self._known: dict[str, set[int]] = {}
@@ -88,7 +89,7 @@ class MlflowTracker:
         try:
             with explained(self._store, advice):
                 if record.continues is None or not self._continue(record.continues, record):
-                    self._begin(Journal.create(self._store.home, self._header(record)))
+                    self._begin(Outbox.create(self._store.home, self._header(record)))
                 if self._may_go_on_without(record):
                     self._open_in_time()
                 else:
@@ -109,7 +110,7 @@ class MlflowTracker:
         """See `Tracker`."""
         now = int(time.time() * 1000)
         points = [
-            Point(key, float(value), now, step)
+            MetricPoint(key, float(value), now, step)
             for key, value in metrics.items()
             if not math.isnan(value) and step not in self._known.get(key, ())
         ]
@@ -133,7 +134,7 @@ class MlflowTracker:
     def describe(self, markdown: str) -> None:
         """See `Tracker`."""
         if self._journal is not None:
-            self._journal.note(description=without_secrets(markdown))
+            self._journal.note(description=redact_secrets(markdown))
             self._wake()
 
     def secure(self) -> None:
@@ -141,7 +142,7 @@ class MlflowTracker:
         if self._journal is not None:
             self._journal.secure()
 
-    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+    def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
         """See `Tracker`."""
         if self._journal is not None:
             self._journal.note(status=str(status), ended=int(time.time() * 1000))
@@ -162,7 +163,7 @@ class MlflowTracker:
         if journal.is_delivered:
             journal.remove()
             return self._problems
-        why = f": {first_line(self._failure)}" if self._failure is not None else ""
+        why = f": {one_line(self._failure)}" if self._failure is not None else ""
         self._problems.append(
             f"the tracking store {self._store.name} did not take it all{why}; "
             f"{journal.what_waits()} wait in {journal.folder}: "
@@ -182,13 +183,13 @@ class MlflowTracker:
         """See `Tracker`."""
         if self._store.address is not None:
             known = self._delivery.experiment_id if self._journal else ""
-            page = experiment_page(known) if known else ""
+            page = experiment_url(known) if known else ""
             return {"page": self._store.address + page}
         return {"show it": as_typed(self._store.ui_command)}
 
     # -- Beginning
 
-    def _header(self, record: RunRecord) -> Header:
+    def _header(self, record: RunRecord) -> OutboxHeader:
         tags = {
             **record.tags,
             **self._belongs_to.tags,
@@ -198,12 +199,12 @@ class MlflowTracker:
             "mlflow.source.name": "dqnkit",
             "mlflow.user": getpass.getuser(),
         }
-        return Header(
+        return OutboxHeader(
             store=self._store.name,
             experiment=record.experiment,
             run_name=record.run_name,
-            params={key: without_secrets(str(value)) for key, value in record.params.items()},
-            tags={key: without_secrets(value) for key, value in tags.items()},
+            params={key: redact_secrets(str(value)) for key, value in record.params.items()},
+            tags={key: redact_secrets(value) for key, value in tags.items()},
             started=int(time.time() * 1000),
         )
 
@@ -220,7 +221,7 @@ class MlflowTracker:
             else:
                 return
 
-    def _begin(self, journal: Journal) -> None:
+    def _begin(self, journal: Outbox) -> None:
         self._journal = journal
         self._delivery = Delivery(self._store, journal)
 
@@ -230,11 +231,11 @@ class MlflowTracker:
         self._is_new = left is None
         if left is None:
             header = replace(self._header(record), run_id=run_id)
-            left = Journal.create(self._store.home, header, alone=not record.is_shared)
+            left = Outbox.create(self._store.home, header, alone=not record.is_shared)
         journal = left
         self._begin(journal)
         client = self._delivery.connect()
-        tags = {key: without_secrets(value) for key, value in record.tags.items()}
+        tags = {key: redact_secrets(value) for key, value in record.tags.items()}
         alone = not record.is_shared
         if not take_up(client, run_id, tags, alone=alone, last_ended=record.last_ended):
             self._abandon()
@@ -245,7 +246,7 @@ class MlflowTracker:
             self._learn_what_is_known(journal, client, run_id)
         return True
 
-    def _left_journal(self, run_id: str, record: RunRecord) -> Journal | None:
+    def _left_journal(self, run_id: str, record: RunRecord) -> Outbox | None:
         """What a process that ended has left of a run; those of a shared one that live are theirs.
 
         Raises:
@@ -253,13 +254,13 @@ class MlflowTracker:
         """
         for folder in journals.folders_of(self._store.home, run_id):
             try:
-                return Journal.open(folder)
+                return Outbox.open(folder)
             except BusyRunError:
                 if not record.is_shared:
                     raise
         return None
 
-    def _learn_what_is_known(self, journal: Journal, client: Any, run_id: str) -> None:
+    def _learn_what_is_known(self, journal: Outbox, client: Any, run_id: str) -> None:
         for point in journal.logged():
             self._known.setdefault(point.key, set()).add(point.step)
         for key in client.get_run(run_id).data.metrics:
@@ -268,7 +269,7 @@ class MlflowTracker:
 
     def _may_go_on_without(self, record: RunRecord) -> bool:
         """Others need the id of a run that they stand below, or that they choose from."""
-        is_alone = self._belongs_to == ALONE and record.tags.get(KIND_TAG) == "training"
+        is_alone = self._belongs_to == NO_PARENT and record.tags.get(KIND_TAG) == "training"
         return is_alone and record.continues is None
 
     def _open_in_time(self) -> None:
@@ -378,7 +379,7 @@ class MlflowTracker:
                 action()
             except Exception as error:  # a lost artifact must not cost a finished training
                 if failures == _ATTEMPTS - 1:
-                    self._problems.append(f"{what} could not be kept: {first_line(error)}")
+                    self._problems.append(f"{what} could not be kept: {one_line(error)}")
                     break
                 time.sleep(_RETRY_SECONDS[0])
             else:

@@ -28,7 +28,7 @@ _SPACE = uuid.UUID("5fa1f3c6-6f5e-4b0e-9d5b-1d2b7f5f6a10")
 """Of the names that are made of runs' ids."""
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """A value of a metric."""
 
     key: str
@@ -40,7 +40,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class OutboxHeader:
     """What makes a run."""
 
     store: str
@@ -59,27 +59,27 @@ class Header:
     """Whether the store knows how it ended."""
 
 
-class Journal:
+class Outbox:
     """One run's metrics, files and end, kept until its store has them.
 
     Points are in memory and in a file. A disk that is full costs the file alone: the points are
     sent all the same, and are lost only with the process. One process at a time holds a journal.
     """
 
-    def __init__(self, folder: Path, header: Header, lock: IO[str]) -> None:
+    def __init__(self, folder: Path, header: OutboxHeader, lock: IO[str]) -> None:
         self.folder = folder
         self.header = header
         self.trouble: str | None = None
         """Why the file of points is not whole, if it is not."""
         self._held = lock
         self._lock = threading.Lock()
-        self._unsent: list[tuple[Point, int]] = []
+        self._unsent: list[tuple[MetricPoint, int]] = []
         self._size = 0
         self._pending: dict[str, Any] = {}
         self._batch = 0
 
     @classmethod
-    def create(cls, home: Path, header: Header, *, alone: bool = False) -> Journal:
+    def create(cls, home: Path, header: OutboxHeader, *, alone: bool = False) -> Outbox:
         """A new one.
 
         Args:
@@ -106,7 +106,7 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, folder: Path) -> Journal:
+    def open(cls, folder: Path) -> Outbox:
         """One that a process has left.
 
         Raises:
@@ -146,7 +146,7 @@ class Journal:
 
     # -- Points
 
-    def log(self, points: Sequence[Point]) -> None:
+    def log(self, points: Sequence[MetricPoint]) -> None:
         """Adds points. Never fails; see `trouble`."""
         lines = [json.dumps(point) + "\n" for point in points]
         with self._lock:
@@ -159,7 +159,7 @@ class Journal:
             except OSError as error:
                 self.trouble = error.strerror or str(error)
 
-    def unsent(self, most: int) -> list[Point]:
+    def unsent(self, most: int) -> list[MetricPoint]:
         """The oldest points that the store has not taken."""
         with self._lock:
             return [point for point, _ in self._unsent[:most]]
@@ -174,7 +174,7 @@ class Journal:
         with contextlib.suppress(OSError):  # they are sent again then, which adds nothing
             _write(self.folder / "sent", str(size))
 
-    def logged(self) -> Iterator[Point]:
+    def logged(self) -> Iterator[MetricPoint]:
         """All points in the file, those that were sent too."""
         with contextlib.suppress(FileNotFoundError):
             yield from _points(self._points.read_bytes())
@@ -319,7 +319,7 @@ def folder_of(home: Path, run_id: str) -> Path | None:
     return next(folders_of(home, run_id), None)
 
 
-def read_header(folder: Path) -> Header:
+def read_header(folder: Path) -> OutboxHeader:
     """What a journal says of its run.
 
     Raises:
@@ -331,8 +331,8 @@ def read_header(folder: Path) -> Header:
         raise TrackingError(f"{folder}: cannot be read: {error}") from error
 
 
-def _header(folder: Path) -> Header:
-    return Header(**json.loads((folder / "run.json").read_text(encoding="utf-8")))
+def _header(folder: Path) -> OutboxHeader:
+    return OutboxHeader(**json.loads((folder / "run.json").read_text(encoding="utf-8")))
 
 
 def _hold(folder: Path) -> IO[str]:
@@ -354,11 +354,11 @@ def _hold(folder: Path) -> IO[str]:
     return file
 
 
-def _points(content: bytes) -> Iterator[Point]:
+def _points(content: bytes) -> Iterator[MetricPoint]:
     """Those that can be read: a loss of power may leave anything."""
     for line in content.splitlines():
         with contextlib.suppress(ValueError, TypeError):
-            yield Point(*json.loads(line))
+            yield MetricPoint(*json.loads(line))
 
 
 def _json(path: Path) -> Any:

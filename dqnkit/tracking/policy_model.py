@@ -10,7 +10,7 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 from dqnkit.envs.specs import ObservationSpec
 from dqnkit.tracking.policy_folder import PolicyFiles
 
@@ -22,7 +22,7 @@ def write(policy: PolicyFiles, folder: Path) -> None:
         inputs=Schema([TensorSpec(np.dtype(observation.dtype), (-1, *observation.shape))]),
         outputs=Schema([TensorSpec(np.dtype(np.int32), (-1,))]),
     )
-    with quiet():
+    with quiet_stderr():
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(Path(__file__).with_name("_pyfunc.py")),

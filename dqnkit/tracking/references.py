@@ -14,7 +14,7 @@ from dqnkit.errors import ConfigError
 from dqnkit.tracking.client import explained, quoted
 from dqnkit.tracking.policy_folder import MODEL, PolicyFolder, open_folder
 from dqnkit.tracking.recorded_run import SCORE, RecordedRun
-from dqnkit.tracking.store import Filter, Reader, highest, with_metric
+from dqnkit.tracking.store import RunFilter, RunStore, highest, with_metric
 
 FORMS = (
     "a run's id or the start of one, a run's name, latest, latest:EXPERIMENT, best, "
@@ -42,7 +42,7 @@ class PolicySource:
         return self.run.name if self.run else self.reference
 
 
-def find_run(reader: Reader, reference: str) -> RecordedRun:
+def find_run(reader: RunStore, reference: str) -> RecordedRun:
     """The run that a reference means.
 
     Raises:
@@ -64,7 +64,7 @@ def find_run(reader: Reader, reference: str) -> RecordedRun:
     return _by_id_or_name(reader, reference)
 
 
-def find_policy(reader: Reader, reference: str, scratch: Path) -> PolicySource:
+def find_policy(reader: RunStore, reference: str, scratch: Path) -> PolicySource:
     """The policy that a reference means, its files on this machine.
 
     Args:
@@ -124,17 +124,17 @@ def _policy_folder(path: Path) -> Path:
     )
 
 
-def _latest(reader: Reader, experiment: str | None) -> RecordedRun:
-    runs = reader.runs(Filter(experiment=experiment), limit=1)
+def _latest(reader: RunStore, experiment: str | None) -> RecordedRun:
+    runs = reader.runs(RunFilter(experiment=experiment), limit=1)
     if not runs:
         raise _no_runs(reader, experiment)
     return runs[0]
 
 
-def _best(reader: Reader, experiment: str | None) -> RecordedRun:
+def _best(reader: RunStore, experiment: str | None) -> RecordedRun:
     """The highest score; scores of different environments have nothing in common."""
     scored = with_metric(SCORE)
-    chosen = Filter(experiment=experiment)
+    chosen = RunFilter(experiment=experiment)
     runs = reader.runs(chosen, where=scored, order_by=highest(SCORE), limit=1)
     if not runs:
         if reader.runs(chosen, limit=1):
@@ -160,7 +160,7 @@ def _best(reader: Reader, experiment: str | None) -> RecordedRun:
     return runs[0]
 
 
-def _by_id_or_name(reader: Reader, reference: str) -> RecordedRun:
+def _by_id_or_name(reader: RunStore, reference: str) -> RecordedRun:
     if re.fullmatch(r"[0-9a-f]{32}", reference):
         run = reader.run(reference)
         if run is not None:
@@ -182,7 +182,7 @@ def _by_id_or_name(reader: Reader, reference: str) -> RecordedRun:
     return found[0]
 
 
-def _unknown(reader: Reader, reference: str) -> ConfigError:
+def _unknown(reader: RunStore, reference: str) -> ConfigError:
     runs = reader.runs(limit=_LOOKED_THROUGH)
     if not runs:
         return _no_runs(reader, None)
@@ -194,19 +194,19 @@ def _unknown(reader: Reader, reference: str) -> ConfigError:
     return ConfigError(f"there is no run {reference!r} in {reader.place}; {hint}. Give {FORMS}")
 
 
-def _no_runs(reader: Reader, experiment: str | None) -> ConfigError:
+def _no_runs(reader: RunStore, experiment: str | None) -> ConfigError:
     return ConfigError(
         f"there are no runs {_within(experiment)}in {reader.place} yet: `dqnkit train` makes one, "
         "--tracking-uri names another store"
     )
 
 
-def _others(reader: Reader, run: RecordedRun) -> str:
-    ended = reader.runs(Filter(run.experiment), where=with_metric(SCORE), limit=_CANDIDATES)
+def _others(reader: RunStore, run: RecordedRun) -> str:
+    ended = reader.runs(RunFilter(run.experiment), where=with_metric(SCORE), limit=_CANDIDATES)
     return f"; runs of {run.experiment} that have one: {_listed(ended)}" if ended else ""
 
 
-def _model_version(reader: Reader, model: re.Match[str]) -> tuple[str, str, RecordedRun | None]:
+def _model_version(reader: RunStore, model: re.Match[str]) -> tuple[str, str, RecordedRun | None]:
     """Name, version and run of a registered model."""
     from mlflow.exceptions import MlflowException  # the client has loaded it
 
@@ -227,7 +227,7 @@ def _model_version(reader: Reader, model: re.Match[str]) -> tuple[str, str, Reco
     return name, str(version.version), reader.run(version.run_id) if version.run_id else None
 
 
-def _unknown_model(reader: Reader, reference: str, error: Any) -> ConfigError:
+def _unknown_model(reader: RunStore, reference: str, error: Any) -> ConfigError:
     known = [each.name for each in reader.client.search_registered_models(max_results=50)]
     return ConfigError(
         f"{reference!r}: {' '.join(str(error.message).split())}; registered models: "

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from dqnkit._system.text import one_line
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.tracking.client import (
     NOTE_TAG,
     connect,
+    end_stale_runs,
     experiment_names,
     explained,
-    first_line,
     quoted,
-    set_stale_runs_right,
 )
-from dqnkit.tracking.location import Store
+from dqnkit.tracking.location import StoreLocation
 from dqnkit.tracking.recorded_run import STUDY_TAG, RecordedRun
 from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG
 
@@ -30,7 +30,7 @@ _PAGE = 1_000
 
 
 @dataclass(frozen=True)
-class Filter:
+class RunFilter:
     """Which runs are meant; None leaves them all."""
 
     experiment: str | None = None
@@ -47,14 +47,14 @@ class Filter:
             yield f"tags.`{STUDY_TAG}` = {quoted(self.study)}"
 
 
-ANY = Filter()
+ANY = RunFilter()
 """All runs."""
 
 
-class Reader:
+class RunStore:
     """Reads a store. An embedded store that does not exist is empty, and is not made."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreLocation) -> None:
         self.store = store
 
     @property
@@ -76,7 +76,7 @@ class Reader:
         with explained(self.store):
             names = experiment_names(self.client)
         with contextlib.suppress(Exception):  # a store that may only be read is left as it is
-            set_stale_runs_right(self.client, names)
+            end_stale_runs(self.client, names)
         return names
 
     def experiment_ids(self, name: str | None) -> list[str]:
@@ -94,7 +94,7 @@ class Reader:
 
     def runs(
         self,
-        chosen: Filter = ANY,
+        chosen: RunFilter = ANY,
         *,
         where: str | None = None,
         order_by: str = "attributes.start_time DESC",
@@ -178,7 +178,7 @@ class Reader:
             return Path(self.client.download_artifacts(run.id, path, str(into)))
         except Exception as error:  # of MLflow, requests, the file system and cloud stores
             raise TrackingError(
-                f"the artifact {path!r} of the run {run.label} cannot be read: {first_line(error)}"
+                f"the artifact {path!r} of the run {run.label} cannot be read: {one_line(error)}"
             ) from error
 
     def fetch_model(self, name: str, version: str, into: Path) -> Path:
@@ -254,7 +254,7 @@ class Reader:
             if note is not None:
                 self.client.set_tag(run.id, NOTE_TAG, note)
         except Exception as error:  # whatever the store's trouble is, the result is worth showing
-            problems.append(f"the run {run.label} could not be added to: {first_line(error)}")
+            problems.append(f"the run {run.label} could not be added to: {one_line(error)}")
         return problems
 
     def _keep(self, run: RecordedRun, files: Path) -> None:

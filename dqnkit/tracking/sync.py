@@ -10,14 +10,14 @@ from typing import Any
 
 from dqnkit._system.arrays import CheckpointFolder
 from dqnkit.errors import BusyRunError, DqnkitError
-from dqnkit.tracking.client import experiment_names, explained, set_stale_runs_right
+from dqnkit.tracking.client import end_stale_runs, experiment_names, explained
 from dqnkit.tracking.delivery import Delivery
-from dqnkit.tracking.location import Store
+from dqnkit.tracking.location import StoreLocation
 from dqnkit.tracking.outbox import (
     CHECKPOINTS,
     LAST_CHECKPOINT,
-    Header,
-    Journal,
+    Outbox,
+    OutboxHeader,
     is_held,
     journals,
     read_header,
@@ -25,7 +25,7 @@ from dqnkit.tracking.outbox import (
 
 
 @dataclass(frozen=True)
-class Synced:
+class SyncedRun:
     """What became of a run that waited."""
 
     run_name: str
@@ -44,7 +44,7 @@ class SyncResult:
     """What `sync` came to."""
 
     store: str
-    runs: tuple[Synced, ...]
+    runs: tuple[SyncedRun, ...]
 
     @property
     def left(self) -> int:
@@ -56,7 +56,7 @@ class SyncResult:
         return {"store": self.store, "left": self.left, "runs": [asdict(run) for run in self.runs]}
 
 
-def waiting(store: Store) -> int:
+def waiting(store: StoreLocation) -> int:
     """Runs of a store of which something has not been sent, those in training aside."""
     return sum(
         not is_held(folder) and header is not None and _is_of(header, store)
@@ -64,7 +64,7 @@ def waiting(store: Store) -> int:
     )
 
 
-def stores_waited_for(store: Store) -> list[str]:
+def stores_waited_for(store: StoreLocation) -> list[str]:
     """Other stores for which runs wait in the same folder."""
     found = {
         header.store
@@ -74,7 +74,7 @@ def stores_waited_for(store: Store) -> list[str]:
     return sorted(found)
 
 
-def _headers(store: Store) -> Iterator[tuple[Path, Header | None]]:
+def _headers(store: StoreLocation) -> Iterator[tuple[Path, OutboxHeader | None]]:
     for folder in journals(store.home):
         try:
             yield folder, read_header(folder)
@@ -82,14 +82,14 @@ def _headers(store: Store) -> Iterator[tuple[Path, Header | None]]:
             yield folder, None
 
 
-def _is_of(header: Header, store: Store) -> bool:
+def _is_of(header: OutboxHeader, store: StoreLocation) -> bool:
     """Whether a run belongs to a store; an embedded one may have been moved with its runs."""
     return header.store == store.name or (
         store.database is not None and header.store.startswith("sqlite:")
     )
 
 
-def sync(store: Store) -> SyncResult:
+def sync(store: StoreLocation) -> SyncResult:
     """Sends to a store what waits beside it, and sets right what was left half done.
 
     Runs that are in training are left alone. Nothing is sent twice.
@@ -97,21 +97,21 @@ def sync(store: Store) -> SyncResult:
     return SyncResult(store.name, tuple(_one(store, folder) for folder in journals(store.home)))
 
 
-def _one(store: Store, folder: Path) -> Synced:
+def _one(store: StoreLocation, folder: Path) -> SyncedRun:
     try:
         header = read_header(folder)
     except DqnkitError as error:
         why = f"{error}; nothing can send it: remove the folder if nothing in it is wanted"
-        return Synced(folder.name, "", str(folder), sent=False, what="", why=why)
+        return SyncedRun(folder.name, "", str(folder), sent=False, what="", why=why)
 
-    def outcome(*, sent: bool, what: str, why: str = "") -> Synced:
-        return Synced(header.run_name, header.experiment, str(folder), sent, what, why)
+    def outcome(*, sent: bool, what: str, why: str = "") -> SyncedRun:
+        return SyncedRun(header.run_name, header.experiment, str(folder), sent, what, why)
 
     if not _is_of(header, store):
         why = f"it is of the store {header.store}: name that by --tracking-uri"
         return outcome(sent=False, what="all of it", why=why)
     try:
-        journal = Journal.open(folder)
+        journal = Outbox.open(folder)
     except BusyRunError:
         return outcome(sent=False, what="", why="it is in training")
     except DqnkitError as error:
@@ -126,7 +126,7 @@ def _one(store: Store, folder: Path) -> Synced:
     return outcome(sent=True, what=what)
 
 
-def _deliver(store: Store, journal: Journal) -> str:
+def _deliver(store: StoreLocation, journal: Outbox) -> str:
     """Sends it all; what it was, in words."""
     # One that has told how it ended may have been killed as it cleared away.
     was_killed = "status" not in journal.pending and not journal.header.ended
@@ -138,11 +138,11 @@ def _deliver(store: Store, journal: Journal) -> str:
         pass
     journal.remove()
     if was_killed:
-        set_stale_runs_right(delivery.client, experiment_names(delivery.client))
+        end_stale_runs(delivery.client, experiment_names(delivery.client))
     return what
 
 
-def _add_checkpoint(journal: Journal) -> None:
+def _add_checkpoint(journal: Outbox) -> None:
     """A killed process has not made its last checkpoint an artifact."""
     kept = [batch / CHECKPOINTS / LAST_CHECKPOINT for batch in journal.batches()]
     if any(path.is_file() for path in kept):  # by a try that failed

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from dqnkit.events import RunStatus
 from dqnkit.tracking.policy_folder import PolicyFiles
 
 KIND_TAG = "dqnkit.kind"
@@ -17,16 +17,8 @@ COMPARISONS = "comparisons"
 """The experiment that keeps comparisons, which are no training."""
 
 
-class Status(StrEnum):
-    """How a run ended, in MLflow's words."""
-
-    FINISHED = "FINISHED"
-    FAILED = "FAILED"
-    KILLED = "KILLED"
-
-
 @dataclass(frozen=True)
-class Membership:
+class ParentRun:
     """What a run's record says of the larger thing that it is part of."""
 
     parent: str | None = None
@@ -35,7 +27,7 @@ class Membership:
     """That the run has besides its own."""
 
 
-ALONE = Membership()
+NO_PARENT = ParentRun()
 """Part of nothing."""
 
 
@@ -104,7 +96,7 @@ class Tracker(Protocol):
     def secure(self) -> None:
         """Makes what was logged outlive a loss of power."""
 
-    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+    def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
         """Sends what is left and closes the run.
 
         Args:
@@ -149,7 +141,7 @@ class NullTracker:
     def secure(self) -> None:
         """See `Tracker`."""
 
-    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+    def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
         """See `Tracker`."""
         del status, patiently
         return []

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import IO, Any, NoReturn
 
 from dqnkit.errors import ConfigError, TrackingError
-from dqnkit.tracking.location import Store, experiment_page
+from dqnkit.tracking.location import StoreLocation, experiment_url
 from dqnkit.tracking.tracker import KIND_TAG
 
 HOST = "127.0.0.1"
@@ -34,7 +34,9 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def served(store: Store, port: int | None = None) -> Iterator[tuple[Callable[[], NoReturn], str]]:
+def served(
+    store: StoreLocation, port: int | None = None
+) -> Iterator[tuple[Callable[[], NoReturn], str]]:
     """Serves the UI while the context lasts: a function that waits, and the page to open.
 
     Args:
@@ -126,7 +128,7 @@ def _page(address: str) -> str:
             "order_by": ["attributes.start_time DESC"],
         }
         run = _ask(address, "runs/search", query)["runs"][0]
-        return experiment_page(run["info"]["experiment_id"])
+        return experiment_url(run["info"]["experiment_id"])
     return "/"
 
 

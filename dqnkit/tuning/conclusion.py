@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from dqnkit.config.sections import Config
 from dqnkit.errors import StudyError
+from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.processes.interrupts import Interrupts
-from dqnkit.tracking.tracker import Status
 from dqnkit.tuning import results
 from dqnkit.tuning.confirmation import CONFIRMS_TAG, Confirmation, Confirmed
-from dqnkit.tuning.lease import CONCLUSION, Turn
+from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.standing import TuneReporter
 from dqnkit.tuning.study import BEST, CONCLUDED, SharedStudy
-from dqnkit.tuning.study_run import StudyRecord
+from dqnkit.tuning.study_run import StudyRun
 from dqnkit.tuning.trial_jobs import best_trials
-from dqnkit.workers.dispatcher import drive
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.dispatcher import run_jobs
+from dqnkit.workers.pool import WorkerPool
 
 _LOOK_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ class Conclusion:
     """Confirms the best trials, and registers the winner."""
 
     def __init__(
-        self, study: SharedStudy, record: StudyRecord, reporter: TuneReporter, confirm: int
+        self, study: SharedStudy, record: StudyRun, reporter: TuneReporter, confirm: int
     ) -> None:
         """Does nothing yet.
 
@@ -56,7 +56,7 @@ class Conclusion:
         self._confirm = confirm
         self.problems: list[str] = []
 
-    def run(self, pool: Pool, interrupts: Interrupts) -> Concluded | None:
+    def run(self, pool: WorkerPool, interrupts: Interrupts) -> Concluded | None:
         """Concludes when no other process does; None if it was interrupted.
 
         Whoever comes second finds that it is done, or does what is left if the first has died.
@@ -64,7 +64,7 @@ class Conclusion:
         Raises:
           StudyError: No trial is complete.
         """
-        turn = Turn(self._study.study, CONCLUSION)
+        turn = Lease(self._study.study, CONCLUSION)
         waits_for = None
         while not interrupts:
             with turn.taken() as is_mine:
@@ -81,7 +81,7 @@ class Conclusion:
             time.sleep(_LOOK_SECONDS)
         return None
 
-    def _confirmed(self, pool: Pool, interrupts: Interrupts) -> list[Confirmed]:
+    def _confirmed(self, pool: WorkerPool, interrupts: Interrupts) -> list[Confirmed]:
         candidates = best_trials(self._study, self._confirm)
         if not candidates:
             return []
@@ -90,12 +90,12 @@ class Conclusion:
         self._record.tracker.end_orphans({CONFIRMS_TAG: self._study.name}, {})
         if confirmation.jobs.left:
             self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
-        status = Status.FAILED
+        status = RunStatus.FAILED
         try:
-            drive(pool, confirmation.jobs, self._reporter, interrupts)
-            status = Status.KILLED
+            run_jobs(pool, confirmation.jobs, self._reporter, interrupts)
+            status = RunStatus.KILLED
         except KeyboardInterrupt:
-            status = Status.KILLED
+            status = RunStatus.KILLED
             raise
         finally:
             if pool.busy:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dqnkit.config.sections import Config
 from dqnkit.evaluation.aggregates import Estimate
-from dqnkit.tracking.tracker import Membership
+from dqnkit.tracking.tracker import ParentRun
 from dqnkit.tuning.standing import TrialScore
 from dqnkit.tuning.study import CONFIRMATION, SharedStudy
 from dqnkit.tuning.trial_jobs import Records
@@ -75,7 +75,7 @@ class Confirmation:
         self._candidates = candidates
         self.seeds = fresh_seeds(purpose.config, purpose.seeds_per_trial)
         self._known: dict[str, dict[str, Any]] = dict(study.recall(CONFIRMATION) or {})
-        belongs_to = Membership(record.tracker.run_id, {CONFIRMS_TAG: study.name})
+        belongs_to = ParentRun(record.tracker.run_id, {CONFIRMS_TAG: study.name})
         place = GroupRecord(record.tracking_uri, belongs_to, CONFIRMATION_KIND)
         self._groups = {
             candidate.number: SeedGroup(

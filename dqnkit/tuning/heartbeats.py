@@ -23,7 +23,7 @@ _UNOWNED_SECONDS = 30.0
 """After which a trial that says of no process that it runs it is run by none."""
 
 
-class Liveness:
+class TrialHeartbeats:
     """Says of the trials that this process runs that it does, and finds those that nobody runs.
 
     A process on this host is dead if the system does not know it any more. One on another host is

@@ -10,14 +10,14 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from dqnkit.processes import identity
-from dqnkit.tuning.heartbeats import PROCESS, Liveness
+from dqnkit.tuning.heartbeats import PROCESS, TrialHeartbeats
 from dqnkit.tuning.storage import COMPANION
 
 CONCLUSION = "conclusion"
 """What one process does after a search."""
 
 
-class Turn:
+class Lease:
     """Whose turn it is, in a study beside another.
 
     A process that wants it makes a trial there. Storages number those one after another, so of
@@ -37,7 +37,7 @@ class Turn:
             study_name=f"{study.study_name}{COMPANION}{what}",
             load_if_exists=True,
         )
-        self._liveness = Liveness(self._study)
+        self._liveness = TrialHeartbeats(self._study)
         self._mine: optuna.Trial | None = None
         self.holder: str | None = None
         """The process that had it when it was asked for last (see `processes`)."""

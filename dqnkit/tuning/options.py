@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from dqnkit.errors import ConfigError
 from dqnkit.tuning import rdb
 from dqnkit.tuning.samplers import PrunerName, SamplerName
-from dqnkit.workers.placement import LaunchOptions
+from dqnkit.workers.placement import Placement
 from dqnkit.workers.seeds import check_number, check_workers
 
 _MAX_TRIALS = 1_000_000
@@ -41,7 +41,7 @@ class TuneOptions:
     """Trainings a trial; its value is the interquartile mean over them."""
     confirm: int = 3
     """Best trials that are trained again on fresh seeds; 0 leaves that out."""
-    launch: LaunchOptions = field(default_factory=LaunchOptions)
+    launch: Placement = field(default_factory=Placement)
     """Where workers run."""
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class TuneOptions:
         """As `dqnkit tune` takes them; what is as ever is left out, and so are passwords."""
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, LaunchOptions):
+            if isinstance(value, Placement):
                 yield from value.arguments()
             elif value != each.default or each.name == "trials":
                 yield f"--{each.name.replace('_', '-')}"

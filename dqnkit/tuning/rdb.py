@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from dqnkit._system.redaction import without_password
+from dqnkit._system.redaction import redact_passwords
 from dqnkit.errors import ConfigError, StudyError
 
 HEARTBEAT_SECONDS = 10
@@ -65,7 +65,7 @@ def parse(given: str) -> URL:
         url.get_dialect()
     except Exception as error:  # SQLAlchemy's, or of whatever module a scheme names
         raise ConfigError(
-            f"--storage {without_password(given)!r}: give the URL of a database, such as "
+            f"--storage {redact_passwords(given)!r}: give the URL of a database, such as "
             "postgresql+psycopg://host/name or sqlite:///studies.db"
         ) from error
     return url
@@ -255,4 +255,4 @@ def _is_of_the_connection(cause: BaseException) -> bool:
 def in_one_line(error: BaseException) -> str:
     """What a driver says, without passwords and SQLAlchemy's statements and links."""
     text = str(error).partition("\n[SQL")[0].partition("(Background on this error")[0]
-    return without_password(" ".join(text.split()))[:300]
+    return redact_passwords(" ".join(text.split()))[:300]

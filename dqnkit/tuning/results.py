@@ -10,12 +10,12 @@ from typing import Any
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.evaluation import LATE_EVALUATIONS
-from dqnkit.evaluation.formatting import interval, number
+from dqnkit.evaluation.episodes import LATE_EVALUATIONS
+from dqnkit.evaluation.formatting import format_interval, format_number
 from dqnkit.tuning.confirmation import Confirmed, fresh_seeds, overturned
 from dqnkit.tuning.space import describe
 from dqnkit.tuning.standing import Standing, TrialScore
-from dqnkit.tuning.study import CAUSE, MEAN, RUN, Purpose, SharedStudy
+from dqnkit.tuning.study import CAUSE, MEAN, RUN, SharedStudy, StudyDefinition
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def explained_winner(config: Config, study: SharedStudy, confirmed: Sequence[Con
         best = confirmed[0]
         seeds = ", ".join(str(each.seed) for each in best.results)
         lines += [
-            f"# Trial {best.trial.number}: {number(best.trial.value)} in the search; "
-            f"{interval(*best.score)} over {best.scores.n} fresh seeds ({seeds}).",
+            f"# Trial {best.trial.number}: {format_number(best.trial.value)} in the search; "
+            f"{format_interval(*best.score)} over {best.scores.n} fresh seeds ({seeds}).",
             f"# Its seed repeats the champion's run. Seeds that nobody has seen: "
             f"--seed {fresh_seed(purpose)} --seeds 5",
         ]
@@ -93,7 +93,7 @@ def explained_winner(config: Config, study: SharedStudy, confirmed: Sequence[Con
     return "\n".join([*lines, loading.dump(config)])
 
 
-def fresh_seed(purpose: Purpose) -> int:
+def fresh_seed(purpose: StudyDefinition) -> int:
     """The first seed that neither the search nor its confirmation uses."""
     return fresh_seeds(purpose.config, purpose.seeds_per_trial)[-1] + 1
 
@@ -130,7 +130,7 @@ def write_confirmed(confirmed: Sequence[Confirmed], path: Path) -> None:
             rows.writerow([each.trial.number, each.trial.value, *each.score, each.scores.n])
 
 
-def opening(purpose: Purpose) -> str:
+def opening(purpose: StudyDefinition) -> str:
     """Markdown shown with a study while it searches."""
     config = purpose.config
     seeds = _seeds(config.training.seed, purpose.seeds_per_trial)
@@ -146,7 +146,11 @@ def opening(purpose: Purpose) -> str:
 
 
 def summary(
-    purpose: Purpose, standing: Standing, confirmed: Sequence[Confirmed], *, has_winner: bool
+    purpose: StudyDefinition,
+    standing: Standing,
+    confirmed: Sequence[Confirmed],
+    *,
+    has_winner: bool,
 ) -> str:
     """Markdown shown with a study that has ended, with a winner or without."""
     text = [
@@ -157,8 +161,8 @@ def summary(
         text.append(f"Best of the search: {trial_words(standing.best)}.")
     if confirmed:
         rows = [
-            f"| {each.trial.number} | {number(each.trial.value)} | {interval(*each.score)} | "
-            f"{interval(*each.scores.final)} | {each.scores.n} |"
+            f"| {each.trial.number} | {format_number(each.trial.value)} | {format_interval(*each.score)} | "
+            f"{format_interval(*each.scores.final)} | {each.scores.n} |"
             for each in confirmed
         ]
         head = [
@@ -179,7 +183,7 @@ def summary(
 def trial_words(trial: TrialScore) -> str:
     """A trial in a few words."""
     values = ", ".join(f"{key}={_rounded(value)}" for key, value in trial.values.items())
-    return f"trial {trial.number} with {number(trial.value)} ({values})"
+    return f"trial {trial.number} with {format_number(trial.value)} ({values})"
 
 
 def _rounded(value: Any) -> str:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 
 from dqnkit._system.commands import as_typed
-from dqnkit._system.extras import refuse_shared_server
-from dqnkit._system.redaction import without_password
+from dqnkit._system.extras import check_server_not_shared
+from dqnkit._system.redaction import redact_passwords
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, InterruptedRun
-from dqnkit.processes.interrupts import Interrupts, noticed
+from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.tuning import results, space
 from dqnkit.tuning.conclusion import Concluded, Conclusion
 from dqnkit.tuning.confirmation import SEEDS
@@ -30,17 +30,17 @@ from dqnkit.tuning.standing import SilentTuneReporter, TuneReporter
 from dqnkit.tuning.storage import StudyStorage, check_name
 from dqnkit.tuning.storage import resolve as resolve_storage
 from dqnkit.tuning.study import (
-    Plan,
-    Purpose,
+    StudyDefinition,
+    StudyPlan,
     find_purpose,
     find_unfinished,
     open_study,
 )
-from dqnkit.tuning.study_run import StudyRecord, check_store
+from dqnkit.tuning.study_run import StudyRun, check_store
 from dqnkit.tuning.trial_jobs import Pruning, TrialJobs, standing
-from dqnkit.workers.dispatcher import drive
-from dqnkit.workers.placement import open_launcher
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.dispatcher import run_jobs
+from dqnkit.workers.placement import make_launcher
+from dqnkit.workers.pool import WorkerPool
 
 _LOOK_SECONDS = 1.0
 _PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
@@ -75,7 +75,7 @@ def tune(
     interrupts = Interrupts()
     storage = resolve_storage(options.storage, lambda: bool(interrupts))
     search = _Search(config, options, storage, tracking_uri, reporter or SilentTuneReporter())
-    with noticed(interrupts):
+    with catch_signals(interrupts):
         return search.run(interrupts)
 
 
@@ -102,7 +102,7 @@ class _Search:
         self._options = options
         self._reporter = reporter
         self._began = time.monotonic()
-        refuse_shared_server(config.replay.address, "a search")
+        check_server_not_shared(config.replay.address, "a search")
         resolved, _ = resolve(config)
         # A trial may change what decides the rest: the loop, the range of returns.
         self._config = config.model_copy(update={"network": resolved.network})
@@ -110,19 +110,19 @@ class _Search:
         searched = space.of(self._config)
         _check_evaluations(self._config, searched)
         by_seed = options.pruner == "wilcoxon"
-        purpose = Purpose(self._config, searched, options.seeds_per_trial, by_seed)
+        purpose = StudyDefinition(self._config, searched, options.seeds_per_trial, by_seed)
         self._storage = storage
         plan = self._plan(purpose)
         name = options.study or self._name(storage, purpose)
         check_name(name)
         check_store(self._config, tracking_uri)  # before the study is made
-        self._launched = open_launcher(options.launch, tracking_uri)
+        self._launched = make_launcher(options.launch, tracking_uri)
         try:
             self._study = open_study(storage, name, purpose, plan)
         except BaseException:
             self._launched.launcher.close()
             raise
-        self._record = StudyRecord(self._study, self._launched.tracking_uri)
+        self._record = StudyRun(self._study, self._launched.tracking_uri)
         self._problems = purpose.space.params(self._config)[1]
 
     def run(self, interrupts: Interrupts) -> TuneResult:
@@ -134,7 +134,7 @@ class _Search:
         for problem in self._problems:
             self._reporter.told(problem)
         launcher = self._launched.launcher
-        with Pool(size, launcher=launcher) as pool, self._record.open(options, interrupts):
+        with WorkerPool(size, launcher=launcher) as pool, self._record.open(options, interrupts):
             jobs = self._search(pool, interrupts)
             self._wait_for_others(jobs, interrupts)
             searched = time.monotonic()
@@ -151,7 +151,7 @@ class _Search:
 
     # -- The study
 
-    def _plan(self, purpose: Purpose) -> Plan:
+    def _plan(self, purpose: StudyDefinition) -> StudyPlan:
         options = self._options
         points = grid_points(purpose.space) if options.sampler == "grid" else []
         own, _ = purpose.space.params(self._config)
@@ -161,15 +161,15 @@ class _Search:
         pruner = make_pruner(options.pruner, reports, options.seeds_per_trial)
         sampler = partial(make_sampler, options.sampler, self._config.training.seed)
         sampler(0)  # a package that is missing is told before the study is made
-        return Plan(options.trials, sampler, pruner, points)
+        return StudyPlan(options.trials, sampler, pruner, points)
 
-    def _name(self, storage: StudyStorage, purpose: Purpose) -> str:
+    def _name(self, storage: StudyStorage, purpose: StudyDefinition) -> str:
         unfinished = find_unfinished(storage, purpose)
         return unfinished or f"{purpose.config.name}-{secrets.token_hex(2)}"
 
     # -- Its parts
 
-    def _search(self, pool: Pool, interrupts: Interrupts) -> TrialJobs:
+    def _search(self, pool: WorkerPool, interrupts: Interrupts) -> TrialJobs:
         timeout = self._options.timeout
         pruning = _PRUNING.get(self._options.pruner, Pruning.BY_EVALUATION)
         deadline = math.inf if timeout is None else self._began + timeout
@@ -177,7 +177,7 @@ class _Search:
         jobs.end_orphans()
         jobs.reap()
         try:
-            drive(pool, jobs, self._reporter, interrupts)
+            run_jobs(pool, jobs, self._reporter, interrupts)
         finally:
             if pool.busy:
                 pool.close(at_once=True)
@@ -229,7 +229,7 @@ class _Search:
             done = "the search; its confirmation is not complete"
         options = [*replace(self._options, study=self._study.name).arguments()]
         if self._tracking_uri is not None:
-            options += ["--tracking-uri", without_password(self._tracking_uri)]
+            options += ["--tracking-uri", redact_passwords(self._tracking_uri)]
         again = as_typed(f"dqnkit tune {shlex.join(options)}")
         return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {again}")
 

@@ -18,7 +18,7 @@ from dqnkit.config.distributions import (
     LayerSizes,
     same,
 )
-from dqnkit.config.loading import Option
+from dqnkit.config.loading import Override
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError
@@ -99,8 +99,8 @@ class Space:
         Raises:
           ConfigError: They do not fit together.
         """
-        options = {key: Option(f"search.{key}={value}", value) for key, value in values.items()}
-        return loading.chosen(config, options)
+        options = {key: Override(f"search.{key}={value}", value) for key, value in values.items()}
+        return loading.override_choices(config, options)
 
     def ends(self, key: str) -> list[Any]:
         """The ends of a key's range, or its choices; none where it is not searched."""
@@ -122,7 +122,7 @@ def of(config: Config) -> Space:
         value.
     """
     space = Space(config.search or _default(config))
-    known = loading.keys()
+    known = loading.config_keys()
     for key in space.distributions:
         _check_key(key, known)
     _check_values(space, config)
@@ -191,7 +191,7 @@ def _check_key(key: str, known: Sequence[str]) -> None:
             raise ConfigError(f"search.{key}: {prefix} cannot be searched: {reason}")
     if key not in known and not key.startswith("env.kwargs."):
         raise ConfigError(
-            f"search.{key}: there is no key {key!r}{loading.nearest(key, known)}; "
+            f"search.{key}: there is no key {key!r}{loading.suggestion(key, known)}; "
             "docs/configuration.md has them all"
         )
     if "." not in key:
@@ -227,7 +227,7 @@ def _check_read(space: Space, config: Config, key: str) -> None:
             return
     # Said as of an assignment: which choice would read it, and what is chosen.
     value = next(end for end in space.ends(key) if end is not None)
-    loading.changed(config, {key: Option(f"search.{key}={value}", value)})
+    loading.override(config, {key: Override(f"search.{key}={value}", value)})
 
 
 def _few(values: Sequence[Any]) -> Sequence[Any]:

@@ -24,7 +24,7 @@ from dqnkit.config.distributions import SearchSpace
 from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError, StudyError
 from dqnkit.processes import identity
-from dqnkit.tuning.heartbeats import PROCESS, Liveness
+from dqnkit.tuning.heartbeats import PROCESS, TrialHeartbeats
 from dqnkit.tuning.space import Params, Space, Values, differences
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.workers.seed_jobs import ATTEMPTS
@@ -53,7 +53,7 @@ INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimedTrial:
     """A trial that this process runs."""
 
     trial: optuna.Trial
@@ -66,7 +66,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Purpose:
+class StudyDefinition:
     """What makes a study one: trials of another are no evidence for it."""
 
     config: Config
@@ -78,7 +78,7 @@ class Purpose:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """How a study goes on."""
 
     total: int
@@ -99,14 +99,14 @@ class SharedStudy:
     """
 
     def __init__(
-        self, study: optuna.Study, purpose: Purpose, plan: Plan, storage: StudyStorage
+        self, study: optuna.Study, purpose: StudyDefinition, plan: StudyPlan, storage: StudyStorage
     ) -> None:
         self.study = study
         self._storage = storage
         self.purpose = purpose
         self._wanted = plan.total
         self._points = plan.points
-        self._liveness = Liveness(study)
+        self._liveness = TrialHeartbeats(study)
 
     @property
     def name(self) -> str:
@@ -134,7 +134,7 @@ class SharedStudy:
         """Whether all have ended."""
         return len(self.ended()) >= self.total
 
-    def ask(self) -> Claim | None:
+    def ask(self) -> ClaimedTrial | None:
         """The next trial; None while all that may be are claimed."""
         trials = self.trials()
         waiting = any(trial.state is TrialState.WAITING for trial in trials)
@@ -148,7 +148,7 @@ class SharedStudy:
             if _claimed(self.trials()[: trial.number]) >= self.total:
                 self.fail(trial.number, INTERRUPTED)  # others have claimed all by now
                 return None
-            return Claim(trial, self.purpose.space.suggest(trial))
+            return ClaimedTrial(trial, self.purpose.space.suggest(trial))
         except UpdateFinishedTrialError:  # this process seemed dead for a moment
             self._liveness.let_go(trial)
             return None
@@ -184,7 +184,7 @@ class SharedStudy:
         self.study.enqueue_trial(_params(trial), user_attrs={_ATTEMPT: attempt})
         return True
 
-    def tell(self, claim: Claim, value: float | None) -> bool:
+    def tell(self, claim: ClaimedTrial, value: float | None) -> bool:
         """Ends a trial as complete with a value, or as pruned.
 
         Returns:
@@ -203,21 +203,21 @@ class SharedStudy:
             self._liveness.let_go(claim.trial)
         return True
 
-    def report(self, claim: Claim, value: float, step: int) -> bool:
+    def report(self, claim: ClaimedTrial, value: float, step: int) -> bool:
         """Reports how a trial does; whether it is still this process's (see `tell`)."""
         with contextlib.suppress(UpdateFinishedTrialError):
             claim.trial.report(value, step)
             return True
         return False
 
-    def note(self, claim: Claim, key: str, value: Any) -> bool:
+    def note(self, claim: ClaimedTrial, key: str, value: Any) -> bool:
         """Keeps something with a trial; whether it is still this process's (see `tell`)."""
         with contextlib.suppress(UpdateFinishedTrialError):
             claim.trial.set_user_attr(key, value)
             return True
         return False
 
-    def let_go(self, claim: Claim) -> None:
+    def let_go(self, claim: ClaimedTrial) -> None:
         """Says no more that this process runs a trial."""
         self._liveness.let_go(claim.trial)
 
@@ -284,7 +284,9 @@ class SharedStudy:
             self.study.enqueue_trial(free)
 
 
-def open_study(storage: StudyStorage, name: str, purpose: Purpose, plan: Plan) -> SharedStudy:
+def open_study(
+    storage: StudyStorage, name: str, purpose: StudyDefinition, plan: StudyPlan
+) -> SharedStudy:
     """Makes a study, or goes on with the one of this name.
 
     Raises:
@@ -302,7 +304,7 @@ def open_study(storage: StudyStorage, name: str, purpose: Purpose, plan: Plan) -
 
 
 def _open(
-    opened: BaseStorage, name: str, place: str, purpose: Purpose, plan: Plan
+    opened: BaseStorage, name: str, place: str, purpose: StudyDefinition, plan: StudyPlan
 ) -> tuple[optuna.Study, bool]:
     """The study, and whether it was there."""
     study = optuna.create_study(
@@ -329,7 +331,7 @@ def _open(
     return study, exists
 
 
-def find_purpose(storage: StudyStorage, name: str) -> Purpose | None:
+def find_purpose(storage: StudyStorage, name: str) -> StudyDefinition | None:
     """The purpose of the study of this name; None where there is none.
 
     Raises:
@@ -340,7 +342,7 @@ def find_purpose(storage: StudyStorage, name: str) -> Purpose | None:
     return _read(_load(storage, name))
 
 
-def find_unfinished(storage: StudyStorage, purpose: Purpose) -> str | None:
+def find_unfinished(storage: StudyStorage, purpose: StudyDefinition) -> str | None:
     """The study of this purpose that was begun last and interrupted; None if there is none.
 
     One is unfinished that has no winner yet, and that no living process works on.
@@ -370,7 +372,7 @@ def winner(storage: StudyStorage, name: str) -> str:
     if name not in known:
         listed = f"; there are: {', '.join(known)}" if known else "; `dqnkit tune` makes one"
         raise ConfigError(
-            f"there is no study {name!r}{loading.nearest(name, known)} in {storage.place}{listed}"
+            f"there is no study {name!r}{loading.suggestion(name, known)} in {storage.place}{listed}"
         )
     best = _load(storage, name).user_attrs.get(BEST)
     if best is None:
@@ -402,7 +404,7 @@ def _claimed(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state is not TrialState.FAIL for trial in trials)
 
 
-def _written(purpose: Purpose) -> dict[str, Any]:
+def _written(purpose: StudyDefinition) -> dict[str, Any]:
     """A purpose as attributes of a study."""
     return {
         _BEGAN: datetime.now(UTC).isoformat(),
@@ -414,7 +416,7 @@ def _written(purpose: Purpose) -> dict[str, Any]:
     }
 
 
-def _read(study: optuna.Study) -> Purpose:
+def _read(study: optuna.Study) -> StudyDefinition:
     """The inverse of `_written`."""
     attrs = study.user_attrs
     if _SPACE not in attrs:
@@ -423,16 +425,18 @@ def _read(study: optuna.Study) -> Purpose:
         )
     try:
         space = TypeAdapter(SearchSpace).validate_python(attrs[_SPACE])
-        config = loading.recorded(json.dumps(attrs[_EXPERIMENT]), study.study_name)
+        config = loading.load_recorded(json.dumps(attrs[_EXPERIMENT]), study.study_name)
     except (ValidationError, ConfigError) as error:
         raise ConfigError(
             f"the study {study.study_name!r} was made by dqnkit {attrs.get(_VERSION)}, whose "
             f"configuration {__version__} cannot read: name another by --study"
         ) from error
-    return Purpose(config, Space(space), int(attrs[_SEEDS_PER_TRIAL]), bool(attrs[_REPORTS_SEEDS]))
+    return StudyDefinition(
+        config, Space(space), int(attrs[_SEEDS_PER_TRIAL]), bool(attrs[_REPORTS_SEEDS])
+    )
 
 
-def _fingerprint(purpose: Purpose) -> dict[str, Any]:
+def _fingerprint(purpose: StudyDefinition) -> dict[str, Any]:
     """What decides the value of a trial, by key."""
     config = {
         key: value
@@ -445,7 +449,7 @@ def _fingerprint(purpose: Purpose) -> dict[str, Any]:
     return {**config, **space, **options}
 
 
-def _refuse_another(study: optuna.Study, purpose: Purpose) -> None:
+def _refuse_another(study: optuna.Study, purpose: StudyDefinition) -> None:
     differing = differences(_fingerprint(_read(study)), _fingerprint(purpose))
     if differing:
         lines = "\n".join(f"  {each}" for each in differing)

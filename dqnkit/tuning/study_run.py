@@ -10,14 +10,15 @@ from pathlib import Path
 
 from dqnkit.config.sections import Config
 from dqnkit.errors import InterruptedRun, StudyError
+from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import descriptions
-from dqnkit.tracking import open_family_tracker
+from dqnkit.tracking import make_parent_tracker
 from dqnkit.tracking.recorded_run import STUDY_TAG
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord
 from dqnkit.tuning import figures, results
 from dqnkit.tuning.confirmation import Confirmed
-from dqnkit.tuning.lease import CONCLUSION, Turn
+from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.study import RUN_ID, SharedStudy
 from dqnkit.tuning.trial_jobs import standing
@@ -34,15 +35,15 @@ def check_store(config: Config, tracking_uri: str | None) -> None:
     Raises:
       TrackingError: It could not.
     """
-    open_family_tracker(config, tracking_uri).check(config.name, CHAMPION)
+    make_parent_tracker(config, tracking_uri).check(config.name, CHAMPION)
 
 
-class StudyRecord:
+class StudyRun:
     """What MLflow keeps of a search, on one start of it."""
 
     def __init__(self, study: SharedStudy, tracking_uri: str | None) -> None:
         self.tracking_uri = tracking_uri
-        self.tracker = open_family_tracker(study.purpose.config, tracking_uri)
+        self.tracker = make_parent_tracker(study.purpose.config, tracking_uri)
         self.problems: list[str] = []
         """What could not be kept."""
         self._study = study
@@ -72,25 +73,25 @@ class StudyRecord:
             self.tracker.start(replace(record, continues=self._study.recall(RUN_ID)))
             if self.tracker.run_id is not None:
                 self._study.remember(RUN_ID, self.tracker.run_id)
-        status = Status.FAILED
+        status = RunStatus.FAILED
         try:
             yield
-            status = Status.FINISHED
+            status = RunStatus.FINISHED
         except (InterruptedRun, KeyboardInterrupt):
-            status = Status.KILLED
+            status = RunStatus.KILLED
             raise
         finally:
             with interrupts.held_off(), contextlib.ExitStack() as at_last:
                 at_last.callback(lambda: self.problems.extend(self._close(status)))
                 at_last.enter_context(contextlib.suppress(StudyError))
-                self._summarize(has_winner=status is Status.FINISHED)
+                self._summarize(has_winner=status is RunStatus.FINISHED)
 
-    def _close(self, status: Status) -> list[str]:
+    def _close(self, status: RunStatus) -> list[str]:
         """Ends the run, unless this process leaves a search that others go on with."""
-        if status is Status.FINISHED:
+        if status is RunStatus.FINISHED:
             return self.tracker.finish(status)
         try:
-            other = self._study.another_at_work() or Turn(self._study.study, CONCLUSION).of_another
+            other = self._study.another_at_work() or Lease(self._study.study, CONCLUSION).of_another
         except StudyError:  # the storage may be why it ends: whether others work is not known
             return self.tracker.leave(None)
         return self.tracker.leave(other) if other is not None else self.tracker.finish(status)

@@ -15,13 +15,14 @@ from optuna.trial import TrialState
 from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError, StudyError, TrackingError
 from dqnkit.evaluation.aggregates import interquartile_mean
+from dqnkit.events import RunStatus
 from dqnkit.processes import identity
-from dqnkit.tracking.family import FamilyTracker
+from dqnkit.tracking.family import ParentTracker
 from dqnkit.tracking.recorded_run import STUDY_TAG
-from dqnkit.tracking.tracker import Membership, Status
+from dqnkit.tracking.tracker import ParentRun
 from dqnkit.tuning.heartbeats import PROCESS
 from dqnkit.tuning.standing import Standing, TrialScore, TuneReporter
-from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, Claim, SharedStudy
+from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, ClaimedTrial, SharedStudy
 from dqnkit.workers.messages import (
     Began,
     Died,
@@ -33,7 +34,7 @@ from dqnkit.workers.messages import (
     Task,
     Verdict,
 )
-from dqnkit.workers.pool import News
+from dqnkit.workers.pool import WorkerMessage
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult
 
 STATE_TAG = "trial.state"
@@ -65,7 +66,7 @@ class Records(Protocol):
     """Where a study and its trials are recorded."""
 
     @property
-    def tracker(self) -> FamilyTracker:
+    def tracker(self) -> ParentTracker:
         """Of the study's own run."""
 
     @property
@@ -77,7 +78,7 @@ class Records(Protocol):
 class _Running:
     """A trial in training, seed by seed."""
 
-    claim: Claim
+    claim: ClaimedTrial
     config: Config
     name: str
     seeds: list[int]
@@ -163,7 +164,7 @@ class TrialJobs:
             self._study.fail(claim.number, INTERRUPTED, again=True, counts=False)
             raise
 
-    def heard(self, news: News) -> None:
+    def heard(self, news: WorkerMessage) -> None:
         """See `Jobs`."""
         task, message = news.task, news.message
         if task is None or task.run_name not in self._running:
@@ -242,7 +243,7 @@ class TrialJobs:
 
     # -- A trial's life
 
-    def _begin(self, claim: Claim) -> Task | None:
+    def _begin(self, claim: ClaimedTrial) -> Task | None:
         study, purpose = self._study, self._study.purpose
         try:
             config = purpose.space.configure(purpose.config, claim.values)
@@ -275,9 +276,9 @@ class TrialJobs:
             asks=self._pruning is Pruning.BY_EVALUATION,
         )
 
-    def _member(self, claim: Claim) -> Membership:
+    def _member(self, claim: ClaimedTrial) -> ParentRun:
         tags = {STUDY_TAG: self._study.name, TRIAL_TAG: str(claim.number)}
-        return Membership(self._record.tracker.run_id, tags)
+        return ParentRun(self._record.tracker.run_id, tags)
 
     def _began(self, running: _Running, message: Began) -> None:
         if running.group is None:
@@ -304,7 +305,7 @@ class TrialJobs:
 
     def _ended(self, running: _Running, message: Ended, seed: int) -> None:
         self.problems += message.problems
-        if message.status is Status.KILLED or running.lost:
+        if message.status is RunStatus.KILLED or running.lost:
             self._interrupted(running)
             return
         if running.pruned:
@@ -334,12 +335,12 @@ class TrialJobs:
             return
         self._failures_in_a_row = self._faults_in_a_row = 0
         number, name = running.claim.number, state.name.lower()
-        self._close_record(running, name, Status.FINISHED)
+        self._close_record(running, name, RunStatus.FINISHED)
         value = self._study.trials()[number].value
         self._reporter.ended(number, name, value, standing(self._study))
 
     def _failed(self, running: _Running, cause: str, *, again: bool) -> None:
-        self._close_record(running, "failed", Status.FAILED, cause)
+        self._close_record(running, "failed", RunStatus.FAILED, cause)
         self._count_failure(running.claim, cause, again=again)
         self._reporter.ended(running.claim.number, "failed", None, standing(self._study))
 
@@ -350,10 +351,10 @@ class TrialJobs:
             self._reporter.told(_taken(number))
         else:
             self._study.fail(number, INTERRUPTED, again=True, counts=False)
-        self._close_record(running, INTERRUPTED, Status.KILLED)
+        self._close_record(running, INTERRUPTED, RunStatus.KILLED)
 
     def _close_record(
-        self, running: _Running, state: str, status: Status, cause: str | None = None
+        self, running: _Running, state: str, status: RunStatus, cause: str | None = None
     ) -> None:
         tags = {STATE_TAG: state, **({f"trial.{CAUSE}": cause[:500]} if cause else {})}
         if running.group is not None:
@@ -363,7 +364,7 @@ class TrialJobs:
         if run_id is not None:
             self._record.tracker.mark(run_id, tags, status)
 
-    def _count_failure(self, claim: Claim, cause: str, *, again: bool) -> None:
+    def _count_failure(self, claim: ClaimedTrial, cause: str, *, again: bool) -> None:
         retried = self._study.fail(claim.number, cause, again=again)
         if retried is None:
             self._reporter.told(_taken(claim.number))

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.workers.messages import Message, Task
-from dqnkit.workers.pool import News, Pool
+from dqnkit.workers.pool import WorkerMessage, WorkerPool
 
 _TICK_SECONDS = 0.25
 """How soon a signal is heard while no worker says anything."""
@@ -22,7 +22,7 @@ class Jobs(Protocol):
     def next_task(self) -> Task | None:
         """The next run; None if none is to be begun now."""
 
-    def heard(self, news: News) -> None:
+    def heard(self, news: WorkerMessage) -> None:
         """A worker that trains one of these runs said something."""
 
 
@@ -36,7 +36,7 @@ class WorkReporter(Protocol):
         """A worker said something."""
 
 
-def drive(pool: Pool, jobs: Jobs, reporter: WorkReporter, interrupts: Interrupts) -> None:
+def run_jobs(pool: WorkerPool, jobs: Jobs, reporter: WorkReporter, interrupts: Interrupts) -> None:
     """Hands out runs until all are done.
 
     After an interruption none is begun, and those that train are asked to end.
@@ -60,7 +60,7 @@ def drive(pool: Pool, jobs: Jobs, reporter: WorkReporter, interrupts: Interrupts
                 jobs.heard(news)
 
 
-def _hand_out(pool: Pool, jobs: Jobs, reporter: WorkReporter) -> None:
+def _hand_out(pool: WorkerPool, jobs: Jobs, reporter: WorkReporter) -> None:
     for worker in pool.idle:
         task = jobs.next_task()
         if task is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dqnkit.config.sections import Config
-from dqnkit.evaluation import Episodes, Evaluation
-from dqnkit.tracking.tracker import ALONE, Membership, Status
+from dqnkit.evaluation.episodes import Episodes, Evaluation
+from dqnkit.events import RunStatus
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Task:
 
     config: Config
     run_name: str
-    belongs_to: Membership = ALONE
+    belongs_to: ParentRun = NO_PARENT
     tracking_uri: str | None = None
     asks: bool = False
     """Wait after each evaluation until it is said whether to go on (`Verdict`)."""
@@ -76,7 +77,7 @@ class Ended:
 
     run_id: str | None
     run_name: str
-    status: Status
+    status: RunStatus
     env_steps: int
     seconds: float
     steps_per_second: float

@@ -17,7 +17,7 @@ _MOST = 1_024.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchOptions:
+class Placement:
     """Where workers run.
 
     Raises:
@@ -64,7 +64,7 @@ class LaunchOptions:
 
 
 @dataclass(frozen=True)
-class Launched:
+class Workplace:
     """What to start workers with."""
 
     launcher: Launcher
@@ -74,7 +74,7 @@ class Launched:
     """That means the same store wherever a worker runs."""
 
 
-def open_launcher(options: LaunchOptions, tracking_uri: str | None) -> Launched:
+def make_launcher(options: Placement, tracking_uri: str | None) -> Workplace:
     """Opens a launcher; whoever calls closes it, as a pool does.
 
     Raises:
@@ -82,7 +82,7 @@ def open_launcher(options: LaunchOptions, tracking_uri: str | None) -> Launched:
       WorkerError: The cluster does not answer.
     """
     if options.launcher == "local":
-        return Launched(LocalLauncher(), default_size(), tracking_uri)
+        return Workplace(LocalLauncher(), default_size(), tracking_uri)
     from dqnkit.workers.ray_cluster import RayLauncher  # which few have
 
     launcher = RayLauncher(options)
@@ -91,7 +91,7 @@ def open_launcher(options: LaunchOptions, tracking_uri: str | None) -> Launched:
     except ConfigError:
         launcher.close()
         raise
-    return Launched(launcher, launcher.capacity, uri)
+    return Workplace(launcher, launcher.capacity, uri)
 
 
 def _reachable(tracking_uri: str | None, other_nodes: list[str]) -> str:
@@ -100,7 +100,7 @@ def _reachable(tracking_uri: str | None, other_nodes: list[str]) -> str:
     Raises:
       ConfigError: The store is a file of this one.
     """
-    found = location.resolve(tracking_uri)
+    found = location.locate_store(tracking_uri)
     if found.database is not None and other_nodes:
         raise ConfigError(
             f"--launcher ray: nodes of the cluster ({', '.join(other_nodes[:3])}) cannot write "

@@ -76,7 +76,7 @@ class Worker:
         return message
 
 
-class News(NamedTuple):
+class WorkerMessage(NamedTuple):
     """What a worker said."""
 
     worker: Worker
@@ -85,7 +85,7 @@ class News(NamedTuple):
     message: Message
 
 
-class Pool:
+class WorkerPool:
     """Workers, as many as are wanted, replaced where they die. A context manager.
 
     Raises:
@@ -131,7 +131,7 @@ class Pool:
         """Those that train."""
         return [worker for worker in self.workers if worker.task is not None]
 
-    def news(self, timeout: float) -> Iterator[News]:
+    def news(self, timeout: float) -> Iterator[WorkerMessage]:
         """What workers say within a time; one message of each at most.
 
         A worker that died is replaced before that is told.
@@ -145,7 +145,7 @@ class Pool:
                 self._replace(worker, message)
             elif isinstance(message, Ready):
                 self._stillborn = 0
-            yield News(worker, task, message)
+            yield WorkerMessage(worker, task, message)
 
     def interrupt(self) -> None:
         """Asks all runs to end as KILLED."""

@@ -30,9 +30,10 @@ from multiprocessing.connection import (
 from pathlib import Path
 from typing import Any
 
+from dqnkit._system.text import one_line
 from dqnkit.errors import ConfigError, WorkerError
 from dqnkit.processes.launcher import Handle, Target, largest
-from dqnkit.workers.placement import LaunchOptions
+from dqnkit.workers.placement import Placement
 from dqnkit.workers.pool import default_size
 
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
@@ -44,7 +45,7 @@ _KNOCK_SECONDS = 5.0
 class RayLauncher:
     """Starts a task for each worker (`Launcher`)."""
 
-    def __init__(self, options: LaunchOptions) -> None:
+    def __init__(self, options: Placement) -> None:
         """Connects to the cluster.
 
         Raises:
@@ -286,7 +287,7 @@ def _connect(ray: Any, address: str | None) -> None:
             else:
                 ray.init(address=named, **quiet)
         except Exception as error:  # of a cluster that is none, or wants a token
-            text = " ".join(str(error).split())[:300]
+            text = one_line(error)
             raise WorkerError(_silent(named or "of this machine", text)) from error
 
 

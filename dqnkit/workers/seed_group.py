@@ -16,11 +16,12 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.evaluation import plots
 from dqnkit.evaluation.aggregates import Estimate, estimate
-from dqnkit.evaluation.formatting import interval, number
+from dqnkit.evaluation.formatting import format_interval, format_number
+from dqnkit.events import RunStatus
 from dqnkit.runs import descriptions
-from dqnkit.tracking import open_family_tracker
+from dqnkit.tracking import make_parent_tracker
 from dqnkit.tracking.recorded_run import LATE_IQM
-from dqnkit.tracking.tracker import ALONE, KIND_TAG, Membership, RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, NO_PARENT, ParentRun, RunRecord
 from dqnkit.workers.messages import Ended
 
 SEEDS_KIND = "seeds"
@@ -73,7 +74,7 @@ class GroupRecord:
     """Where the record of a group of seeds stands."""
 
     tracking_uri: str | None = None
-    belongs_to: Membership = ALONE
+    belongs_to: ParentRun = NO_PARENT
     """Its tags are those of the seeds' runs too."""
     kind: str = SEEDS_KIND
     """What the group stands for."""
@@ -125,7 +126,7 @@ class SeedGroup:
         self.name = name
         self.seeds = seeds
         self.results: list[SeedResult] = []
-        self.tracker = open_family_tracker(config, record.tracking_uri, record.belongs_to)
+        self.tracker = make_parent_tracker(config, record.tracking_uri, record.belongs_to)
         self._record = record
 
     def start(self) -> None:
@@ -150,15 +151,15 @@ class SeedGroup:
         )
 
     @property
-    def member(self) -> Membership:
+    def member(self) -> ParentRun:
         """What the runs of the seeds belong to."""
-        return Membership(self.tracker.run_id, self._record.belongs_to.tags)
+        return ParentRun(self.tracker.run_id, self._record.belongs_to.tags)
 
     def add(self, result: SeedResult) -> None:
         """A seed is done."""
         self.results = sorted([*self.results, result], key=lambda each: each.seed)
 
-    def finish(self, status: Status, tags: Mapping[str, str] | None = None) -> list[str]:
+    def finish(self, status: RunStatus, tags: Mapping[str, str] | None = None) -> list[str]:
         """Records aggregate, curve and table, and closes the record; what could not be kept."""
         problems: list[str] = []
         if self.results:
@@ -205,15 +206,16 @@ class SeedGroup:
 def table(results: Sequence[SeedResult], aggregate: SeedScores) -> str:
     """Markdown: a row a seed, and the aggregate below."""
     rows = [
-        f"| {each.seed} | {number(each.late_iqm)} | {number(each.final_mean)} |" for each in results
+        f"| {each.seed} | {format_number(each.late_iqm)} | {format_number(each.final_mean)} |"
+        for each in results
     ]
     return "\n".join(
         [
             "| seed | last evaluations, IQM | best policy, fresh episodes, mean |",
             "|---|---|---|",
             *rows,
-            f"| **IQM over {aggregate.n} seeds (95 % interval)** | {interval(*aggregate.late)} "
-            f"| {interval(*aggregate.final)} |",
+            f"| **IQM over {aggregate.n} seeds (95 % interval)** | {format_interval(*aggregate.late)} "
+            f"| {format_interval(*aggregate.final)} |",
         ]
     )
 

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dqnkit.tracking.tracker import Status
+from dqnkit.events import RunStatus
 from dqnkit.workers.messages import Died, Ended, Failed, Interrupted, Task
-from dqnkit.workers.pool import News
+from dqnkit.workers.pool import WorkerMessage
 from dqnkit.workers.seed_group import SeedGroup, SeedResult
 
 ATTEMPTS = 3
@@ -79,7 +79,7 @@ class SeedJobs:
             tracking_uri=self._tracking_uri,
         )
 
-    def heard(self, news: News) -> None:
+    def heard(self, news: WorkerMessage) -> None:
         """See `Jobs`."""
         task, message = news.task, news.message
         if task is None or not isinstance(message, Ended | Interrupted | Failed | Died):
@@ -89,7 +89,7 @@ class SeedJobs:
             self.problems += message.problems
         if isinstance(message, Failed | Died):
             self._failed(run, message)
-        elif isinstance(message, Ended) and message.status is Status.FINISHED:
+        elif isinstance(message, Ended) and message.status is RunStatus.FINISHED:
             result = SeedResult.of(run.seed, message)
             run.group.add(result)
             self._on_result(run.group, result)
@@ -97,7 +97,7 @@ class SeedJobs:
             self._pending.appendleft(run)
         self._close_if_done(run.group)
 
-    def close(self, status: Status) -> None:
+    def close(self, status: RunStatus) -> None:
         """Closes the records that are still open."""
         for group in self._open:
             self.problems += group.finish(status)
@@ -105,7 +105,7 @@ class SeedJobs:
 
     def _failed(self, run: _Seed, message: Failed | Died) -> None:
         if isinstance(message, Died) and message.run_id is not None:
-            run.group.tracker.mark(message.run_id, {}, status=Status.FAILED)
+            run.group.tracker.mark(message.run_id, {}, status=RunStatus.FAILED)
         again = isinstance(message, Died) or message.again
         if again and run.attempt < ATTEMPTS:
             self.problems.append(f"{run.run_name} is trained again: {message.cause}")
@@ -118,5 +118,5 @@ class SeedJobs:
         if any(run.group is group for run in left):
             return
         complete = len(group.results) == len(group.seeds)
-        self.problems += group.finish(Status.FINISHED if complete else Status.FAILED)
+        self.problems += group.finish(RunStatus.FINISHED if complete else RunStatus.FAILED)
         self._open.remove(group)

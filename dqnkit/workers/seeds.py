@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from dqnkit._system.extras import refuse_shared_server
+from dqnkit._system.extras import check_server_not_shared
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
-from dqnkit.processes.interrupts import noticed
-from dqnkit.tracking.tracker import Status
-from dqnkit.workers.dispatcher import WorkReporter, drive
+from dqnkit.events import RunStatus
+from dqnkit.processes.interrupts import catch_signals
+from dqnkit.workers.dispatcher import WorkReporter, run_jobs
 from dqnkit.workers.messages import Message, Task
-from dqnkit.workers.placement import LaunchOptions, open_launcher
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.placement import Placement, make_launcher
+from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, SeedScores, scores
 from dqnkit.workers.seed_jobs import SeedJobs
 
@@ -38,7 +38,7 @@ class SeedsOptions:
     """Processes; None takes as many as there are cores, or as a cluster has room for."""
     run_name: str | None = None
     """Of the run that stands above those of the seeds."""
-    launch: LaunchOptions = field(default_factory=LaunchOptions)
+    launch: Placement = field(default_factory=Placement)
     """Where workers run."""
 
     def __post_init__(self) -> None:
@@ -117,11 +117,11 @@ def train_seeds(
     """
     count = options.count
     reporter = reporter or SilentSeedsReporter()
-    refuse_shared_server(config.replay.address, f"--seeds {options.count}")
+    check_server_not_shared(config.replay.address, f"--seeds {options.count}")
     config, _ = resolve(config)
     first = config.training.seed
     began = time.perf_counter()
-    launched = open_launcher(options.launch, tracking_uri)
+    launched = make_launcher(options.launch, tracking_uri)
     size = min(options.workers or launched.capacity, count)
     group = SeedGroup(
         config,
@@ -131,15 +131,15 @@ def train_seeds(
     )
     jobs = SeedJobs([group], launched.tracking_uri, lambda _, result: reporter.result(result))
     reporter.began(config, group.name, group.seeds)
-    with noticed() as interrupts:
+    with catch_signals() as interrupts:
         try:
-            with Pool(size, launcher=launched.launcher) as pool:
-                drive(pool, jobs, reporter, interrupts)
+            with WorkerPool(size, launcher=launched.launcher) as pool:
+                run_jobs(pool, jobs, reporter, interrupts)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            jobs.close(Status.KILLED if killed else Status.FAILED)
+            jobs.close(RunStatus.KILLED if killed else RunStatus.FAILED)
             raise
-        jobs.close(Status.KILLED)
+        jobs.close(RunStatus.KILLED)
     if interrupts.signal is not None and not jobs.is_done:
         raise InterruptedRun(
             f"interrupted by {interrupts.signal.name} after {len(group.results)} of {count} seeds; "

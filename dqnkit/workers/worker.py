@@ -10,14 +10,15 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
 from dqnkit._system import memory
-from dqnkit._system.redaction import without_secrets
+from dqnkit._system.redaction import redact_secrets
 from dqnkit.errors import ConfigError, DqnkitError, InterruptedRun, TrainingDivergedError
-from dqnkit.evaluation import Evaluation, late_episodes
+from dqnkit.evaluation.episodes import Evaluation, late_episodes
+from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
-from dqnkit.processes.launcher import leave_the_terminal
+from dqnkit.processes.launcher import detach_from_terminal
 from dqnkit.runs.reporting import Progress, SilentReporter
-from dqnkit.tracking import open_tracker
-from dqnkit.tracking.tracker import Status, Tracker
+from dqnkit.tracking import make_tracker
+from dqnkit.tracking.tracker import Tracker
 from dqnkit.workers.messages import (
     Advanced,
     Began,
@@ -49,12 +50,12 @@ def serve(connection: Connection, said: str | None, most_memory: int) -> None:
       most_memory: Bytes; a process that holds more after a run leaves.
     """
     if said is not None:
-        leave_the_terminal(said)
+        detach_from_terminal(said)
     orphaned = _Orphaned()
     try:
         from dqnkit.runs.trainer import train as _  # noqa: F401 - seconds, before the first task
 
-        while memory.of_process() <= most_memory:
+        while memory.process_memory() <= most_memory:
             connection.send(Ready())
             # What comes late for a run that has ended means nothing.
             while not isinstance(task := connection.recv(), Task):
@@ -79,7 +80,7 @@ class _Orphaned:
         """Lets these end the training that begins now."""
         self._interrupts = interrupts
         if self._alone:
-            interrupts.end(Status.KILLED)
+            interrupts.end(RunStatus.KILLED)
 
     def _watch(self) -> None:
         parent = parent_process()
@@ -87,7 +88,7 @@ class _Orphaned:
             return
         wait([parent.sentinel])
         self._alone = True
-        self._interrupts.end(Status.KILLED)
+        self._interrupts.end(RunStatus.KILLED)
         time.sleep(_ORPHAN_SECONDS)
         os._exit(1)
 
@@ -98,7 +99,7 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
     interrupts = Interrupts()
     orphaned.watch_over(interrupts)
     try:
-        tracker = open_tracker(task.config, task.tracking_uri, task.belongs_to)
+        tracker = make_tracker(task.config, task.tracking_uri, task.belongs_to)
     except DqnkitError as error:
         connection.send(Failed(None, str(error), again=False))
         return
@@ -109,9 +110,9 @@ def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
         connection.send(Interrupted(tracker.run_id))
     except DqnkitError as error:
         again = not isinstance(error, ConfigError | TrainingDivergedError)
-        connection.send(Failed(tracker.run_id, without_secrets(str(error)), again))
+        connection.send(Failed(tracker.run_id, redact_secrets(str(error)), again))
     except Exception as error:  # whatever an environment or the system raises costs this run only
-        cause = without_secrets(f"{type(error).__name__}: {error}")
+        cause = redact_secrets(f"{type(error).__name__}: {error}")
         connection.send(Failed(tracker.run_id, cause, again=True))
     else:
         connection.send(
@@ -169,10 +170,10 @@ class _Reporter(SilentReporter):
                 self._obey(self._connection.recv())
                 waits = False
         except (EOFError, OSError):
-            self._interrupts.end(Status.KILLED)
+            self._interrupts.end(RunStatus.KILLED)
 
     def _obey(self, order: Verdict | Interrupt) -> None:
         if isinstance(order, Interrupt):
-            self._interrupts.end(Status.KILLED)
+            self._interrupts.end(RunStatus.KILLED)
         elif not order.go_on and not self._interrupts:
-            self._interrupts.end(Status.FINISHED)
+            self._interrupts.end(RunStatus.FINISHED)

@@ -241,7 +241,7 @@ def test_a_server_that_dies_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -
 def test_a_store_works_through_its_server_and_without_it(run: Run) -> None:
     """What one way records, the other reads; stdout stays ours."""
     _solved("before")
-    with served(location.resolve()) as (_, page):
+    with served(location.locate_store()) as (_, page):
         address = page.partition("/#/")[0]
         train = ["train", "frozen-lake", "--name", "served", "--set", "training.num_iterations=50"]
         code, out, err = run(*train, "--json", "--tracking-uri", address)

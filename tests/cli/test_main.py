@@ -26,7 +26,7 @@ FAST = [
 def _runs() -> list[Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(location.resolve().uri)
+    client = MlflowClient(location.locate_store().uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     return list(client.search_runs(experiments))
 

@@ -11,7 +11,7 @@ from dqnkit._system import arrays
 from dqnkit.tracking import location
 from dqnkit.tuning import search
 from dqnkit.workers import seeds
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.pool import WorkerPool
 from tests import fake_training
 from tests.cli.conftest import Run
 from tests.runs import make_store
@@ -29,17 +29,17 @@ FAST = [
 def _run(run_id: str) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(location.resolve().uri).get_run(run_id)
+    return MlflowClient(location.locate_store().uri).get_run(run_id)
 
 
 def _last_checkpoint(run_id: str) -> dict[str, Any]:
     folder = Path(_run(run_id).info.artifact_uri.removeprefix("file://"))
-    return arrays.load(folder / "checkpoints" / "last.npz")
+    return arrays.load_arrays(folder / "checkpoints" / "last.npz")
 
 
 def test_the_result_is_one_document_or_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "Pool", partial(Pool, target=fake_training.serve))
-    monkeypatch.setattr(seeds, "Pool", partial(Pool, target=fake_training.serve))
+    monkeypatch.setattr(search, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
+    monkeypatch.setattr(seeds, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
     make_store()
     arguments = ("tune", "tutorial", *FAST, "--study", "mine", "--trials", "3", "--confirm", "2")
     code, out, err = run(*arguments, "--json")
@@ -128,7 +128,7 @@ def test_a_search_its_winner_and_new_seeds(run: Run) -> None:
 def _confirming_runs(study_run: str) -> list[str]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(location.resolve().uri)
+    client = MlflowClient(location.locate_store().uri)
     ids = [each.experiment_id for each in client.search_experiments()]
     groups = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{study_run}'")
     kinds = {run.info.run_id: run.data.tags["dqnkit.kind"] for run in groups}

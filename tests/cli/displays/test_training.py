@@ -8,12 +8,12 @@ from rich.console import Console
 from cli.displays.training import LiveReporter, PlainReporter, _sparkline
 from cli.output import _finite
 from dqnkit.config.sections import Config
-from dqnkit.evaluation import Evaluation
-from dqnkit.loops.base import Metrics
+from dqnkit.evaluation.episodes import Evaluation
+from dqnkit.loops.base import IntervalMetrics
 from dqnkit.runs.reporting import Progress, Reporter
 
 NAN = float("nan")
-METRICS = Metrics(5_000, 5_100, 0.123456, 0.25, 3, 41.5, 41.5)
+METRICS = IntervalMetrics(5_000, 5_100, 0.123456, 0.25, 3, 41.5, 41.5)
 
 
 def _screen(reporter: LiveReporter) -> str:

@@ -8,11 +8,11 @@ from rich.console import Console
 from cli.displays.search import LiveTuneReporter, PlainTuneReporter
 from cli.displays.workers import WorkerTable, clock, short_values
 from dqnkit.config import loading
-from dqnkit.evaluation import Evaluation
+from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.tuning.standing import Standing, TrialScore
 from dqnkit.workers.messages import Advanced, Began, Died, Evaluated, Ready, Task
 
-CONFIG = loading.defaults("shown", ["training.num_iterations=1000"])
+CONFIG = loading.default_config("shown", ["training.num_iterations=1000"])
 VALUES = {"optimizer.learning_rate": 0.00025, "network.fc_layer_params": [64, 32]}
 EVALUATION = Evaluation(returns=(1.0, 2.0), lengths=(1, 2), iteration=500, env_steps=500)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from dqnkit._system.redaction import without_secrets
+from dqnkit._system.redaction import redact_secrets
 from dqnkit.config.sections import Config
 from dqnkit.runs.trainer import train
-from dqnkit.tracking import open_tracker
+from dqnkit.tracking import make_tracker
 from tests.processes import client, runs
 from tests.runs import make_store
 
@@ -30,18 +30,18 @@ from tests.runs import make_store
 )
 def test_uris_lose_their_passwords_and_nothing_else(text: str, left: str | None) -> None:
     cut = "postgresql://host/db?user=a&password=…&sslmode=require"
-    assert without_secrets(text) == (left or cut)
+    assert redact_secrets(text) == (left or cut)
 
 
 def test_what_the_environment_names_a_secret_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcdefgh12")
     monkeypatch.setenv("PGPASSWORD", "abcdefgh12345")
     monkeypatch.setenv("A_SECRET", "p@ss w/rd%")
-    assert without_secrets("as p%40ss%20w%2Frd%25 or p@ss w/rd%") == "as … or …"
+    assert redact_secrets("as p%40ss%20w%2Frd%25 or p@ss w/rd%") == "as … or …"
     monkeypatch.setenv("A_PATH", "innocent-text")
     monkeypatch.setenv("USE_TOKEN", "yes")
     text = "abcdefgh12345, abcdefgh12, innocent-text, yes"
-    assert without_secrets(text) == "…, …, innocent-text, yes"
+    assert redact_secrets(text) == "…, …, innocent-text, yes"
 
 
 def test_no_secret_comes_into_a_record(
@@ -57,7 +57,7 @@ def test_no_secret_comes_into_a_record(
     )
     tagged = config.tracking.model_copy(update={"tags": {"key": "s3cr3t-value"}})
     config = config.model_copy(update={"tracking": tagged})
-    tracker = open_tracker(config)
+    tracker = make_tracker(config)
     seen: list[str] = []
     finish = tracker.finish
 

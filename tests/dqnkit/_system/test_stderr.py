@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from dqnkit._system.stderr import quiet
+from dqnkit._system.stderr import quiet_stderr
 
 
 def _speak() -> None:
@@ -16,7 +16,7 @@ def _speak() -> None:
 
 
 def test_what_libraries_say_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet():
+    with quiet_stderr():
         _speak()
     os.write(2, b"afterwards\n")
     assert capfd.readouterr().err == "afterwards\n"
@@ -24,7 +24,7 @@ def test_what_libraries_say_is_held_back(capfd: pytest.CaptureFixture[str]) -> N
 
 def test_it_is_shown_when_they_fail(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
-        with quiet():
+        with quiet_stderr():
             _speak()
             raise ImportError("broken")
 

@@ -15,7 +15,7 @@ GRADIENTS = np.float32([[0.5, -2.0], [0.25, 4.0], [-1.0, 1.0]])
 
 def _steps(config: Config, jit_compile: bool) -> np.ndarray:
     """What becomes of (1, -3) after a step along each gradient."""
-    optimizer = optimizers.make(config)
+    optimizer = optimizers.make_optimizer(config)
     variable = tf.Variable([1.0, -3.0])
     optimizer.build([variable])
 

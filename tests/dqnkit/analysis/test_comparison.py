@@ -16,10 +16,10 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError
 from dqnkit.evaluation.aggregates import bootstrap_interval, interquartile_mean
+from dqnkit.events import RunStatus
 from dqnkit.tracking import location
 from dqnkit.tracking.recorded_run import RecordedRun
-from dqnkit.tracking.store import ANY, Filter, Reader
-from dqnkit.tracking.tracker import Status
+from dqnkit.tracking.store import ANY, RunFilter, RunStore
 from tests.runs import record
 
 RNG = np.random.default_rng(0)
@@ -28,7 +28,7 @@ RNG = np.random.default_rng(0)
 def _config(seed: int, learning_rate: float, **more: Any) -> Config:
     assignments = [f"training.seed={seed}", f"optimizer.learning_rate={learning_rate}"]
     assignments += [f"{key}={value}" for key, value in more.items()]
-    return loading.defaults("pooled", assignments)
+    return loading.default_config("pooled", assignments)
 
 
 def _run(number: int, status: str = "FINISHED", **params: Any) -> RecordedRun:
@@ -177,7 +177,7 @@ def test_two_pools_are_compared_drawn_and_recorded() -> None:
     document = json.loads(Path("out/comparison.json").read_text(encoding="utf-8"))
     assert document["groups"][0]["score"]["value"] == pytest.approx(result.groups[0].score.value)  # type: ignore[union-attr]
 
-    reader = Reader(location.resolve())
+    reader = RunStore(location.locate_store())
     kept = reader.client.get_run(result.run_id)
     assert kept.info.status == "FINISHED"
     assert kept.data.tags["dqnkit.kind"] == "comparison"
@@ -228,7 +228,7 @@ def test_evaluations_that_cannot_be_read_are_told_and_their_mean_still_counts() 
 
 def test_pictures_of_an_earlier_comparison_do_not_stay() -> None:
     record(_config(0, 0.1), name="with", finals=[1.0], curve={0: [1.0]})
-    record(_config(0, 0.2), name="without", status=Status.FAILED)
+    record(_config(0, 0.2), name="without", status=RunStatus.FAILED)
     assert len(compare(["with"], output=Path("out")).files) == 3
     Path("out/mine.txt").touch()
     assert [path.name for path in compare(["without"], output=Path("out")).files] == [
@@ -254,7 +254,7 @@ def test_who_is_left_out_is_told() -> None:
 
 def test_a_run_that_has_not_ended_is_shown_with_what_it_has() -> None:
     record(_config(0, 0.1), name="ended", finals=[1.0, 2.0], curve={0: [1.0], 50: [2.0]})
-    record(_config(0, 0.2), name="failed", curve={0: [1.0], 50: [7.0]}, status=Status.FAILED)
+    record(_config(0, 0.2), name="failed", curve={0: [1.0], 50: [7.0]}, status=RunStatus.FAILED)
     result = compare(["ended", "failed"])
     failed = result.groups[1]
     assert (failed.status, failed.score, failed.sample_of) == (
@@ -297,7 +297,7 @@ def test_what_cannot_be_compared_is_explained() -> None:
     Path("in-the-way").touch()
     with pytest.raises(ConfigError, match="--output in-the-way: cannot be written"):
         compare(["one"], output=Path("in-the-way"))
-    assert len(Reader(location.resolve()).experiments) == 2  # nothing was recorded
+    assert len(RunStore(location.locate_store()).experiments) == 2  # nothing was recorded
 
 
 def test_a_store_that_takes_nothing_costs_the_record_and_not_the_comparison(
@@ -322,11 +322,11 @@ def test_lists_are_filtered_and_sorted() -> None:
     assert not Path("mlruns").exists()
     record(_config(0, 0.1), name="low", finals=[1.0])
     record(_config(1, 0.1), name="high", finals=[9.0], tags={"dqnkit.study": "s"})
-    record(_config(2, 0.1), name="none", status=Status.FAILED)
+    record(_config(2, 0.1), name="none", status=RunStatus.FAILED)
     assert [run.name for run in list_runs()] == ["none", "high", "low"]
     assert [run.name for run in list_runs(sort="final/return_iqm")] == ["high", "low"]
     assert [run.name for run in list_runs(ANY, limit=1)] == ["none"]
-    assert [run.name for run in list_runs(Filter(study="s"))] == ["high"]
+    assert [run.name for run in list_runs(RunFilter(study="s"))] == ["high"]
     with pytest.raises(ConfigError, match=r"--sort nothing: no run has.*final/return_iqm"):
         list_runs(sort="nothing")
     with pytest.raises(ConfigError, match='--sort a"b`c: no run'):

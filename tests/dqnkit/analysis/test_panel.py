@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dqnkit.analysis.panel import _BAR, _CHOSEN, Panel, fitted, scaled
-from dqnkit.analysis.playback import Moment
+from dqnkit.analysis.playback import RenderedStep
 
 FRAME = np.full((400, 600, 3), (250, 10, 10), np.uint8)
 
@@ -15,9 +15,9 @@ def _moment(
     frame: np.ndarray = FRAME,
     step: int = 7,
     ending: str = "",
-) -> Moment:
+) -> RenderedStep:
     values = None if q_values is None else np.array(q_values, np.float32)
-    return Moment(frame, 1, step, 12.0, values, action, ending)
+    return RenderedStep(frame, 1, step, 12.0, values, action, ending)
 
 
 def _panel(num_actions: int) -> Panel:

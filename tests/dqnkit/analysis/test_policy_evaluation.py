@@ -21,12 +21,12 @@ from dqnkit.errors import (
 from dqnkit.tracking import location
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
-from dqnkit.tracking.store import Reader
+from dqnkit.tracking.store import RunStore
 from tests.runs import LEAN, record
 
 
 def _run(reference: str = "latest") -> RecordedRun:
-    return find_run(Reader(location.resolve()), reference)
+    return find_run(RunStore(location.locate_store()), reference)
 
 
 def _artifact(path: str) -> Path:
@@ -128,7 +128,9 @@ def test_a_store_without_its_artifacts_says_where_they_should_be() -> None:
 
 def test_episodes_are_those_of_the_seed_in_the_graph_and_in_python() -> None:
     for loop in ("graph", "host"):
-        config = loading.defaults(loop, ["network.fc_layer_params=[]", f"training.loop={loop}"])
+        config = loading.default_config(
+            loop, ["network.fc_layer_params=[]", f"training.loop={loop}"]
+        )
         record(config, name=loop, weights=-LEAN, with_policy=True)
         first, again, other = (evaluate(loop, 25, seed=seed).trained for seed in (0, 0, 1))
         assert first.returns == again.returns
@@ -138,7 +140,7 @@ def test_episodes_are_those_of_the_seed_in_the_graph_and_in_python() -> None:
 
 
 def test_an_environment_that_wrappers_change_is_scored_as_evaluation_has_it() -> None:
-    config = loading.defaults(
+    config = loading.default_config(
         "walk",
         [
             "env.id=tests.environments:Corridor-v0",
@@ -222,14 +224,14 @@ def test_an_evaluation_json_that_cannot_be_had_is_left_alone(
 ) -> None:
     record(weights=LEAN, with_policy=True, finals=[1.0], curve={0: [1.0]})
     before = _artifact("evaluation.json").read_bytes()
-    fetch = Reader.fetch
+    fetch = RunStore.fetch
 
-    def away(self: Reader, run: RecordedRun, path: str, into: Path) -> Path:
+    def away(self: RunStore, run: RecordedRun, path: str, into: Path) -> Path:
         if path == "evaluation.json":
             raise TrackingError("the server is away")
         return fetch(self, run, path, into)
 
-    monkeypatch.setattr(Reader, "fetch", away)
+    monkeypatch.setattr(RunStore, "fetch", away)
     (problem,) = evaluate("latest", 3).problems
     assert "evaluation.json stays as it was: the server is away" in problem
     assert _artifact("evaluation.json").read_bytes() == before

@@ -13,7 +13,7 @@ from dqnkit.config import loading, seeds
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.runs.trainer import train
-from dqnkit.tracking import open_tracker
+from dqnkit.tracking import make_tracker
 from tests.environments import DrawnCorridor
 
 
@@ -46,7 +46,7 @@ def _taken() -> list[int]:
 
 def _trained() -> tuple[Config, list[int]]:
     """A run in the store, and the seeds that its environments were given."""
-    config = loading.defaults(
+    config = loading.default_config(
         "seeded",
         [
             "env.id=Seeded-v0",
@@ -59,7 +59,7 @@ def _trained() -> tuple[Config, list[int]]:
         ],
     )
     config, _ = resolve(config)
-    train(config, open_tracker(config))
+    train(config, make_tracker(config))
     return config, _taken()
 
 

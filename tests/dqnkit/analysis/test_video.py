@@ -12,7 +12,7 @@ from dqnkit.config import loading
 from dqnkit.errors import ConfigError, EnvironmentFailedError, UnsupportedEnvironmentError
 from dqnkit.tracking import location
 from dqnkit.tracking.references import find_run
-from dqnkit.tracking.store import Reader
+from dqnkit.tracking.store import RunStore
 from tests.runs import LEAN, record
 
 DRAWN = ["env.id=tests.environments:Drawn-v0", "network.fc_layer_params=[]"]
@@ -26,7 +26,7 @@ def _frames(path: Path) -> np.ndarray:
 
 
 def _record(*assignments: str, **more: Any) -> None:
-    record(loading.defaults("drawn", [*DRAWN, *assignments]), with_policy=True, **more)
+    record(loading.default_config("drawn", [*DRAWN, *assignments]), with_policy=True, **more)
 
 
 def test_a_video_shows_each_step_and_holds_the_last(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_video_is_an_artifact_of_its_run() -> None:
     assert video.path is not None
     assert video.path.is_file()
     assert list(Path.cwd().glob("*.mp4")) == []
-    reader = Reader(location.resolve())
+    reader = RunStore(location.locate_store())
     assert "videos" in reader.artifacts(find_run(reader, "latest"))
     assert len(video.returns["trained"]) == 2
     assert video.frames == 2 * (6 + 4)
@@ -142,7 +142,7 @@ def test_a_picture_that_changes_its_size_is_fitted(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_environment_that_cannot_draw_leaves_nothing() -> None:
-    record(loading.defaults("x", ["env.id=tests.environments:Corridor-v0"]), with_policy=True)
+    record(loading.default_config("x", ["env.id=tests.environments:Corridor-v0"]), with_policy=True)
     with pytest.raises(UnsupportedEnvironmentError, match="cannot be drawn"):
         render("latest", output=Path("sub/a.mp4"))
     assert not Path("sub").exists()

@@ -10,8 +10,8 @@ RATE = "{type: float, low: 1e-5, high: 1e-2, log: true}"
 
 
 def test_a_key_may_be_dotted_or_nested() -> None:
-    dotted = loading.loads(f"search: {{optimizer.learning_rate: {RATE}}}", "text")
-    nested = loading.loads(f"search: {{optimizer: {{learning_rate: {RATE}}}}}", "text")
+    dotted = loading.load_text(f"search: {{optimizer.learning_rate: {RATE}}}", "text")
+    nested = loading.load_text(f"search: {{optimizer: {{learning_rate: {RATE}}}}}", "text")
     assert dotted.search == nested.search
     assert dotted.search == {
         "optimizer.learning_rate": FloatRange(type="float", low=1e-5, high=1e-2, log=True)
@@ -20,14 +20,14 @@ def test_a_key_may_be_dotted_or_nested() -> None:
 
 def test_an_assignment_changes_one_number_of_a_distribution() -> None:
     text = f"search: {{optimizer.learning_rate: {RATE}}}"
-    config = loading.loads(text, "text", ["search.optimizer.learning_rate.high=1e-1"])
+    config = loading.load_text(text, "text", ["search.optimizer.learning_rate.high=1e-1"])
     (distribution,) = config.search.values()
     assert isinstance(distribution, FloatRange)
     assert (distribution.low, distribution.high) == (1e-5, 0.1)
 
 
 def test_what_is_dumped_is_read_again() -> None:
-    config = loading.loads(
+    config = loading.load_text(
         "search:\n"
         f"  optimizer.learning_rate: {RATE}\n"
         "  network.fc_layer_params: {type: layers, max_layers: 2, low: 32}\n"
@@ -36,13 +36,13 @@ def test_what_is_dumped_is_read_again() -> None:
         "  env.wrappers: {type: categorical, choices: [[], [gymnasium.wrappers.ClipReward]]}\n",
         "text",
     )
-    assert loading.loads(loading.dump(config), "again") == config
+    assert loading.load_text(loading.dump(config), "again") == config
     assert isinstance(config.search["network.fc_layer_params"], LayerSizes)
     assert isinstance(config.search["env.wrappers"], Choices)
 
 
 def test_the_space_decides_no_run() -> None:
-    config = loading.loads(f"search: {{optimizer.learning_rate: {RATE}}}", "text")
+    config = loading.load_text(f"search: {{optimizer.learning_rate: {RATE}}}", "text")
     assert not [key for key in config.flat() if key.startswith("search")]
 
 
@@ -65,9 +65,9 @@ def test_the_space_decides_no_run() -> None:
 )
 def test_a_mistake_names_key_and_what_is_allowed(value: str, parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        loading.loads(f"search: {{a.b: {value}}}", "my.yaml")
+        loading.load_text(f"search: {{a.b: {value}}}", "my.yaml")
     message = str(caught.value)
     for part in ["my.yaml", *parts]:
         assert part in message
     with pytest.raises(ConfigError, match="--set search"):
-        loading.defaults("x", [f"search.a.b={value}"])
+        loading.default_config("x", [f"search.a.b={value}"])

@@ -18,7 +18,7 @@ def _message(*assignments: str, experiment: str = "tutorial") -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", loading.names())
+@pytest.mark.parametrize("name", loading.experiment_names())
 def test_every_committed_experiment_loads_and_survives_a_round_trip(name: str) -> None:
     config = loading.load(name)
     assert config.name == name
@@ -28,7 +28,7 @@ def test_every_committed_experiment_loads_and_survives_a_round_trip(name: str) -
 
 
 def test_the_experiments_that_are_promised_are_there() -> None:
-    assert {"tutorial", "cartpole", "acrobot", "mountain-car"} <= set(loading.names())
+    assert {"tutorial", "cartpole", "acrobot", "mountain-car"} <= set(loading.experiment_names())
 
 
 def test_the_tutorial_is_the_tutorial_to_the_letter() -> None:
@@ -181,26 +181,26 @@ def test_what_makes_no_sense_together_says_why(assignments: list[str], parts: li
 
 
 def test_null_takes_the_default_of_what_is_read() -> None:
-    config = loading.defaults("x", ["replay.kind=prioritized", "exploration.schedule=linear"])
+    config = loading.default_config("x", ["replay.kind=prioritized", "exploration.schedule=linear"])
     assert (config.replay.alpha, config.replay.initial_beta, config.replay.beta) == (0.6, 0.4, 1.0)
     assert config.exploration.initial_epsilon == 1.0
     assert (config.agent.loss, config.agent.num_atoms) == ("squared", None)
-    again = loading.loads(loading.dump(config), "again")
+    again = loading.load_text(loading.dump(config), "again")
     assert again == config
 
 
 def test_what_several_kinds_read_is_read_by_each() -> None:
     """Exponents, by prioritized replay, be it dqnkit's own or Reverb's."""
-    reverb = loading.defaults("x", ["replay.kind=reverb", "replay.sampler=prioritized"])
+    reverb = loading.default_config("x", ["replay.kind=reverb", "replay.sampler=prioritized"])
     assert (reverb.replay.alpha, reverb.replay.initial_beta, reverb.replay.beta) == (0.6, 0.4, 1.0)
     assert reverb.replay.is_prioritized
-    plain = loading.defaults("x", ["replay.kind=reverb"]).replay
+    plain = loading.default_config("x", ["replay.kind=reverb"]).replay
     assert (plain.sampler, plain.alpha, plain.is_prioritized) == ("uniform", None, False)
     with pytest.raises(ConfigError, match=r"alpha=0\.5: read with sampler=prioritized alone"):
-        loading.defaults("x", ["replay.kind=reverb", "replay.alpha=0.5"])
+        loading.default_config("x", ["replay.kind=reverb", "replay.alpha=0.5"])
     with pytest.raises(ConfigError, match="sampler=uniform: read with kind=reverb alone"):
-        loading.defaults("x", ["replay.sampler=uniform"])
-    assert loading.loads(loading.dump(reverb), "again").replay == reverb.replay
+        loading.default_config("x", ["replay.sampler=uniform"])
+    assert loading.load_text(loading.dump(reverb), "again").replay == reverb.replay
 
 
 def test_another_choice_on_the_command_line_takes_its_own_defaults() -> None:
@@ -210,7 +210,7 @@ def test_another_choice_on_the_command_line_takes_its_own_defaults() -> None:
     assert config.exploration.schedule == "linear"  # which both policies have
     assert (config.agent.loss, config.agent.num_atoms) == (None, 51)
     recorded = loading.dump(config)
-    again = loading.loads(recorded, "again", ["agent.kind=dqn"])
+    again = loading.load_text(recorded, "again", ["agent.kind=dqn"])
     assert (again.agent.num_atoms, again.agent.loss) == (None, "squared")
     with pytest.raises(ConfigError, match=r"epsilon=0\.2: read with policy=epsilon_greedy alone"):
         loading.load("cartpole", ["exploration.policy=boltzmann", "exploration.epsilon=0.2"])
@@ -219,43 +219,43 @@ def test_another_choice_on_the_command_line_takes_its_own_defaults() -> None:
 def test_a_file_that_gives_what_it_does_not_read_is_a_mistake() -> None:
     text = "exploration: {policy: boltzmann, epsilon: 0.1}"
     with pytest.raises(ConfigError, match=r"^mine: exploration: epsilon=0.1: read with"):
-        loading.loads(text, "mine")
+        loading.load_text(text, "mine")
     # And by no assignment becomes none.
     with pytest.raises(ConfigError, match=r"exploration: epsilon=0\.1: read with"):
-        loading.loads(text, "mine", ["exploration.schedule=linear"])
+        loading.load_text(text, "mine", ["exploration.schedule=linear"])
 
 
 def test_a_record_of_an_earlier_version_is_read_without_what_nothing_reads() -> None:
     text = "name: old\nexploration: {schedule: constant, initial_epsilon: 1.0, decay_steps: 10000}"
-    config = loading.recorded(text, "old")
+    config = loading.load_recorded(text, "old")
     assert config.exploration == Config().exploration
     with pytest.raises(ConfigError, match="initial_epsilon"):
-        loading.loads(text, "old")
+        loading.load_text(text, "old")
 
 
 def test_another_choice_leaves_out_what_it_does_not_read() -> None:
-    config = loading.defaults("x", ["agent.kind=c51", "agent.v_max=3"])
-    options = {"agent.kind": loading.Option("search.agent.kind=dqn", "dqn")}
-    chosen = loading.chosen(config, options)
+    config = loading.default_config("x", ["agent.kind=c51", "agent.v_max=3"])
+    options = {"agent.kind": loading.Override("search.agent.kind=dqn", "dqn")}
+    chosen = loading.override_choices(config, options)
     assert (chosen.agent.kind, chosen.agent.v_max, chosen.agent.loss) == ("dqn", None, "squared")
-    searched = loading.Option("search.agent.v_max=9", 9.0)
+    searched = loading.Override("search.agent.v_max=9", 9.0)
     with pytest.raises(ConfigError, match=r"v_max=9\.0: read with"):
-        loading.changed(config, {**options, "agent.v_max": searched})
-    assert loading.chosen(config, {**options, "agent.v_max": searched}) == chosen
+        loading.override(config, {**options, "agent.v_max": searched})
+    assert loading.override_choices(config, {**options, "agent.v_max": searched}) == chosen
 
 
 def test_an_option_is_called_what_the_user_called_it() -> None:
-    option = {"training.seed": loading.Option("--seed -4", -4)}
+    option = {"training.seed": loading.Override("--seed -4", -4)}
     with pytest.raises(ConfigError, match=r"^--seed -4: training\.seed: -4 was given"):
         loading.load("tutorial", [], option)
-    option = {"env.id": loading.Option("--env [x", "[x")}
+    option = {"env.id": loading.Override("--env [x", "[x")}
     assert loading.load("tutorial", ["env.id=Other-v0"], option).env.id == "[x"
 
 
 def test_an_environment_alone_picks_its_experiment() -> None:
-    assert loading.for_environment("Acrobot-v1").name == "acrobot"
-    option = {"env.id": loading.Option("--env ns/Thing-v0", "ns/Thing-v0")}
-    config = loading.for_environment("ns/Thing-v0", [], option)
+    assert loading.load_for_environment("Acrobot-v1").name == "acrobot"
+    option = {"env.id": loading.Override("--env ns/Thing-v0", "ns/Thing-v0")}
+    config = loading.load_for_environment("ns/Thing-v0", [], option)
     assert (config.name, config.env.id) == ("ns-thing-v0", "ns/Thing-v0")
 
 

@@ -22,7 +22,7 @@ NOTHING = tf.zeros([NUM_ENVS, 0], tf.float64)  # these take no random numbers fo
 
 each_environment = pytest.mark.parametrize(
     "dynamics",
-    [registry.graph_dynamics(EnvConfig(id=env_id)) for env_id in BY_EQUATIONS],
+    [registry.make_dynamics(EnvConfig(id=env_id)) for env_id in BY_EQUATIONS],
     ids=lambda d: d.id,
 )
 

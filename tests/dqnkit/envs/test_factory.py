@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from dqnkit.config.sections import EnvConfig
-from dqnkit.envs.factory import describe, make
+from dqnkit.envs.factory import describe_env, make_env
 from dqnkit.envs.specs import Kind
 from dqnkit.errors import UnsupportedEnvironmentError
 
@@ -20,7 +20,7 @@ CORRIDOR = "tests.environments:Corridor-v0"
 
 def _message(env_id: str, **settings: Any) -> str:
     with pytest.raises(UnsupportedEnvironmentError) as caught:
-        describe(EnvConfig(id=env_id, **settings))
+        describe_env(EnvConfig(id=env_id, **settings))
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -51,7 +51,7 @@ def test_observations_that_cannot_be_flattened_name_the_space() -> None:
 @pytest.mark.parametrize("env_id", ["no_such_module:Thing-v0", "???", "", "a:b:c", "ALE/x", "x/y"])
 def test_ids_that_are_none_are_explained(env_id: str) -> None:
     with pytest.raises(UnsupportedEnvironmentError, match=r"env\.id"):
-        make(EnvConfig.model_construct(id=env_id))
+        make_env(EnvConfig.model_construct(id=env_id))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_ids_that_are_none_are_explained(env_id: str) -> None:
 def test_spaces_are_told_apart(
     observe: str, kind: Kind, shape: tuple[int, ...], dtype: str
 ) -> None:
-    spec = describe(EnvConfig(id=CORRIDOR, kwargs={"observe": observe}))
+    spec = describe_env(EnvConfig(id=CORRIDOR, kwargs={"observe": observe}))
     observation = spec.observation
     assert (observation.kind, observation.shape, observation.dtype) == (kind, shape, dtype)
     assert (spec.num_actions, spec.first_action) == (3, 0)
@@ -78,10 +78,10 @@ def test_spaces_are_told_apart(
 
 def test_wrappers_and_arguments_arrive() -> None:
     wrapper = {"tests.environments.Doubled": {"factor": 3.0}}
-    env = make(EnvConfig(id=CORRIDOR, wrappers=[wrapper, "tests.environments.Doubled"]))
+    env = make_env(EnvConfig(id=CORRIDOR, wrappers=[wrapper, "tests.environments.Doubled"]))
     env.reset()
     assert env.step(0)[1] == 60.0
-    assert make(EnvConfig(id=CORRIDOR, kwargs={"length": 7})).unwrapped.length == 7
+    assert make_env(EnvConfig(id=CORRIDOR, kwargs={"length": 7})).unwrapped.length == 7
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_an_environment_with_a_vector_class_alone_says_how_it_is_taken() -> None
 def test_a_map_from_no_seed_is_refused() -> None:
     assert "map_name" in _message("FrozenLake-v1", kwargs={"map_name": None})
     given = {"map_name": None, "desc": ["SF", "FG"]}
-    assert describe(EnvConfig(id="FrozenLake-v1", kwargs=given)).observation.num_values == 4
+    assert describe_env(EnvConfig(id="FrozenLake-v1", kwargs=given)).observation.num_values == 4
 
 
 def test_an_observation_of_nothing_is_refused() -> None:

@@ -9,27 +9,27 @@ from dqnkit.envs import registry
 
 
 def _reason(env_id: str, **settings: Any) -> str | None:
-    return registry.why_not_graph(EnvConfig(id=env_id, **settings))
+    return registry.graph_objection(EnvConfig(id=env_id, **settings))
 
 
 @pytest.mark.parametrize("env_id", registry.GRAPH_ENVIRONMENTS)
 def test_each_environment_of_the_graph_has_dynamics_of_its_id(env_id: str) -> None:
     config = EnvConfig(id=env_id)
-    assert registry.why_not_graph(config) is None
-    assert registry.graph_dynamics(config).id == env_id
+    assert registry.graph_objection(config) is None
+    assert registry.make_dynamics(config).id == env_id
 
 
 @pytest.mark.parametrize(("given", "limit"), [(None, 500), (-1, 2**31 - 1), (17, 17)])
 def test_a_time_limit_means_what_it_means_to_gymnasium(given: int | None, limit: int) -> None:
     config = EnvConfig(id="CartPole-v1", kwargs={"max_episode_steps": given})
-    assert registry.graph_dynamics(config).max_episode_steps == limit
+    assert registry.make_dynamics(config).max_episode_steps == limit
 
 
 def test_a_time_limit_may_be_changed_in_the_graph() -> None:
     for env_id in ("CartPole-v1", "FrozenLake-v1"):
         config = EnvConfig(id=env_id, kwargs={"max_episode_steps": 17})
-        assert registry.why_not_graph(config) is None
-        assert registry.graph_dynamics(config).max_episode_steps == 17
+        assert registry.graph_objection(config) is None
+        assert registry.make_dynamics(config).max_episode_steps == 17
 
 
 @pytest.mark.parametrize(

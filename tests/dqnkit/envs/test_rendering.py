@@ -16,7 +16,7 @@ from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 def _rendered(env_id: str, **settings: Any) -> RenderedEnvironment:
     config = EnvConfig(id=env_id, **settings)
-    return RenderedEnvironment(config, factory.describe(config))
+    return RenderedEnvironment(config, factory.describe_env(config))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ from dqnkit.envs import factory
 from dqnkit.envs.rendering import RenderedEnvironment
 for env_id in ("CartPole-v1", "FrozenLake-v1", "LunarLander-v3"):
     config = EnvConfig(id=env_id)
-    environment = RenderedEnvironment(config, factory.describe(config))
+    environment = RenderedEnvironment(config, factory.describe_env(config))
     environment.reset(0)
     assert environment.frame().max() > 0
 """

@@ -13,7 +13,7 @@ CORRIDOR = "env.id=tests.environments:Corridor-v0"
 
 
 def _config(*assignments: str) -> Config:
-    return loading.defaults("test", assignments)
+    return loading.default_config("test", assignments)
 
 
 @pytest.mark.parametrize(

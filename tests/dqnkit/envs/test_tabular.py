@@ -26,7 +26,7 @@ each_case = pytest.mark.parametrize(("env_id", "kwargs"), CASES)
 
 
 def _dynamics(env_id: str, kwargs: dict[str, Any]) -> Dynamics:
-    return registry.graph_dynamics(EnvConfig(id=env_id, kwargs=kwargs))
+    return registry.make_dynamics(EnvConfig(id=env_id, kwargs=kwargs))
 
 
 def _assert_drawn_from(numbers: np.ndarray, probability: np.ndarray) -> None:

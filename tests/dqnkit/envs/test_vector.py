@@ -96,7 +96,7 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_transitions_are_those_of_one_environment_after_another(name: str) -> None:
     config, count = CONFIGS[name], 60
-    environment = VectorEnvironment(config, factory.describe(config), NUM_ENVS)
+    environment = VectorEnvironment(config, factory.describe_env(config), NUM_ENVS)
     found = _together(environment, count)
     environment.close()
     ends = set()
@@ -111,7 +111,7 @@ def test_transitions_are_those_of_one_environment_after_another(name: str) -> No
 @pytest.mark.parametrize("name", ["sync", "NEXT_STEP"])
 def test_stacks_are_those_of_gymnasiums_wrapper(name: str) -> None:
     config = CONFIGS[name].model_copy(update={"frame_stack": 3})
-    environment = VectorEnvironment(config, factory.describe(config), 1)
+    environment = VectorEnvironment(config, factory.describe_env(config), 1)
     single = gymnasium.wrappers.FrameStackObservation(
         gymnasium.make("FrozenLake-v1", max_episode_steps=LIMIT), 3, padding_type="reset"
     )
@@ -156,7 +156,7 @@ gymnasium.register("Overwriting-v0", entry_point=Overwriting)
 def test_the_last_frame_survives_an_environment_that_overwrites_it(vectorization: str) -> None:
     module_and_id = "tests.dqnkit.envs.test_vector:Overwriting-v0"
     config = EnvConfig(id=module_and_id, vectorization=vectorization)
-    environment = VectorEnvironment(config, factory.describe(config), 2)
+    environment = VectorEnvironment(config, factory.describe_env(config), 2)
     environment.reset([0, 1])
     seen = [environment.step(np.zeros(2, int)).frame[:, 0].tolist() for _ in range(6)]
     environment.close()
@@ -178,7 +178,7 @@ class Reusing(SyncVectorEnv):
 def test_ends_survive_a_class_that_clears_its_arrays_at_a_reset() -> None:
     gymnasium.register("Reusing-v0", vector_entry_point=Reusing)
     config = EnvConfig(id="Reusing-v0", vectorization="vector_entry_point")
-    environment = VectorEnvironment(config, factory.describe(config), 2)
+    environment = VectorEnvironment(config, factory.describe_env(config), 2)
     environment.reset([0])
     steps = [environment.step(np.zeros(2, int)) for _ in range(3)]
     assert steps[-1].terminated.all()
@@ -194,10 +194,10 @@ def test_a_vector_class_that_does_not_say_how_it_resets_is_refused() -> None:
     gymnasium.register("Mute-v0", vector_entry_point=Mute)
     config = EnvConfig(id="Mute-v0", vectorization="vector_entry_point")
     with pytest.raises(UnsupportedEnvironmentError, match="autoreset_mode"):
-        VectorEnvironment(config, factory.describe(config), 2)
+        VectorEnvironment(config, factory.describe_env(config), 2)
 
 
 def test_a_class_without_a_vector_version_says_so() -> None:
     config = EnvConfig(id="LunarLander-v3", vectorization="vector_entry_point")
     with pytest.raises(UnsupportedEnvironmentError, match="vector entry point"):
-        factory.describe(config)
+        factory.describe_env(config)

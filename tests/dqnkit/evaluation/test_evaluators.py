@@ -14,7 +14,7 @@ from dqnkit.config.sections import Config, EnvConfig, NetworkConfig
 from dqnkit.config.seeds import training_evaluation_keys
 from dqnkit.envs import factory, registry
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.evaluation import Evaluator
+from dqnkit.evaluation.base import Evaluator
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
 from tests.environments import vector_spec
@@ -42,7 +42,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         policy: Policy, num_episodes: int, seed: int = 0, max_steps: int = 27_000
     ) -> Evaluator:
         if request.param == "graph":
-            dynamics = registry.graph_dynamics(CARTPOLE)
+            dynamics = registry.make_dynamics(CARTPOLE)
             made.append(
                 GraphEvaluator(
                     policy, dynamics, num_episodes, training_evaluation_keys(seed), max_steps
@@ -112,7 +112,7 @@ def _corridor(
     """Returns of an untrained policy in a Corridor."""
     update = {"id": "tests.environments:Corridor-v0", **settings}
     config = (env or EnvConfig()).model_copy(update=update)
-    spec = factory.describe(config)
+    spec = factory.describe_env(config)
     policy = GreedyPolicy(spec, LINEAR)
     environment = VectorEnvironment(config, spec, num_episodes, wrappers)
     return HostEvaluator(policy, environment, training_evaluation_keys(0), max_steps=100).play(0)[0]

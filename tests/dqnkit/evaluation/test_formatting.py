@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dqnkit.evaluation.formatting import interval, number
+from dqnkit.evaluation.formatting import format_interval, format_number
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,11 @@ from dqnkit.evaluation.formatting import interval, number
     ],
 )
 def test_numbers_keep_what_tells_them_apart(value: float | None, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 def test_whole_numbers_and_intervals() -> None:
-    assert number(117_001.4, whole=True) == "117,001"
-    assert interval(19.0, 17.25, 21.0) == "19.0 (17.2 to 21.0)"
-    assert interval(19.0, None, None) == "19.0"
-    assert interval(None, None, None) == "-"
+    assert format_number(117_001.4, whole=True) == "117,001"
+    assert format_interval(19.0, 17.25, 21.0) == "19.0 (17.2 to 21.0)"
+    assert format_interval(19.0, None, None) == "19.0"
+    assert format_interval(None, None, None) == "-"

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from dqnkit._system.tensorflow import tf
-from dqnkit.agents.learner import DqnLearner, Learned
+from dqnkit.agents.learner import DqnLearner, UpdateInfo
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.transitions import Transitions
@@ -291,9 +291,9 @@ def test_what_an_update_finds_decides_how_often_a_transition_comes_and_what_it_w
 ) -> None:
     """An update that learns nothing: its errors are the observations, its loss is all weights."""
 
-    def update(_: DqnLearner, transitions: Transitions, weights: tf.Tensor) -> Learned:
+    def update(_: DqnLearner, transitions: Transitions, weights: tf.Tensor) -> UpdateInfo:
         errors = tf.reshape(tf.cast(transitions.observation, tf.float32), [-1])
-        return Learned(tf.reduce_sum(weights), -errors)
+        return UpdateInfo(tf.reduce_sum(weights), -errors)
 
     monkeypatch.setattr(DqnLearner, "update", update)
     loop = make(

@@ -204,7 +204,7 @@ class Impatient(SilentReporter):
         threading.Timer(1.5, os.killpg, (os.getpgid(0), signal.SIGINT)).start()
 
 if __name__ == "__main__":
-    config = loading.defaults("x", [
+    config = loading.default_config("x", [
         "env.vectorization=async", "env.num_envs=2", "training.num_iterations=1000000",
         "evaluation.num_eval_episodes=2", "tracking.enabled=false",
     ])

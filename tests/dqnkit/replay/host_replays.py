@@ -13,11 +13,11 @@ import pytest
 
 from dqnkit.config import loading
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
-from dqnkit.replay.base import Replay, Sample
-from dqnkit.replay.factory import host_replay
-from dqnkit.replay.host_uniform import HostReplay
+from dqnkit.replay.base import HostReplay, Sample
+from dqnkit.replay.factory import make_host_replay
+from dqnkit.replay.host_uniform import HostUniformReplay
 
-Make = Callable[..., Replay]
+Make = Callable[..., HostReplay]
 """`(max_length, num_envs, spec, n_step=1, gamma=1.0)`, closed when the test is over."""
 
 _SIZES = itertools.count(500)
@@ -27,7 +27,8 @@ needs_reverb = pytest.mark.skipif(
 )
 
 EXPERIMENTS = [
-    pytest.param(name, marks=[needs_reverb] if "reverb" in name else []) for name in loading.names()
+    pytest.param(name, marks=[needs_reverb] if "reverb" in name else [])
+    for name in loading.experiment_names()
 ]
 """The committed ones."""
 REPLAYS = {
@@ -52,8 +53,8 @@ def makers(kind: str, *assignments: str) -> Iterator[Make]:
 
         def make(
             max_length: int, num_envs: int, of: EnvSpec, n_step: int = 1, gamma: float = 1.0
-        ) -> Replay:
-            config = loading.defaults(
+        ) -> HostReplay:
+            config = loading.default_config(
                 "x",
                 [
                     *REPLAYS[kind],
@@ -65,16 +66,16 @@ def makers(kind: str, *assignments: str) -> Iterator[Make]:
                     *assignments,
                 ],
             )
-            replay = host_replay(config, of)
+            replay = make_host_replay(config, of)
             made.callback(replay.close)
             return replay
 
         yield make
 
 
-def held(replay: Replay) -> Sample:
+def held(replay: HostReplay) -> Sample:
     """All transitions of a replay, each once."""
-    if isinstance(replay, HostReplay):
+    if isinstance(replay, HostUniformReplay):
         return replay.transitions()
     wanted = replay.num_transitions
     if not wanted:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dqnkit.replay.base import Replay
+from dqnkit.replay.base import HostReplay
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Oracle:
 
 
 def play(
-    replay: Replay, oracle: Oracle, num_envs: int, steps: int, seed: int
+    replay: HostReplay, oracle: Oracle, num_envs: int, steps: int, seed: int
 ) -> np.random.Generator:
     """Random episodes; every frame is a number that never comes twice."""
     rng = np.random.default_rng(seed)

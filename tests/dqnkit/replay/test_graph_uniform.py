@@ -7,7 +7,7 @@ import pytest
 
 from dqnkit._system.tensorflow import tf
 from dqnkit.envs.transitions import Transitions
-from dqnkit.replay.graph_uniform import ReplayState, UniformReplay
+from dqnkit.replay.graph_uniform import GraphUniformReplay, ReplayState
 
 BETA = tf.constant(0.0, tf.float64)
 
@@ -30,7 +30,7 @@ def _bits_of_rows(rows: np.ndarray, size: int) -> object:
     return tf.constant(((rows + 0.5) / size * 2**32).astype(np.uint64).astype(np.uint32))
 
 
-def _contents(replay: UniformReplay, state: ReplayState) -> Transitions:
+def _contents(replay: GraphUniformReplay, state: ReplayState) -> Transitions:
     size = min(int(state.added), replay.capacity)
     return replay.sample(state, _bits_of_rows(np.arange(size), size), BETA).transitions
 
@@ -40,7 +40,7 @@ def _contents(replay: UniformReplay, state: ReplayState) -> Transitions:
 def test_it_keeps_the_newest_as_a_deque_would(
     max_length: int, block: int, jit_compile: bool
 ) -> None:
-    replay = UniformReplay(max_length, block, observation_size=2)
+    replay = GraphUniformReplay(max_length, block, observation_size=2)
     assert replay.capacity == max_length // block * block
     add = tf.function(replay.add, jit_compile=jit_compile)
     state, oracle = replay.initial_state(), deque[int](maxlen=replay.capacity)
@@ -57,7 +57,7 @@ def test_it_keeps_the_newest_as_a_deque_would(
 
 @pytest.mark.parametrize("filled", [3, 10])
 def test_every_transition_is_sampled_equally_often_and_no_empty_row_ever(filled: int) -> None:
-    replay = UniformReplay(10, 1, observation_size=2)
+    replay = GraphUniformReplay(10, 1, observation_size=2)
     state = replay.initial_state()
     for number in range(1, filled + 1):
         state = replay.add(state, _transitions(number, 1), tf.zeros([1], tf.bool))

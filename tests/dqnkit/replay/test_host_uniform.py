@@ -7,13 +7,13 @@ import pytest
 
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.errors import ConfigError
-from dqnkit.replay.host_uniform import HostReplay
+from dqnkit.replay.host_uniform import HostUniformReplay
 from tests.dqnkit.replay.host_replays import spec as _spec
 from tests.dqnkit.replay.playing import Oracle, play
 
 
 def test_samples_follow_the_generator() -> None:
-    replay, oracle = HostReplay(60, 2, _spec()), Oracle(1)
+    replay, oracle = HostUniformReplay(60, 2, _spec()), Oracle(1)
     play(replay, oracle, 2, 100, seed=0)
     first, second, third = (replay.sample(np.random.default_rng(s), 50) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.frames, second.frames)
@@ -21,7 +21,7 @@ def test_samples_follow_the_generator() -> None:
 
 
 def test_a_state_goes_back_row_by_row() -> None:
-    replay, other = (HostReplay(60, 2, _spec(frame_stack=2)) for _ in range(2))
+    replay, other = (HostUniformReplay(60, 2, _spec(frame_stack=2)) for _ in range(2))
     play(replay, Oracle(2), 2, 100, seed=3)
     state = replay.state()
     play(other, Oracle(2), 2, 30, seed=4)
@@ -34,18 +34,18 @@ def test_a_state_goes_back_row_by_row() -> None:
 
 
 def test_the_state_of_a_larger_replay_is_refused() -> None:
-    replay = HostReplay(60, 2, _spec())
+    replay = HostUniformReplay(60, 2, _spec())
     play(replay, Oracle(1), 2, 20, seed=0)
     with pytest.raises(ConfigError, match="up to 11 rows"):
-        HostReplay(20, 2, _spec()).restore(replay.state())
+        HostUniformReplay(20, 2, _spec()).restore(replay.state())
 
 
 @pytest.mark.parametrize(("num_envs", "stack"), [(1, 1), (4, 1), (2, 4)])
 def test_the_smallest_replay_always_has_a_transition(num_envs: int, stack: int) -> None:
     smallest = num_envs * (stack + 1)
     with pytest.raises(ConfigError, match=f"keep at least {smallest} transitions"):
-        HostReplay(smallest - 1, num_envs, _spec(frame_stack=stack))
-    replay = HostReplay(smallest, num_envs, _spec(frame_stack=stack))
+        HostUniformReplay(smallest - 1, num_envs, _spec(frame_stack=stack))
+    replay = HostUniformReplay(smallest, num_envs, _spec(frame_stack=stack))
     envs, frames = np.arange(num_envs), np.zeros((num_envs, 2), np.float32)
     replay.begin(envs, frames)
     for length in (1, 5, 2, 1, 1, 20):
@@ -73,7 +73,7 @@ def test_a_row_takes_the_bytes_that_it_says(
 ) -> None:
     fields = {"kind": Kind.IMAGE, "dtype": "float32"} | changes
     spec = EnvSpec("", ObservationSpec(**fields), num_actions)
-    replay = HostReplay(1_000, 1, spec)
+    replay = HostUniformReplay(1_000, 1, spec)
     assert replay.bytes_per_row == expected
     allocated = sum(array.nbytes for array in replay._columns().values())
     assert allocated == expected * 1_001

@@ -11,7 +11,7 @@ import pytest
 from dqnkit._system.tensorflow import tf
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.envs.transitions import Transitions
-from dqnkit.replay.graph_uniform import UniformReplay
+from dqnkit.replay.graph_uniform import GraphUniformReplay
 from tests.dqnkit.replay.host_replays import ALL, held, makers, needs_reverb
 from tests.dqnkit.replay.n_step_cases import CASES, GAMMA, N_STEP, Case, Row, Step, n_step, steps
 
@@ -23,7 +23,7 @@ def _in_graph(
     histories: list[list[Step]], capacity: int, n: int, gamma: float, jit_compile: bool = True
 ) -> Rows:
     num_envs = len(histories)
-    replay = UniformReplay(capacity, num_envs, 1, n, gamma)
+    replay = GraphUniformReplay(capacity, num_envs, 1, n, gamma)
     state = replay.initial_state()
     for together in zip(*histories, strict=True):
         observation, reward, terminated, done, led_to = map(np.float32, zip(*together, strict=True))

@@ -11,8 +11,8 @@ from dqnkit._system.tensorflow import tf
 from dqnkit.config.sections import ReplayConfig
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.envs.transitions import Transitions
-from dqnkit.replay.graph_prioritized import PrioritizedReplay
-from dqnkit.replay.host_prioritized import PrioritizedHostReplay
+from dqnkit.replay.graph_prioritized import GraphPrioritizedReplay
+from dqnkit.replay.host_prioritized import HostPrioritizedReplay
 from dqnkit.replay.priorities import importance_weights
 from tests.dqnkit.replay.host_replays import held, makers, needs_reverb
 from tests.dqnkit.replay.playing import Oracle, play
@@ -40,7 +40,7 @@ class Replay(Protocol):
 
 class InGraph:
     def __init__(self, max_length: int, num_envs: int, alpha: float) -> None:
-        self._replay = PrioritizedReplay(_config(max_length, alpha), num_envs, 1)
+        self._replay = GraphPrioritizedReplay(_config(max_length, alpha), num_envs, 1)
         self._state = self._replay.initial_state()
         self._rng = np.random.default_rng(0)
         self._add = tf.function(self._replay.add, jit_compile=True)
@@ -75,7 +75,7 @@ class InGraph:
 
 class InNumPy:
     def __init__(self, max_length: int, num_envs: int, alpha: float) -> None:
-        self._replay = PrioritizedHostReplay(_config(max_length, alpha), num_envs, SPEC)
+        self._replay = HostPrioritizedReplay(_config(max_length, alpha), num_envs, SPEC)
         self._envs = np.arange(num_envs)
         self._rng = np.random.default_rng(0)
         self._begun = False
@@ -210,7 +210,7 @@ def test_priorities_stand_where_transitions_start_and_nowhere_else(
 ) -> None:
     """Also where a frame that is overwritten takes the stacks of others with it."""
     spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (2,), "float32", frame_stack=stack), 3)
-    replay = PrioritizedHostReplay(_config(40, 0.6), num_envs, spec)
+    replay = HostPrioritizedReplay(_config(40, 0.6), num_envs, spec)
     for steps in (5, 30, 90):
         play(replay, Oracle(stack), num_envs, steps, seed=steps)
         starts = replay.transitions().rows
@@ -220,7 +220,7 @@ def test_priorities_stand_where_transitions_start_and_nowhere_else(
 
 
 def test_what_an_episode_ends_with_is_never_sampled() -> None:
-    replay = PrioritizedHostReplay(_config(12, 0.6), 1, SPEC)
+    replay = HostPrioritizedReplay(_config(12, 0.6), 1, SPEC)
     env, number = np.array([0]), 0
     for _ in range(9):
         replay.begin(env, np.float32([[number]]))
@@ -233,7 +233,7 @@ def test_what_an_episode_ends_with_is_never_sampled() -> None:
 
 
 def test_a_state_goes_back_into_another_replay() -> None:
-    replay, other = (PrioritizedHostReplay(_config(20, 0.6), 2, SPEC) for _ in range(2))
+    replay, other = (HostPrioritizedReplay(_config(20, 0.6), 2, SPEC) for _ in range(2))
     envs = np.arange(2)
     replay.begin(envs, np.float32([[0], [1]]))
     for number in range(15):
@@ -253,6 +253,6 @@ def test_a_state_goes_back_into_another_replay() -> None:
 
 
 def test_an_empty_replay_has_nothing_to_sample() -> None:
-    replay = PrioritizedHostReplay(_config(20, 0.6), 1, SPEC)
+    replay = HostPrioritizedReplay(_config(20, 0.6), 1, SPEC)
     with pytest.raises(ValueError, match="nothing to sample"):
         replay.sample(np.random.default_rng(0), 4)

@@ -21,7 +21,7 @@ class Tree(Protocol):
 
 class InGraph:
     def __init__(self, size: int) -> None:
-        tree = graph_sum_tree.SumTree(size)
+        tree = graph_sum_tree.GraphSumTree(size)
         self._size, self._levels = size, tree.initial_state()
         self._put = tf.function(tree.put, jit_compile=True, reduce_retracing=True)
         self._find = tf.function(tree.find, jit_compile=True)
@@ -40,7 +40,7 @@ class InGraph:
 
 class InNumPy:
     def __init__(self, size: int) -> None:
-        self._tree = host_sum_tree.SumTree(size)
+        self._tree = host_sum_tree.HostSumTree(size)
         self.put, self.find = self._tree.put, self._tree.find
 
     def leaves(self) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_small_leaves_among_many_large_ones_are_found_as_often_as_they_should(
 
 
 def test_numbers_that_were_set_from_outside_are_added_up_anew() -> None:
-    tree = host_sum_tree.SumTree(2_000)
+    tree = host_sum_tree.HostSumTree(2_000)
     tree.leaves[:] = np.arange(2_000)
     tree.refresh()
     assert tree.total == 1_999_000

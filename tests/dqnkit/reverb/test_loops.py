@@ -17,7 +17,7 @@ from dqnkit.errors import ConfigError
 from dqnkit.loops.host import HostLoop
 from dqnkit.runs.components import build
 from dqnkit.runs.trainer import train
-from dqnkit.tracking import open_tracker
+from dqnkit.tracking import make_tracker
 from tests.dqnkit.replay.host_replays import held, needs_reverb
 from tests.processes import runs
 
@@ -141,7 +141,7 @@ def test_one_process_with_a_server_elsewhere_keeps_its_own_ratio(small: Small) -
         config = small(*settings, f"replay.address=127.0.0.1:{served.port}")
         result = train(config)
         with pytest.raises(ConfigError, match="transitions of another run"):
-            train(config, open_tracker(config))
+            train(config, make_tracker(config))
     assert result.env_steps == 24 + 200 * 8
     assert runs() == []
 

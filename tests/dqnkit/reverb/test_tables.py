@@ -14,12 +14,12 @@ from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.reverb import connection
-from dqnkit.reverb.broadcast import Listener, Publisher
+from dqnkit.reverb.broadcast import Publisher, Subscriber
 from dqnkit.reverb.connection import ServerConnection
 from dqnkit.reverb.replay import ReverbReplay
 from dqnkit.reverb.server import ReplayServer
 from dqnkit.reverb.serving import serving
-from dqnkit.reverb.tables import Limits, Recipe, broadcast_tables
+from dqnkit.reverb.tables import RateLimits, TransitionSpec, broadcast_tables
 from dqnkit.reverb.writer import TransitionWriter
 from tests.dqnkit.replay.host_replays import held, spec
 from tests.servers import free_port
@@ -37,18 +37,18 @@ def _add(replay: ReverbReplay, count: int) -> None:
 
 def _config(*assignments: str) -> Config:
     given = ["replay.kind=reverb", "replay.replay_buffer_max_length=50", "training.batch_size=8"]
-    return loading.defaults("x", [*given, *assignments])
+    return loading.default_config("x", [*given, *assignments])
 
 
 class TestLimits:
-    LIMITS = Limits(samples_per_insert=4.0, min_size=10, slack_inserts=200, drawn_together=8)
+    LIMITS = RateLimits(samples_per_insert=4.0, min_size=10, slack_inserts=200, drawn_together=8)
     SLACK = 200 * 4 + 2 * 8
-    """See `Limits.limiter`."""
+    """See `RateLimits.limiter`."""
 
     @pytest.fixture
     def replay(self) -> Iterator[ReverbReplay]:
         config = _config("replay.replay_buffer_max_length=10_000")
-        made = ReverbReplay(config.replay, 1, Recipe(spec()), self.LIMITS)
+        made = ReverbReplay(config.replay, 1, TransitionSpec(spec()), self.LIMITS)
         yield made
         made.close()
 
@@ -91,7 +91,7 @@ class TestLimits:
         def wait() -> None:
             raise WaitsError
 
-        writer = TransitionWriter(replay.server, Recipe(spec()), lambda: wait)
+        writer = TransitionWriter(replay.server, TransitionSpec(spec()), lambda: wait)
         writer.begin(np.zeros(2, np.float32))
         written = 0
         with pytest.raises(WaitsError):  # noqa: PT012 - see above
@@ -107,15 +107,15 @@ class TestLimits:
 
     def test_a_run_s_are_what_its_iterations_come_to(self) -> None:
         config = _config("env.num_envs=4", "training.gradient_steps_per_iteration=2")
-        assert Limits.of(config).samples_per_insert == 8 * 2 / 4
+        assert RateLimits.of(config).samples_per_insert == 8 * 2 / 4
         given = _config("training.num_actors=2", "replay.samples_per_insert=3")
-        assert Limits.of(given).samples_per_insert == 3.0
+        assert RateLimits.of(given).samples_per_insert == 3.0
         assert given.num_env_steps == 100 + round(20_000 * 8 / 3)
-        assert Limits.of(given).min_size == 50  # of 100 initial steps the table holds no more
+        assert RateLimits.of(given).min_size == 50  # of 100 initial steps the table holds no more
 
     def test_returns_that_are_not_whole_hold_nobody_up(self) -> None:
         config = _config("env.num_envs=8", "agent.n_step=5", "training.num_actors=1")
-        limits = Limits.of(config)
+        limits = RateLimits.of(config)
         assert limits.min_size == 50 - 8 * 4
         assert limits.slack_inserts == 200 + 8 * 4 + 100 - (50 - 8 * 4)
 
@@ -128,7 +128,7 @@ class TestLimits:
 @pytest.mark.parametrize("size", [8, 64, 500])
 def test_no_more_than_two_samples_are_drawn_ahead(size: int) -> None:
     replay = ReverbReplay(
-        _config("replay.replay_buffer_max_length=1_000").replay, 1, Recipe(spec())
+        _config("replay.replay_buffer_max_length=1_000").replay, 1, TransitionSpec(spec())
     )
     _add(replay, 600)
     for number in range(1, 6):
@@ -147,7 +147,7 @@ class TestBroadcast:
         server.close()
 
     def test_the_newest_is_heard_and_nothing_else(self, client: ServerConnection) -> None:
-        listener = Listener(client)
+        listener = Subscriber(client)
         assert listener.latest() is None
         assert listener.wait(0.2) is None
         publisher = Publisher(client, "name: größer")
@@ -167,7 +167,7 @@ class TestBroadcast:
         listener.close()
 
     def test_every_episode_is_read_once(self, client: ServerConnection) -> None:
-        publisher, listeners = Publisher(client, ""), [Listener(client) for _ in range(3)]
+        publisher, listeners = Publisher(client, ""), [Subscriber(client) for _ in range(3)]
         assert publisher.episodes() == []
         told = []
         for number in range(30):
@@ -292,5 +292,5 @@ class TestElsewhere:
         config = config.model_copy(update={"replay": replay})
         _, of = resolve(config)
         agent = config.agent
-        recipe = Recipe(of, agent.n_step, agent.gamma)
-        return ReverbReplay(config.replay, 1, recipe, Limits.of(config))
+        recipe = TransitionSpec(of, agent.n_step, agent.gamma)
+        return ReverbReplay(config.replay, 1, recipe, RateLimits.of(config))

@@ -12,12 +12,12 @@ from dqnkit.errors import (
     EnvironmentFailedError,
     TrainingDivergedError,
 )
+from dqnkit.events import RunStatus
 from dqnkit.runs import resumption
 from dqnkit.runs.result import TrainResult
 from dqnkit.runs.trainer import resume, train
-from dqnkit.tracking import location, open_tracker
-from dqnkit.tracking.store import Reader
-from dqnkit.tracking.tracker import Status
+from dqnkit.tracking import location, make_tracker
+from dqnkit.tracking.store import RunStore
 from tests.faulty import BROKEN
 from tests.processes import last_state, repeated, runs
 from tests.runs import make_store
@@ -40,8 +40,8 @@ def _store() -> None:
 
 
 def _go_on(reference: str = "latest") -> TrainResult:
-    found = resumption.find(Reader(location.resolve()), reference)
-    return resume(found, open_tracker(found.config))
+    found = resumption.find(RunStore(location.locate_store()), reference)
+    return resume(found, make_tracker(found.config))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_broken_environment_is_named_and_the_run_goes_on_once_it_is_mended(
     )
     BROKEN.touch()
     with pytest.raises(EnvironmentFailedError, match=said) as caught:
-        train(config, open_tracker(config))
+        train(config, make_tracker(config))
     tally("faults of environments")
     where, kept = caught.value.__notes__
     assert where.startswith("that was after iteration 1")
@@ -85,7 +85,7 @@ def test_a_broken_environment_is_named_and_the_run_goes_on_once_it_is_mended(
 
     BROKEN.unlink()
     result = _go_on()
-    assert (result.status, result.iterations) == (Status.FINISHED, 300)
+    assert (result.status, result.iterations) == (RunStatus.FINISHED, 300)
     (run,) = runs()
     assert run.info.status == "FINISHED"
     steps = [step for step, _ in repeated(run)["train/loss"]]
@@ -101,7 +101,7 @@ def test_weights_beyond_use_are_never_a_checkpoint(small: Small) -> None:
         "training.num_iterations=1000",
     )
     with pytest.raises(TrainingDivergedError, match=r"before iteration \d+; lower optimizer"):
-        train(config, open_tracker(config))
+        train(config, make_tracker(config))
     (run,) = runs()
     assert run.info.status == "FAILED"
     agent = {k: v for k, v in last_state(run).items() if k.startswith("agent/")}
@@ -117,7 +117,7 @@ def test_a_full_disk_costs_the_checkpoint_alone(
     config = small("training.checkpoint_interval=20")
     with monkeypatch.context() as patch:
         patch.setattr("dqnkit._system.arrays.CheckpointFolder.add", full)
-        result = train(config, open_tracker(config))
-    assert result.status is Status.FINISHED
+        result = train(config, make_tracker(config))
+    assert result.status is RunStatus.FINISHED
     (problem,) = result.problems
     assert problem.startswith("the checkpoint of iteration 60 cannot be written: No space left")

@@ -20,14 +20,14 @@ from dqnkit.errors import (
     DqnkitError,
     InterruptedRun,
 )
+from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import resumption
 from dqnkit.runs.reporting import Progress, SilentReporter
 from dqnkit.runs.result import TrainResult
 from dqnkit.runs.trainer import resume, train
-from dqnkit.tracking import location, open_tracker, sync
-from dqnkit.tracking.store import Reader
-from dqnkit.tracking.tracker import Status
+from dqnkit.tracking import location, make_tracker, sync
+from dqnkit.tracking.store import RunStore
 from tests.processes import assert_same_state, client, last_state, points, repeated, runs
 from tests.runs import make_store
 from tests.servers import free_port
@@ -46,8 +46,8 @@ def slow(*assignments: str) -> Any:
 
 
 def _go_on(reference: str = "latest") -> TrainResult:
-    found = resumption.find(Reader(location.resolve()), reference)
-    return resume(found, open_tracker(found.config))
+    found = resumption.find(RunStore(location.locate_store()), reference)
+    return resume(found, make_tracker(found.config))
 
 
 class _Stop(SilentReporter):
@@ -58,13 +58,13 @@ class _Stop(SilentReporter):
 
     def progressed(self, progress: Progress) -> None:
         if progress.iteration >= self._iteration:
-            self._interrupts.end(Status.KILLED)
+            self._interrupts.end(RunStatus.KILLED)
 
 
 def _broken_off(config: Config, iteration: int = 25) -> Any:
     """A run that has ended at the first chunk from an iteration on."""
     interrupts = Interrupts()
-    train(config, open_tracker(config), _Stop(interrupts, iteration), None, interrupts)
+    train(config, make_tracker(config), _Stop(interrupts, iteration), None, interrupts)
     (run,) = runs()
     assert run.info.status == "KILLED"
     return run
@@ -83,7 +83,7 @@ def test_a_run_that_goes_on_is_one_that_never_stopped(small: Small, variant: Any
     config = small(*variant, "training.checkpoint_interval=7")
     _broken_off(config)
     _go_on()
-    result = train(config, open_tracker(config))
+    result = train(config, make_tracker(config))
     again, whole = sorted(runs(), key=lambda run: run.info.run_id == result.run_id)
     assert_same_state(last_state(again), last_state(whole))
     same, wanted = repeated(again), repeated(whole)
@@ -99,7 +99,7 @@ def test_a_run_in_python_goes_on_with_all_but_its_episode(small: Small) -> None:
     config = small("training.loop=host", "replay.kind=prioritized")
     run = _broken_off(config)
     before = last_state(run)
-    found = resumption.find(Reader(location.resolve()), run.info.run_id)
+    found = resumption.find(RunStore(location.locate_store()), run.info.run_id)
     assert found.snapshot is not None
     assert found.snapshot.iteration == int(before["loop/counters"][0]) < 60
     assert any(name.startswith("random/") for name in before)
@@ -121,7 +121,7 @@ def _killed(config: Config, monkeypatch: pytest.MonkeyPatch) -> Any:
     class Gone(BaseException):
         pass
 
-    tracker = open_tracker(config)
+    tracker = make_tracker(config)
 
     class Dies(SilentReporter):
         def progressed(self, progress: Progress) -> None:
@@ -152,15 +152,15 @@ def test_the_checkpoint_before_a_damaged_one_is_taken_with_a_warning(
     content[len(content) // 2] ^= 1
     half = bytes(content[: len(content) // 2])
     second.write_bytes({"torn": half, "flipped": bytes(content), "empty": b""}[damage])
-    found = resumption.find(Reader(location.resolve()), run.info.run_id)
+    found = resumption.find(RunStore(location.locate_store()), run.info.run_id)
     assert found.snapshot is not None
     assert found.snapshot.iteration == 20
     (warning,) = found.warnings
     assert "iteration-000000000040.npz" in warning
     assert "the one before it is taken" in warning
 
-    assert resume(found, open_tracker(found.config)).iterations == 60
-    whole = train(config, open_tracker(config))
+    assert resume(found, make_tracker(found.config)).iterations == 60
+    whole = train(config, make_tracker(config))
     states = {each.info.run_id: last_state(each) for each in runs()}
     assert_same_state(states[run.info.run_id], states[whole.run_id or ""])
 
@@ -170,25 +170,25 @@ def test_a_run_without_a_checkpoint_begins_anew_in_its_record(
 ) -> None:
     config = small()
     run = _killed(config, monkeypatch)
-    found = resumption.find(Reader(location.resolve()), "latest")
+    found = resumption.find(RunStore(location.locate_store()), "latest")
     assert found.snapshot is None
     assert "has no checkpoint yet, and begins anew" in found.warnings[0]
-    assert resume(found, open_tracker(found.config)).run_id == run.info.run_id
-    whole = train(config, open_tracker(config))
+    assert resume(found, make_tracker(found.config)).run_id == run.info.run_id
+    whole = train(config, make_tracker(config))
     metrics = {each.info.run_id: repeated(each) for each in runs()}
     assert metrics[run.info.run_id] == metrics[whole.run_id or ""]
 
 
 def test_what_cannot_go_on_says_why(small: Small) -> None:
     config = small()
-    result = train(config, open_tracker(config))
+    result = train(config, make_tracker(config))
     with pytest.raises(ConfigError, match=r"is complete, with all 60 iterations; to train longer"):
         _go_on()
     with pytest.raises(ConfigError, match="no run"):
         _go_on("nobody")
     from dqnkit.tracking.client import connect
 
-    connect(location.resolve()).set_tag(result.run_id, "dqnkit.study", "a-search")
+    connect(location.locate_store()).set_tag(result.run_id, "dqnkit.study", "a-search")
     with pytest.raises(ConfigError, match=r"belongs to the study 'a-search'"):
         _go_on()
 
@@ -196,24 +196,24 @@ def test_what_cannot_go_on_says_why(small: Small) -> None:
 def test_a_run_goes_on_only_once_at_a_time(small: Small) -> None:
     config = small()
     _broken_off(config)
-    found = resumption.find(Reader(location.resolve()), "latest")
-    first, second = open_tracker(found.config), open_tracker(found.config)
+    found = resumption.find(RunStore(location.locate_store()), "latest")
+    first, second = make_tracker(found.config), make_tracker(found.config)
 
     class Intruder(SilentReporter):
         def started(self, compile_seconds: float, iteration: int) -> None:
             with pytest.raises(ConfigError, match="is being trained"):
-                resumption.find(Reader(location.resolve()), "latest")
+                resumption.find(RunStore(location.locate_store()), "latest")
             with pytest.raises(DqnkitError, match="in use by another process"):
                 resume(found, second)
 
-    assert resume(found, first, Intruder()).status is Status.FINISHED
+    assert resume(found, first, Intruder()).status is RunStatus.FINISHED
     (run,) = runs()
     assert run.info.status == "FINISHED"
 
 
 def test_what_checkpoints_cost_is_reported(small: Small) -> None:
     config = small("training.checkpoint_interval=20")
-    result = train(config, open_tracker(config))
+    result = train(config, make_tracker(config))
     assert result.checkpoints == 3
     assert 0 < result.checkpoint_seconds < result.seconds
     (run,) = runs()
@@ -227,12 +227,12 @@ def test_what_checkpoints_cost_is_reported(small: Small) -> None:
 def test_a_foreign_file_is_no_checkpoint_of_a_run(small: Small) -> None:
     run = _broken_off(small())
     last = Path(run.info.artifact_uri.removeprefix("file://"), "checkpoints/last.npz")
-    arrays.save(last, {"online": np.zeros(3)})
-    found = resumption.find(Reader(location.resolve()), "latest")
+    arrays.save_arrays(last, {"online": np.zeros(3)})
+    found = resumption.find(RunStore(location.locate_store()), "latest")
     assert found.snapshot is None
     assert "is not a checkpoint that a run goes on from" in found.warnings[0]
     with pytest.raises(CheckpointError):
-        arrays.load(Path("nowhere.npz"))
+        arrays.load_arrays(Path("nowhere.npz"))
 
 
 def test_an_interruption_gives_the_line_that_goes_on(small: Small) -> None:
@@ -245,7 +245,7 @@ def test_an_interruption_gives_the_line_that_goes_on(small: Small) -> None:
 
     config = small()
     with pytest.raises(InterruptedRun) as caught:
-        train(config, open_tracker(config), Struck())
+        train(config, make_tracker(config), Struck())
     (run,) = runs()
     assert f"dqnkit train --resume {run.info.run_id[:8]}` goes on" in str(caught.value)
 
@@ -264,12 +264,12 @@ def test_a_resumption_that_fails_loses_nothing_of_what_waits(
     config = small()
     with monkeypatch.context() as away:
         away.setattr(MlflowClient, "set_terminated", gone)
-        train(config, open_tracker(config), _Stop(interrupts, 25), None, interrupts)
+        train(config, make_tracker(config), _Stop(interrupts, 25), None, interrupts)
         found = resumption.Resumption(runs()[0].info.run_id, "small", config, None, None)
         away.setattr(MlflowClient, "get_run", gone)
         with pytest.raises(DqnkitError, match="away"):
-            resume(found, open_tracker(config))
-    (synced,) = sync.sync(location.resolve()).runs
+            resume(found, make_tracker(config))
+    (synced,) = sync.sync(location.locate_store()).runs
     assert synced.sent
     assert runs()[0].info.status == "KILLED"
 
@@ -289,11 +289,11 @@ def test_a_killed_run_is_told_of_and_sent_with_its_checkpoint(
     with monkeypatch.context() as away:
         away.setattr(MlflowClient, "log_artifacts", gone)
         for _ in range(2):
-            assert sync.sync(location.resolve()).left == 1
+            assert sync.sync(location.locate_store()).left == 1
     assert len(list(_live().glob("files/*/checkpoints"))) == 1
-    assert sync.sync(location.resolve()).left == 0
+    assert sync.sync(location.locate_store()).left == 0
     assert runs()[0].info.status == "KILLED"
-    found = resumption.find(Reader(location.resolve()), run.info.run_id)
+    found = resumption.find(RunStore(location.locate_store()), run.info.run_id)
     assert found.snapshot is not None
     assert found.snapshot.iteration == 40
     assert main.run(["runs"]) == 0
@@ -309,7 +309,7 @@ def test_a_resumption_that_fails_keeps_the_checkpoint_that_it_began_from(
     config = small("training.checkpoint_interval=20")
     with monkeypatch.context() as patched:
         _killed(config, patched)
-        found = resumption.find(Reader(location.resolve()), "latest")
+        found = resumption.find(RunStore(location.locate_store()), "latest")
     before, left = runs()[0], _below(Path("mlruns/live"))
 
     def fails(*_: object) -> None:
@@ -318,14 +318,14 @@ def test_a_resumption_that_fails_keeps_the_checkpoint_that_it_began_from(
     with monkeypatch.context() as patched:
         patched.setattr(training._Run, step, fails)
         with pytest.raises(RuntimeError, match="no memory") as caught:
-            resume(found, open_tracker(config))
+            resume(found, make_tracker(config))
     if step == "make_parts":  # the record is not even looked at
         assert runs()[0].to_dictionary() == before.to_dictionary()
         assert _below(Path("mlruns/live")) == left
     else:
         assert "the checkpoint of iteration 40 is kept" in "".join(caught.value.__notes__)
         assert not list(Path("mlruns/live").iterdir())
-    again = resumption.find(Reader(location.resolve()), "latest")
+    again = resumption.find(RunStore(location.locate_store()), "latest")
     assert again.snapshot is not None
     assert again.snapshot.iteration == 40
 
@@ -338,11 +338,11 @@ def test_of_two_that_go_on_one_after_the_other_one_does(small: Small) -> None:
     """Both have seen a run that has ended; the second comes when the first is done."""
     config = small()
     _broken_off(config)
-    found = resumption.find(Reader(location.resolve()), "latest")
-    assert resume(found, open_tracker(config)).status is Status.FINISHED
+    found = resumption.find(RunStore(location.locate_store()), "latest")
+    assert resume(found, make_tracker(config)).status is RunStatus.FINISHED
     before = runs()[0]
     with pytest.raises(BusyRunError, match="has gone on since, and is FINISHED now"):
-        resume(found, open_tracker(config))
+        resume(found, make_tracker(config))
     assert runs()[0].to_dictionary() == before.to_dictionary()
 
 
@@ -354,17 +354,17 @@ def test_of_two_that_go_on_at_the_same_moment_one_does(
 
     config = small()
     _broken_off(config)
-    found = resumption.find(Reader(location.resolve()), "latest")
+    found = resumption.find(RunStore(location.locate_store()), "latest")
     take_up = mlflow_tracker.take_up
 
     def after_the_other(*arguments: Any, **named: Any) -> bool:
         monkeypatch.setattr(mlflow_tracker, "take_up", take_up)
         with pytest.raises(BusyRunError, match="in use by another process"):
-            resume(found, open_tracker(config))
+            resume(found, make_tracker(config))
         return take_up(*arguments, **named)
 
     monkeypatch.setattr(mlflow_tracker, "take_up", after_the_other)
-    assert resume(found, open_tracker(config)).status is Status.FINISHED
+    assert resume(found, make_tracker(config)).status is RunStatus.FINISHED
 
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(
@@ -375,12 +375,12 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(
 
     config = small()
     run = _broken_off(config)
-    found = resumption.find(Reader(location.resolve()), "latest")
+    found = resumption.find(RunStore(location.locate_store()), "latest")
     with monkeypatch.context() as patched:
         patched.setattr(delivery.processes, "identity", lambda: "elsewhere/b/n/1/1")
         assert delivery.take_up(client(), run.info.run_id, {}, alone=True)
     with pytest.raises(BusyRunError, match="is being trained on elsewhere"):
-        resume(found, open_tracker(config))
+        resume(found, make_tracker(config))
     assert runs()[0].info.status == "RUNNING"
 
 
@@ -391,10 +391,10 @@ def test_in_python_what_follows_the_checkpoint_stands_beside_what_is_gone(
     config = small("training.loop=host", "training.checkpoint_interval=20")
     with monkeypatch.context() as patched:
         _killed(config, patched)
-        found = resumption.find(Reader(location.resolve()), "latest")
+        found = resumption.find(RunStore(location.locate_store()), "latest")
     assert found.snapshot is not None
     begun_from = found.snapshot.iteration
-    result = resume(found, open_tracker(config))
+    result = resume(found, make_tracker(config))
     (run,) = runs()
     steps = [step for step, _ in points(run)["train/loss"]]
     later = [step for step in steps if step > 20 + begun_from]
@@ -408,15 +408,15 @@ def test_a_kill_as_it_clears_away_costs_no_checkpoint(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All is delivered; an older checkpoint lies in the folder that was to be removed."""
-    from dqnkit.tracking.outbox import Journal
+    from dqnkit.tracking.outbox import Outbox
 
     config = small("training.checkpoint_interval=20")
     with monkeypatch.context() as killed:
-        killed.setattr(Journal, "remove", Journal.close)
-        train(config, open_tracker(config))
+        killed.setattr(Outbox, "remove", Outbox.close)
+        train(config, make_tracker(config))
     assert len(list(_live().glob("checkpoints/*.npz"))) == 2
     before = last_state(runs()[0])
-    assert sync.sync(location.resolve()).left == 0
+    assert sync.sync(location.locate_store()).left == 0
     assert_same_state(last_state(runs()[0]), before)
     assert runs()[0].info.status == "FINISHED"
     assert not list(Path("mlruns/live").iterdir())
@@ -429,10 +429,10 @@ def test_a_run_of_another_store_is_not_sent_to_this_one(
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.1)
     nobody = f"http://127.0.0.1:{free_port()}"
     config = small()
-    train(config, open_tracker(config, nobody))
+    train(config, make_tracker(config, nobody))
     assert main.run(["runs"]) == 0
     assert f"dqnkit sync --tracking-uri {nobody}" in capsys.readouterr().err
-    (synced,) = sync.sync(location.resolve()).runs
+    (synced,) = sync.sync(location.locate_store()).runs
     assert not synced.sent
     assert nobody in synced.why
     assert runs() == []
@@ -454,8 +454,8 @@ def test_a_server_that_is_silent_costs_seconds_and_no_run(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         config = small()
-        result = train(config, open_tracker(config, uri), Hears())
-    assert result.status is Status.FINISHED
+        result = train(config, make_tracker(config, uri), Hears())
+    assert result.status is RunStatus.FINISHED
     assert result.iterations == 60
     assert "does not answer" in warned[0]
     assert "sends them" in result.problems[0]

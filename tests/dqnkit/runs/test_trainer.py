@@ -16,7 +16,8 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, InterruptedRun, TrackingError, TrainingDivergedError
-from dqnkit.evaluation import Evaluation
+from dqnkit.evaluation.episodes import Evaluation
+from dqnkit.events import RunStatus
 from dqnkit.loops.graph import GraphLoop
 from dqnkit.runs.components import build
 from dqnkit.runs.reporting import Progress, SilentReporter
@@ -24,7 +25,7 @@ from dqnkit.runs.resumption import Resumption
 from dqnkit.runs.snapshot import Clocks, Snapshot
 from dqnkit.runs.trainer import resume, train
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import NullTracker, RunRecord, Status
+from dqnkit.tracking.tracker import NullTracker, RunRecord
 
 Small = Callable[..., Config]
 
@@ -42,7 +43,7 @@ class MemoryTracker(NullTracker):
         self.files: dict[str, bytes] = {}
         self.policies: list[np.ndarray] = []
         self.folders: list[list[str]] = []
-        self.statuses: list[Status] = []
+        self.statuses: list[RunStatus] = []
         self.description = ""
 
     def start(self, record: RunRecord) -> list[str]:
@@ -68,7 +69,7 @@ class MemoryTracker(NullTracker):
     def describe(self, markdown: str) -> None:
         self.description = markdown
 
-    def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+    def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
         self.statuses.append(status)
         return []
 
@@ -81,7 +82,7 @@ def test_a_run_records_everything_that_it_promises(small: Small) -> None:
     config = small("name=my-experiment", "tracking.tags={team: blue}", "description=Says **why**.")
     result = train(config, tracker, run_name="a-name")
 
-    assert tracker.statuses == [Status.FINISHED]
+    assert tracker.statuses == [RunStatus.FINISHED]
     assert tracker.record is not None
     assert (tracker.record.experiment, tracker.record.run_name) == ("my-experiment", "a-name")
     assert tracker.record.params == resolve(config)[0].flat()
@@ -133,7 +134,7 @@ def test_the_recorded_configuration_repeats_the_run(small: Small) -> None:
 
 def _checkpoint(tracker: MemoryTracker, name: str) -> dict[str, np.ndarray]:
     Path(name).write_bytes(tracker.files[f"checkpoints/{name}"])
-    return arrays.load(Path(name))
+    return arrays.load_arrays(Path(name))
 
 
 def test_the_last_checkpoint_is_the_loops_state_and_the_policy_is_the_best(small: Small) -> None:
@@ -167,14 +168,14 @@ def test_a_signal_while_the_run_is_being_recorded_does_not_change_how_it_ended(
             if "evaluation.json" in self.folders[-1]:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        def finish(self, status: Status, *, patiently: bool = True) -> list[str]:
+        def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
             return super().finish(status)
 
     tracker = Interrupted()
-    assert train(small(), tracker).status is Status.FINISHED
-    assert tracker.statuses == [Status.FINISHED]
+    assert train(small(), tracker).status is RunStatus.FINISHED
+    assert tracker.statuses == [RunStatus.FINISHED]
 
 
 def test_an_end_between_evaluations_is_evaluated_too(small: Small) -> None:
@@ -218,7 +219,7 @@ def _under_nohup() -> Iterator[None]:
 def test_under_nohup_the_end_of_a_session_ends_no_run(small: Small) -> None:
     tracker = MemoryTracker()
     train(small(), tracker, _At(lambda: os.kill(os.getpid(), signal.SIGHUP)))
-    assert tracker.statuses == [Status.FINISHED]
+    assert tracker.statuses == [RunStatus.FINISHED]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -229,7 +230,7 @@ def test_a_signal_ends_the_run_as_killed_with_what_it_had(small: Small, number: 
     with pytest.raises(InterruptedRun, match=r"of 1,000,000 iterations") as caught:
         train(config, tracker, _At(lambda: os.kill(os.getpid(), number)))
     assert caught.value.exit_code == 130
-    assert tracker.statuses == [Status.KILLED]
+    assert tracker.statuses == [RunStatus.KILLED]
     assert {"config.yaml", "checkpoints/last.npz", "evaluation.json"} <= tracker.files.keys()
     assert signal.getsignal(number) is before
 
@@ -242,7 +243,7 @@ def test_a_second_signal_ends_at_once_and_the_run_is_still_killed(small: Small) 
     tracker = MemoryTracker()
     with pytest.raises(KeyboardInterrupt):
         train(small(), tracker, _At(twice))
-    assert tracker.statuses == [Status.KILLED]
+    assert tracker.statuses == [RunStatus.KILLED]
     assert tracker.files.keys() == {"config.yaml"}
     assert "did not end by itself" in tracker.description
 
@@ -254,7 +255,7 @@ def test_an_exception_ends_the_run_as_failed(small: Small) -> None:
     tracker = MemoryTracker()
     with pytest.raises(RuntimeError, match="from within"):
         train(small(), tracker, _At(fail))
-    assert tracker.statuses == [Status.FAILED]
+    assert tracker.statuses == [RunStatus.FAILED]
 
 
 def test_a_loss_that_overflows_ends_the_run_as_failed(small: Small) -> None:
@@ -262,7 +263,7 @@ def test_a_loss_that_overflows_ends_the_run_as_failed(small: Small) -> None:
     config = small("optimizer.learning_rate=1e30", "training.log_interval=1000")
     with pytest.raises(TrainingDivergedError, match=r"learning_rate"):
         train(config, tracker)
-    assert tracker.statuses == [Status.FAILED]
+    assert tracker.statuses == [RunStatus.FAILED]
 
 
 def test_what_cannot_be_built_leaves_no_record(small: Small) -> None:

@@ -15,11 +15,12 @@ from dqnkit.agents.policies import GreedyPolicy
 from dqnkit.config import loading
 from dqnkit.config.sections import Config, NetworkConfig
 from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking import location, sync
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord
 from tests.environments import vector_spec
 
 TAGS = {"tag": "value", KIND_TAG: "training"}
@@ -29,12 +30,12 @@ RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text
 def _client() -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(location.resolve().uri)
+    return MlflowClient(location.locate_store().uri)
 
 
 @pytest.fixture
 def tracker() -> MlflowTracker:
-    return MlflowTracker(location.resolve().make())
+    return MlflowTracker(location.locate_store().make())
 
 
 def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
@@ -46,7 +47,7 @@ def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
     (folder / "checkpoints" / "last.npz").write_bytes(b"x")
     tracker.artifacts(folder)
     tracker.describe("**other text**")
-    assert tracker.finish(Status.FINISHED) == []
+    assert tracker.finish(RunStatus.FINISHED) == []
 
     client = _client()
     run = client.get_run(tracker.run_id)
@@ -68,16 +69,16 @@ def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
 
 def test_hints_name_the_command_or_a_servers_page(tracker: MlflowTracker) -> None:
     tracker.start(RECORD)
-    tracker.finish(Status.FINISHED)
+    tracker.finish(RunStatus.FINISHED)
     ((name, command),) = tracker.hints().items()
     assert name == "show it"
     assert command.endswith("dqnkit ui")
-    (page,) = MlflowTracker(location.resolve("http://localhost:1/")).hints().values()
+    (page,) = MlflowTracker(location.locate_store("http://localhost:1/")).hints().values()
     assert page == "http://localhost:1"  # no experiment is known of a server that did not answer
 
 
-@pytest.mark.parametrize("status", list(Status))
-def test_the_status_is_the_true_one(tracker: MlflowTracker, status: Status) -> None:
+@pytest.mark.parametrize("status", list(RunStatus))
+def test_the_status_is_the_true_one(tracker: MlflowTracker, status: RunStatus) -> None:
     tracker.start(RECORD)
     tracker.finish(status)
     assert _client().get_run(tracker.run_id).info.status == str(status)
@@ -92,9 +93,9 @@ def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracke
     tracker.start(RECORD)
     Path("config.yaml").write_text(loading.dump(loading.load()), encoding="utf-8")
     tracker.policy(PolicyFiles(Path("saved"), Path("config.yaml"), spec))
-    assert tracker.finish(Status.FINISHED) == []
+    assert tracker.finish(RunStatus.FINISHED) == []
 
-    mlflow.set_tracking_uri(location.resolve().uri)
+    mlflow.set_tracking_uri(location.locate_store().uri)
     model = mlflow.pyfunc.load_model(f"runs:/{tracker.run_id}/policy")
     observations = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     expected = policy.actions(tf.constant(observations)).numpy()
@@ -125,7 +126,7 @@ def test_a_store_that_fails_for_a_while_gets_everything_once(
     for step in range(50):
         tracker.log({"m": 1.0}, step)
     assert sent.wait(20)
-    assert tracker.finish(Status.FINISHED) == []
+    assert tracker.finish(RunStatus.FINISHED) == []
     history = _client().get_metric_history(tracker.run_id, "m")
     assert sorted(m.step for m in history) == list(range(50))
 
@@ -148,20 +149,20 @@ def test_what_a_lost_store_did_not_get_waits_is_told_and_is_sent_later(
     Path("files/a.txt").write_text("content", encoding="utf-8")
     tracker.artifacts(Path("files"))
     tracker.describe("the end")
-    (problem,) = tracker.finish(Status.FINISHED)
+    (problem,) = tracker.finish(RunStatus.FINISHED)
     assert "away; 50 metric points, files, how it ended wait in" in problem
     assert "dqnkit sync` sends them" in problem
     run_id = tracker.run_id
     assert _client().get_run(run_id).info.status == "RUNNING"
 
-    (synced,) = sync.sync(location.resolve()).runs
+    (synced,) = sync.sync(location.locate_store()).runs
     assert synced.sent
     run = _client().get_run(run_id)
     assert (run.info.status, run.data.tags["mlflow.note.content"]) == ("FINISHED", "the end")
     assert len(_client().get_metric_history(run_id, "m")) == 50
     assert [each.path for each in _client().list_artifacts(run_id)] == ["a.txt"]
     assert not list(Path("mlruns/live").iterdir())
-    assert sync.sync(location.resolve()).runs == ()
+    assert sync.sync(location.locate_store()).runs == ()
 
 
 def test_a_run_that_could_only_half_start_is_made_whole_later(
@@ -180,7 +181,7 @@ def test_a_run_that_could_only_half_start_is_made_whole_later(
     (note,) = tracker.start(RECORD)
     assert "does not answer: the run is kept in" in note
     tracker.log({"m": 1.0}, 3)
-    assert tracker.finish(Status.FINISHED) == []
+    assert tracker.finish(RunStatus.FINISHED) == []
     (run,) = _client().search_runs(
         [_client().get_experiment_by_name("an-experiment").experiment_id]
     )
@@ -200,10 +201,10 @@ def test_a_run_that_others_stand_below_must_be_there_from_the_start(
         raise ConnectionError("away")
 
     monkeypatch.setattr(MlflowClient, "log_batch", gone)
-    tracker = MlflowTracker(location.resolve().make())
+    tracker = MlflowTracker(location.locate_store().make())
     with pytest.raises(TrackingError, match="away"):
         tracker.start(replace(RECORD, tags={KIND_TAG: "study"}))
-    assert tracker.finish(Status.FAILED) == []
+    assert tracker.finish(RunStatus.FAILED) == []
     (run,) = _client().search_runs(
         [_client().get_experiment_by_name("an-experiment").experiment_id]
     )
@@ -212,7 +213,7 @@ def test_a_run_that_others_stand_below_must_be_there_from_the_start(
 
 def test_passwords_are_in_no_hint() -> None:
     for uri in ("http://me:secret@host:5000", "postgresql://me:secret@host/db"):
-        assert "secret" not in str(MlflowTracker(location.resolve(uri)).hints())
+        assert "secret" not in str(MlflowTracker(location.locate_store(uri)).hints())
 
 
 def test_a_run_whose_process_was_killed_is_set_right_by_the_next_one(
@@ -223,7 +224,7 @@ import os
 from dqnkit.tracking import location
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import RunRecord
-tracker = MlflowTracker(location.resolve().make())
+tracker = MlflowTracker(location.locate_store().make())
 tracker.start(RunRecord("another-experiment", "victim", {}))
 print(tracker.run_id, flush=True)
 os.kill(os.getpid(), 9)
@@ -234,13 +235,13 @@ os.kill(os.getpid(), 9)
     assert victim.returncode == -9
     client = _client()
     assert client.get_run(victim.stdout.strip()).info.status == "RUNNING"
-    alive = MlflowTracker(location.resolve().make())
+    alive = MlflowTracker(location.locate_store().make())
     alive.start(RECORD)
     tracker.start(RECORD)
     assert client.get_run(victim.stdout.strip()).info.status == "KILLED"
     assert client.get_run(alive.run_id).info.status == "RUNNING"
     for each in (alive, tracker):
-        each.finish(Status.FINISHED)
+        each.finish(RunStatus.FINISHED)
 
 
 def test_processes_elsewhere_are_left_alone() -> None:
@@ -258,12 +259,12 @@ def test_a_server_that_does_not_answer_costs_neither_the_run_nor_its_record(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
-    server = location.resolve("http://user:secret@127.0.0.1:9")
+    server = location.locate_store("http://user:secret@127.0.0.1:9")
     tracker = MlflowTracker(server)
     (note,) = tracker.start(RECORD)
     assert note.startswith("the tracking store http://127.0.0.1:9 does not answer")
     tracker.log({"m": 1.0}, 3)
-    (problem,) = tracker.finish(Status.FINISHED)
+    (problem,) = tracker.finish(RunStatus.FINISHED)
     assert "the run itself, 1 metric points, how it ended wait in" in problem
     assert "secret" not in note + problem
     assert not any("secret" in path.read_text() for path in Path("mlruns").rglob("*.*"))
@@ -283,7 +284,7 @@ def test_a_mistake_is_told_at_once_though_the_run_could_wait(
         raise MlflowException("who are you?", UNAUTHENTICATED)
 
     monkeypatch.setattr(MlflowClient, "search_experiments", refused)
-    tracker = MlflowTracker(location.resolve().make())
+    tracker = MlflowTracker(location.locate_store().make())
     with pytest.raises(TrackingError, match="who are you"):
         tracker.start(RECORD)
     assert not list(Path("mlruns/live").iterdir())
@@ -291,21 +292,21 @@ def test_a_mistake_is_told_at_once_though_the_run_could_wait(
 
 def test_a_deleted_experiment_says_how_to_restore_it(tracker: MlflowTracker) -> None:
     tracker.start(RECORD)
-    tracker.finish(Status.FINISHED)
+    tracker.finish(RunStatus.FINISHED)
     _client().delete_experiment(tracker._delivery.experiment_id)
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
-        MlflowTracker(location.resolve().make()).start(RECORD)
+        MlflowTracker(location.locate_store().make()).start(RECORD)
 
 
 def test_four_processes_starting_on_an_empty_store_all_get_their_run() -> None:
     code = """
 from dqnkit.tracking import location
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Status
-tracker = MlflowTracker(location.resolve().make())
+from dqnkit.tracking.tracker import KIND_TAG, RunRecord
+tracker = MlflowTracker(location.locate_store().make())
 tracker.start(RunRecord("an-experiment", "one-of-four", {}))
 tracker.log({"m": 1.0}, 0)
-raise SystemExit(len(tracker.finish(Status.FINISHED)))
+raise SystemExit(len(tracker.finish(RunStatus.FINISHED)))
 """
     command = [sys.executable, "-c", code]
     starts = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
@@ -332,18 +333,18 @@ raise SystemExit(len(tracker.finish(Status.FINISHED)))
     ],
 )
 def test_stores_by_their_uri(uri: str | None, expected: str) -> None:
-    assert location.resolve(uri).uri == expected.format(here=Path.cwd())
+    assert location.locate_store(uri).uri == expected.format(here=Path.cwd())
 
 
 def test_the_environment_variable_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
-    assert location.resolve().uri == "http://localhost:1"
-    assert location.resolve("here").uri.endswith("/here/mlflow.db")
+    assert location.locate_store().uri == "http://localhost:1"
+    assert location.locate_store("here").uri.endswith("/here/mlflow.db")
 
 
 def test_stores_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="ftp"):
-        location.resolve("ftp://host")
+        location.locate_store("ftp://host")
     Path("mlruns").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be written"):
-        location.resolve().make()
+        location.locate_store().make()

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from dqnkit.processes import identity
-from dqnkit.tuning.lease import Turn
+from dqnkit.tuning.lease import Lease
 from dqnkit.tuning.storage import StudyStorage
 
 
@@ -25,7 +25,7 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 
 def test_one_has_it_at_a_time(place: StudyStorage, opened: optuna.Study) -> None:
-    one, other = Turn(opened, "work"), Turn(opened, "work")
+    one, other = Lease(opened, "work"), Lease(opened, "work")
     with one.taken() as mine:
         assert mine
         assert one.is_mine
@@ -39,7 +39,7 @@ def test_one_has_it_at_a_time(place: StudyStorage, opened: optuna.Study) -> None
 
 
 def test_turns_of_other_things_are_others(opened: optuna.Study) -> None:
-    with Turn(opened, "work").taken() as mine, Turn(opened, "rest").taken() as also:
+    with Lease(opened, "work").taken() as mine, Lease(opened, "rest").taken() as also:
         assert mine
         assert also
 
@@ -47,7 +47,7 @@ def test_turns_of_other_things_are_others(opened: optuna.Study) -> None:
 def test_of_two_that_come_together_one_has_it(
     opened: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = Turn(opened, "work"), Turn(opened, "work")
+    one, other = Lease(opened, "work"), Lease(opened, "work")
     ask = other._liveness.ask
     with contextlib.ExitStack() as stack:
 
@@ -64,18 +64,18 @@ def test_of_two_that_come_together_one_has_it(
 def test_it_does_not_die_with_its_process(
     opened: optuna.Study, monkeypatch: pytest.MonkeyPatch, stack: contextlib.ExitStack
 ) -> None:
-    dead = Turn(opened, "work")
+    dead = Lease(opened, "work")
     with monkeypatch.context() as patched:
         host, boot, space, *_ = identity.identity().split("/")
         patched.setattr(identity, "identity", lambda: f"{host}/{boot}/{space}/999999999/1")
         stack.enter_context(dead.taken())
-    with Turn(opened, "work").taken() as mine:
+    with Lease(opened, "work").taken() as mine:
         assert mine
         assert not dead.is_mine  # were it alive after all, it would know
 
 
 def test_it_is_given_back_when_its_work_fails(opened: optuna.Study) -> None:
-    turn = Turn(opened, "work")
+    turn = Lease(opened, "work")
     with pytest.raises(ZeroDivisionError), turn.taken():
         raise ZeroDivisionError
     with turn.taken() as mine:
@@ -83,5 +83,5 @@ def test_it_is_given_back_when_its_work_fails(opened: optuna.Study) -> None:
 
 
 def test_it_is_no_study_that_anybody_sees(place: StudyStorage, opened: optuna.Study) -> None:
-    with Turn(opened, "work").taken():
+    with Lease(opened, "work").taken():
         assert place.names() == ["s"]

@@ -238,9 +238,9 @@ from dqnkit.config import loading
 from dqnkit.envs.resolution import resolve
 from dqnkit.tuning import space, storage, study
 from dqnkit.tuning.samplers import make_pruner, make_sampler
-config, _ = resolve(loading.defaults("searched", []))
-purpose = study.Purpose(config, space.of(config), 1)
-plan = study.Plan(5, partial(make_sampler, "random", 0), make_pruner("none", 5, 1))
+config, _ = resolve(loading.default_config("searched", []))
+purpose = study.StudyDefinition(config, space.of(config), 1)
+plan = study.StudyPlan(5, partial(make_sampler, "random", 0), make_pruner("none", 5, 1))
 print("ready", flush=True)
 sys.stdin.readline()
 shared = study.open_study(storage.resolve(sys.argv[1]), "together", purpose, plan)

@@ -17,7 +17,7 @@ WITHOUT_TORCH = importlib.util.find_spec("torch") is None
 
 
 def _space(*assignments: str) -> Space:
-    return space.of(resolve(loading.defaults("sampled", assignments))[0])
+    return space.of(resolve(loading.default_config("sampled", assignments))[0])
 
 
 def _draws(name: SamplerName, count: int, *, seed: int = 0, salt: int = 0) -> list[Params]:

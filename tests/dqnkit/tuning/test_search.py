@@ -24,7 +24,7 @@ from dqnkit.tuning import figures, search, storage, study
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.results import TuneResult
 from dqnkit.tuning.standing import SilentTuneReporter, Standing, TrialScore
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.pool import WorkerPool
 from tests import fake_training
 from tests.conftest import ROOT
 from tests.runs import make_store
@@ -32,13 +32,13 @@ from tests.runs import make_store
 
 @pytest.fixture(autouse=True)
 def _fake_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "Pool", partial(Pool, target=fake_training.serve))
+    monkeypatch.setattr(search, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
     if "pictures" not in request.keywords:  # which take seconds, and are the same each time
         monkeypatch.setattr(figures, "draw", lambda *_: None)
 
 
 def _config(*assignments: str) -> Config:
-    return loading.defaults(
+    return loading.default_config(
         "sought", ["training.num_iterations=100", "evaluation.eval_interval=10", *assignments]
     )
 
@@ -59,7 +59,7 @@ class _Runs:
     def __init__(self) -> None:
         from mlflow import MlflowClient
 
-        self.client = MlflowClient(location.resolve().uri)
+        self.client = MlflowClient(location.locate_store().uri)
         ids = [each.experiment_id for each in self.client.search_experiments()]
         found = self.client.search_runs(ids, max_results=1000)
         self.study = [run for run in found if run.data.tags.get("dqnkit.kind") == "study"]
@@ -366,7 +366,7 @@ def test_without_a_record_the_winner_is_known_all_the_same() -> None:
     assert (result.run_id, result.model) == (None, None)
     assert not Path("mlruns/mlflow.db").exists()
     text = study.winner(storage.resolve(None), result.study)
-    assert loading.loads(text, "winner") == result.winner
+    assert loading.load_text(text, "winner") == result.winner
 
 
 def test_a_search_without_a_complete_trial_has_no_winner() -> None:
@@ -434,13 +434,13 @@ from functools import partial
 from dqnkit.config import loading
 from dqnkit.tuning import search
 from dqnkit.tuning.options import TuneOptions
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.pool import WorkerPool
 from tests import fake_training
 from tests.conftest import ROOT
 if __name__ == "__main__":
-    search.Pool = partial(Pool, target=fake_training.serve)
+    search.Pool = partial(WorkerPool, target=fake_training.serve)
     lengths = ["training.num_iterations=100", "evaluation.eval_interval=10"]
-    config = loading.defaults("sought", lengths)
+    config = loading.default_config("sought", lengths)
     search.tune(config, TuneOptions(trials=3, workers=1, confirm=1))
     loaded = {"tensorflow", "tf_agents", "tf_keras"} & set(sys.modules)
     sys.exit(f"loaded: {loaded}" if loaded else 0)
@@ -466,7 +466,7 @@ def test_what_the_record_could_not_keep_is_told(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object) -> str:
         raise OSError("no models here")
 
-    monkeypatch.setattr(family.MlflowFamilyTracker, "_register", refuse)
+    monkeypatch.setattr(family.MlflowParentTracker, "_register", refuse)
     monkeypatch.setattr(mlflow_tracker, "_RETRY_SECONDS", (0.0,))
     result = _tune(trials=2, confirm=1)
     assert result.model is None

@@ -23,7 +23,7 @@ EVERYTHING = [
 
 
 def _config(*assignments: str) -> Config:
-    return resolve(loading.defaults("space", assignments))[0]
+    return resolve(loading.default_config("space", assignments))[0]
 
 
 def _study() -> optuna.Study:
@@ -230,7 +230,7 @@ def test_kinds_that_cannot_be_trained_and_keys_that_nothing_reads_are_refused(
 
 
 def test_trial_0_is_the_experiment_whatever_it_reads_of_the_space() -> None:
-    config = loading.defaults(
+    config = loading.default_config(
         "space",
         [
             "agent.kind=c51",

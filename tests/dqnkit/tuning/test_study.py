@@ -19,27 +19,27 @@ from dqnkit.processes import identity
 from dqnkit.tuning import rdb, space, storage, study
 from dqnkit.tuning.samplers import grid_points, make_pruner, make_sampler
 from dqnkit.tuning.storage import StudyStorage
-from dqnkit.tuning.study import BEST, RUN, Claim, Plan, Purpose, SharedStudy
+from dqnkit.tuning.study import BEST, RUN, ClaimedTrial, SharedStudy, StudyDefinition, StudyPlan
 from dqnkit.workers.seed_jobs import ATTEMPTS
 
 Open = Callable[..., SharedStudy]
 
 
-def _purpose(*assignments: str, seeds_per_trial: int = 1) -> Purpose:
-    config, _ = resolve(loading.defaults("searched", assignments))
-    return Purpose(config, space.of(config), seeds_per_trial)
+def _purpose(*assignments: str, seeds_per_trial: int = 1) -> StudyDefinition:
+    config, _ = resolve(loading.default_config("searched", assignments))
+    return StudyDefinition(config, space.of(config), seeds_per_trial)
 
 
 @pytest.fixture
 def open_study(place: StudyStorage) -> Open:
     def call(total: int = 5, name: str = "searched-1", *assignments: str) -> SharedStudy:
-        plan = Plan(total, partial(make_sampler, "random", 0), make_pruner("none", 5, 1))
+        plan = StudyPlan(total, partial(make_sampler, "random", 0), make_pruner("none", 5, 1))
         return study.open_study(place, name, _purpose(*assignments), plan)
 
     return call
 
 
-def _ask(shared: SharedStudy) -> Claim:
+def _ask(shared: SharedStudy) -> ClaimedTrial:
     claim = shared.ask()
     assert claim is not None
     return claim
@@ -241,7 +241,7 @@ def test_exactly_n_trials_end_however_several_ask_fail_and_die(open_study: Open,
     """Random interleavings of three that work on one study."""
     rng = random.Random(seed)
     workers = [open_study(total=7) for _ in range(3)]
-    running: list[tuple[SharedStudy, Claim]] = []
+    running: list[tuple[SharedStudy, ClaimedTrial]] = []
     for _ in range(1_000):
         shared = rng.choice(workers)
         if shared.is_done:
@@ -286,7 +286,7 @@ def test_a_grid_is_walked_point_by_point(place: StudyStorage) -> None:
         "search.training.batch_size={type: int, low: 32, high: 64, step: 32}",
     )
     points = grid_points(purpose.space)
-    plan = Plan(50, partial(make_sampler, "grid", 0), make_pruner("none", 5, 1), points)
+    plan = StudyPlan(50, partial(make_sampler, "grid", 0), make_pruner("none", 5, 1), points)
     shared = study.open_study(place, "a-grid", purpose, plan)
     claims = [_ask(shared) for _ in range(4)]
     assert shared.ask() is None

@@ -20,7 +20,7 @@ from dqnkit.evaluation import aggregates
 from dqnkit.tracking import location
 from dqnkit.workers import seeds
 from dqnkit.workers.messages import Message
-from dqnkit.workers.pool import Pool
+from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import SeedResult
 from dqnkit.workers.seeds import SeedsOptions, SilentSeedsReporter, train_seeds
 from tests import fake_training
@@ -33,12 +33,12 @@ Small = Callable[..., Config]
 @pytest.fixture(autouse=True)
 def _fake_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "real_training" not in request.keywords:
-        monkeypatch.setattr(seeds, "Pool", partial(Pool, target=fake_training.serve))
+        monkeypatch.setattr(seeds, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
         make_store()
 
 
 def _config(*assignments: str) -> Config:
-    return loading.defaults(
+    return loading.default_config(
         "seeded",
         ["seeds.num_iterations=40", "evaluation.eval_interval=10", *assignments],
     )
@@ -48,7 +48,7 @@ def _runs() -> tuple[Any, list[Any]]:
     """The run of the group, and those below it."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(location.resolve().uri)
+    client = MlflowClient(location.locate_store().uri)
     ids = [each.experiment_id for each in client.search_experiments()]
     runs = client.search_runs(ids)
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
