@@ -18,8 +18,9 @@ from dqnkit.config.sections import Config
 from dqnkit.config.seeds import later_evaluation_keys
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.evaluation import plots
 from dqnkit.evaluation.aggregates import Estimate, difference
-from dqnkit.evaluation.episodes import MARKDOWN_HEAD, Episodes, plots
+from dqnkit.evaluation.episodes import MARKDOWN_HEAD, Episodes
 from dqnkit.tracking import location
 from dqnkit.tracking.client import NOTE_TAG
 from dqnkit.tracking.recorded_run import RecordedRun

@@ -11,7 +11,8 @@ from dqnkit._system import arrays
 from dqnkit.agents.policies import GreedyPolicy, Weights
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.evaluation.episodes import Evaluation, plots
+from dqnkit.evaluation import plots
+from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.runs.snapshot import Snapshot
 from dqnkit.tracking import policy_folder
 from dqnkit.tracking.outbox import CHECKPOINTS, LAST_CHECKPOINT
