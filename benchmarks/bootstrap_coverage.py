@@ -1,51 +1,50 @@
-"""How often the 95 % interval of the interquartile mean holds the truth, by sample size.
+"""Measures how often the 95 % interval of the interquartile mean contains the true value.
 
     uv run python benchmarks/bootstrap_coverage.py [--trials 4000] [--dry]
 
-Normal data; the interquartile mean of a symmetric distribution is its centre.
+The samples are normal: the interquartile mean of a symmetric distribution is its center. The table
+is written into `docs/looking.md`.
 """
 
 from __future__ import annotations
-
-import argparse
-from pathlib import Path
 
 import numpy as np
 import report
 
 from dqnkit.evaluation.aggregates import bootstrap_interval
+from dqnkit.evaluation.formatting import markdown_table
 
-SIZES = (2, 3, 5, 10, 20, 100)
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "looking.md"
+SAMPLE_SIZES = (2, 3, 5, 10, 20, 100)
+RESAMPLES = 1_000
+DOCUMENT = report.DOCUMENT.with_name("looking.md")
 
 
-def coverage(size: int, trials: int) -> float:
-    """Share of trials whose interval holds the centre."""
-    rng = np.random.default_rng(size)
-    held = 0
+def coverage(sample_size: int, trials: int) -> float:
+    """Return the fraction of trials whose interval contains the center."""
+    rng = np.random.default_rng(sample_size)
+    covered = 0
     for trial in range(trials):
-        low, high = bootstrap_interval(rng.normal(size=size), resamples=1_000, seed=trial)
-        held += low <= 0.0 <= high
-    return held / trials
+        values = rng.normal(size=sample_size)
+        low, high = bootstrap_interval(values, resamples=RESAMPLES, seed=trial)
+        covered += low <= 0.0 <= high
+    return covered / trials
 
 
 def main() -> None:
-    """Measures, prints, and writes into the document."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=4_000)
-    parser.add_argument("--dry", action="store_true", help="print only")
-    arguments = parser.parse_args()
-    shares = [f"{coverage(size, arguments.trials):.0%}" for size in SIZES]
-    table = "\n".join(
-        [
-            f"| values | {' | '.join(map(str, SIZES))} |",
-            "|---" * (len(SIZES) + 1) + "|",
-            f"| held, of {arguments.trials:,} trials | {' | '.join(shares)} |",
-        ]
+    parser = report.make_parser(__doc__)
+    parser.add_argument(
+        "--trials", type=report.positive_int, default=4_000, help="samples of each size"
+    )
+    report.add_dry_option(parser)
+    args = parser.parse_args()
+    cells = [f"{coverage(size, args.trials):.0%}" for size in SAMPLE_SIZES]
+    table = markdown_table(
+        ["sample size", *map(str, SAMPLE_SIZES)],
+        [[f"contains the true value, of {args.trials:,} trials", *cells]],
     )
     print(table)
-    if not arguments.dry:
-        report.write("coverage", table, DOCUMENT)
+    if not args.dry:
+        report.write_section("coverage", table, DOCUMENT)
 
 
 if __name__ == "__main__":

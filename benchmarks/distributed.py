@@ -1,18 +1,20 @@
-"""One search on several hosts: what becomes of it, and what its servers carry.
+"""Measures searches that several hosts share, and the load on their servers.
 
-uv run python benchmarks/distributed.py hosts      # root, iproute2, postgresql
-uv run python benchmarks/distributed.py nodes
-uv run python benchmarks/distributed.py trials     # postgresql
-uv run python benchmarks/distributed.py workers    # postgresql
+    uv run python benchmarks/distributed.py hosts      # needs root, iproute2 and postgresql
+    uv run python benchmarks/distributed.py nodes      # needs the extra `ray`
+    uv run python benchmarks/distributed.py trials     # needs postgresql
+    uv run python benchmarks/distributed.py workers    # needs postgresql
 
-`hosts`: three network namespaces, PostgreSQL and MLflow on the machine itself; 60 trials of a short
-real training, one host cut off in the middle, one that joins late. `nodes`: the same 60 on a Ray
-cluster of three nodes, of which one is killed. `trials`: one ask, report and tell in studies of 1
-to 10,000 trials. `workers`: 1 to 32 processes whose trials only sleep.
+`hosts` runs 60 trials of a short real training on three hosts, which are network namespaces of this
+machine, with PostgreSQL and MLflow outside them; one host is cut off in the middle, and one joins
+late. `nodes` runs the same 60 trials on a Ray cluster of three nodes, one of which is killed.
+`trials` measures the calls of Optuna in studies of 1 to 10,000 trials. `workers` runs 1 to 32
+processes whose trials only sleep. The results are printed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import statistics
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,13 +31,14 @@ from typing import Any
 import psutil
 import report
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(report.ROOT))
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
 from dqnkit.config import loading
 from dqnkit.envs.resolution import resolve
+from dqnkit.evaluation.formatting import markdown_row, markdown_table
 from dqnkit.tuning import space, storage
 from dqnkit.tuning.samplers import SamplerName, make_pruner, make_sampler
 from dqnkit.tuning.storage import StudyStorage
@@ -42,22 +46,26 @@ from dqnkit.tuning.study import SharedStudy, StudyDefinition, StudyPlan, open_st
 from tests import distributed
 from tests.postgres import PostgresServer
 
-TRIALS = 60
-SIZES = (1, 10, 100, 1_000, 10_000)
-WORKERS = (1, 2, 4, 8, 16, 32)
+NUM_TRIALS = 60
+"""Number of trials of `hosts` and `nodes`."""
+STUDY_SIZES = (1, 10, 100, 1_000, 10_000)
+NUM_WORKERS = (1, 2, 4, 8, 16, 32)
 REPORTS = 10
-"""Evaluations a trial."""
-ASKED = 15
-"""Trials that a median is taken of."""
-SLEEP = 1.0
-"""Seconds that a trial sleeps, a report after each tenth."""
-LASTS = 20.0
+"""Number of values that a trial reports."""
+MEASURED_TRIALS = 15
+"""Number of trials of which `trials` takes the median."""
+SLEEP_SECONDS = 1.0
+"""Duration of a trial of `workers`."""
+WORKERS_SECONDS = 20.0
+"""Duration of each measurement of `workers`."""
 
 
 def main() -> None:
-    what = {"hosts": hosts, "nodes": nodes, "trials": trials, "workers": workers}
-    for name in sys.argv[1:] or list(what):
-        what[name]()
+    measurements = {"hosts": hosts, "nodes": nodes, "trials": trials, "workers": workers}
+    parser = report.make_parser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=measurements)
+    for name in parser.parse_args().names or measurements:
+        measurements[name]()
     print(report.machine())
 
 
@@ -65,40 +73,47 @@ def main() -> None:
 
 
 def hosts() -> None:
-    """Prints what became of 60 trials on three hosts."""
-    with tempfile.TemporaryDirectory() as folder, distributed.site(Path(folder)) as at:
-        one, two, three = (at.network.add(name) for name in ("host1", "host2", "host3"))
-        start, before = time.monotonic(), _seconds(at)
-        at.start(one, TRIALS)
-        at.start(two, TRIALS)
-        distributed.wait_until(lambda: at.ended() >= TRIALS // 3, "a third")
-        two.cut_off()
-        cut, at_cut = time.monotonic() - start, at.ended()
-        distributed.wait_until(lambda: at.ended() >= TRIALS // 2, "half")
-        at.start(three, TRIALS)
-        joined = time.monotonic() - start
-        codes = [one.wait(1_800), three.wait(1_800)]
-        took = time.monotonic() - start
-        counted = distributed.check(at, TRIALS)
-        used = {name: after - before[name] for name, after in _seconds(at).items()}
-    print(f"host2 cut off after {cut:.0f} s and {at_cut} trials, host3 joined after {joined:.0f} s")
-    print(f"exit codes {codes}, {took:.0f} s in all; {counted}")
+    """Run a search on three hosts and print its outcome."""
+    with tempfile.TemporaryDirectory() as folder, distributed.site(Path(folder)) as site:
+        first, second, third = (site.network.add(name) for name in ("host1", "host2", "host3"))
+        start, seconds_before = time.monotonic(), _server_seconds(site)
+        site.start(first, NUM_TRIALS)
+        site.start(second, NUM_TRIALS)
+        distributed.wait_until(lambda: site.ended() >= NUM_TRIALS // 3, "a third of the trials")
+        second.cut_off()
+        cut_off_after, ended_then = time.monotonic() - start, site.ended()
+        distributed.wait_until(lambda: site.ended() >= NUM_TRIALS // 2, "half of the trials")
+        site.start(third, NUM_TRIALS)
+        joined_after = time.monotonic() - start
+        codes = [first.wait(1_800), third.wait(1_800)]
+        duration = time.monotonic() - start
+        counts = distributed.check(site, NUM_TRIALS)
+        used = {
+            name: seconds - seconds_before[name] for name, seconds in _server_seconds(site).items()
+        }
+    print(
+        f"host2 was cut off after {cut_off_after:.0f} s and {ended_then} trials, host3 joined "
+        f"after {joined_after:.0f} s"
+    )
+    print(f"exit codes {codes}, {duration:.0f} s in total; {counts}")
     for name, seconds in used.items():
-        print(f"{name}: {seconds:.1f} CPU seconds, {seconds / counted['runs']:.2f} a run")
+        print(f"{name}: {seconds:.1f} CPU seconds, {seconds / counts['runs']:.2f} per run")
 
 
-def _seconds(at: distributed.Site) -> dict[str, float]:
-    """CPU seconds of the servers until now, by name."""
-    assert at.tracking._process is not None
-    found = {"PostgreSQL": 0.0, "MLflow": _tree(psutil.Process(at.tracking._process.pid))}
-    for process in psutil.process_iter():
-        if str(at.database.folder) in " ".join(_command(process)):
-            found["PostgreSQL"] = _tree(process)
-    return found
+def _server_seconds(site: distributed.Site) -> dict[str, float]:
+    """Return the CPU seconds that each server has used so far."""
+    assert site.tracking._process is not None
+    mlflow = _cpu_seconds(psutil.Process(site.tracking._process.pid))
+    return {"PostgreSQL": _postgres_seconds(site.database), "MLflow": mlflow}
 
 
-def _tree(process: psutil.Process) -> float:
-    """CPU seconds of a process and of its children, those that have ended too."""
+def _postgres_seconds(server: PostgresServer) -> float:
+    folder = str(server.folder)
+    return sum(_cpu_seconds(p) for p in psutil.process_iter() if folder in _command_line(p))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process and its children, including those that have ended."""
     total = 0.0
     for each in [process, *process.children(recursive=True)]:
         times = each.cpu_times()
@@ -106,63 +121,70 @@ def _tree(process: psutil.Process) -> float:
     return total
 
 
-def _command(process: psutil.Process) -> list[str]:
+def _command_line(process: psutil.Process) -> str:
     try:
-        return list(process.cmdline())
+        return " ".join(process.cmdline())
     except psutil.Error:
-        return []
+        return ""
 
 
 def nodes() -> None:
-    """Prints what became of 60 trials on three nodes of Ray."""
-    from tests.test_ray import Cluster, _holds_a_task
+    """Run a search on three nodes of Ray, kill one, and print the outcome."""
+    from tests.test_ray import Cluster
 
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         cluster = Cluster()
         cluster.add()
         cluster.add()
         settings = [f"{key}={value}" for key, value in distributed.SETTINGS.items()]
         options = [part for setting in settings for part in ("--set", setting)]
         start = time.monotonic()
-        with Path("said.txt").open("w", encoding="utf-8") as said:
+        with Path("output.txt").open("w", encoding="utf-8") as output:
             search = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "cli.main", "tune", "tutorial", "--study", "s"),
-                    *("--trials", str(TRIALS), "--confirm", "1", "--launcher", "ray"),
+                    *("--trials", str(NUM_TRIALS), "--confirm", "1", "--launcher", "ray"),
                     *("--ray-address", cluster.address, *options),
                 ],
-                env={**os.environ, "PYTHONPATH": str(distributed.ROOT)},
-                stdout=said,
+                env={**os.environ, "PYTHONPATH": str(report.ROOT)},
+                stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        distributed.wait_until(lambda: _ended("s") >= TRIALS // 3, "a third")
-        distributed.wait_until(lambda: _holds_a_task(cluster.nodes[2]), "a task of the third node")
+        distributed.wait_until(lambda: _num_ended("s") >= NUM_TRIALS // 3, "a third of the trials")
+        distributed.wait_until(lambda: _has_worker(cluster.nodes[2]), "a worker on the third node")
         cluster.lose(2)
-        lost = time.monotonic() - start
+        killed_after = time.monotonic() - start
         code = search.wait(1_800)
-        took = time.monotonic() - start
-        states = [trial.state.name for trial in _study("s").trials]
-        points = _check_runs(_study("s"))
+        duration = time.monotonic() - start
+        states = Counter(trial.state.name for trial in _load_study("s").trials)
+        points = _check_runs(_load_study("s"))
         cluster.stop()
-    print(f"one of three nodes killed after {lost:.0f} s; exit code {code}, {took:.0f} s in all")
-    print({state: states.count(state) for state in sorted(set(states))}, f"{points} points")
+    print(
+        f"one of three nodes was killed after {killed_after:.0f} s; exit code {code}, "
+        f"{duration:.0f} s in total"
+    )
+    print(dict(sorted(states.items())), f"{points} points")
 
 
-def _study(name: str) -> optuna.Study:
+def _has_worker(node: set[psutil.Process]) -> bool:
+    children = [c for p in node if p.is_running() for c in p.children(recursive=True)]
+    return any("ray::dqnkit" in _command_line(child) for child in children)
+
+
+def _load_study(name: str) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=storage.resolve(None).open(name))
 
 
-def _ended(name: str) -> int:
+def _num_ended(name: str) -> int:
     if name not in storage.resolve(None).names():
         return 0
-    return sum(trial.state in distributed.ENDED for trial in _study(name).trials)
+    return sum(trial.state in distributed.ENDED for trial in _load_study(name).trials)
 
 
 def _check_runs(study: optuna.Study) -> int:
-    """That no run is RUNNING, and each ended trial has a point for each of its evaluations."""
-    from tests.processes import client, points, runs
+    """Check that every run has ended with all its points, and return the number of points."""
+    from tests.processes import points, runs
 
     by_id = {run.info.run_id: run for run in runs()}
     assert "RUNNING" not in {run.info.status for run in by_id.values()}
@@ -172,34 +194,35 @@ def _check_runs(study: optuna.Study) -> int:
             found = points(by_id[trial.user_attrs["run_id"]])
             assert len(found["eval/return_mean"]) == len(trial.intermediate_values) + 1
             total += sum(map(len, found.values()))
-    assert client()
     return total
 
 
 # -- The storage alone
 
 
-def _purpose() -> StudyDefinition:
+def _definition() -> StudyDefinition:
     config, _ = resolve(loading.load("tutorial"))
     return StudyDefinition(config, space.of(config), 1)
 
 
-def _open(place: StudyStorage, name: str, sampler: SamplerName, number: int = 0) -> SharedStudy:
-    """A study that asks as `dqnkit tune` does, and never ends."""
-    make = partial(make_sampler, sampler, number)
+def _open(place: StudyStorage, name: str, sampler: SamplerName, seed: int = 0) -> SharedStudy:
+    """Open a study with the sampler and pruner of `dqnkit tune`, and without an end."""
     plan = StudyPlan(
-        1_000_000, lambda salt: make(salt + number), make_pruner("hyperband", REPORTS, 1)
+        1_000_000,
+        lambda salt: make_sampler(sampler, seed, salt + seed),
+        make_pruner("hyperband", REPORTS, 1),
     )
-    return open_study(place, name, _purpose(), plan)
+    return open_study(place, name, _definition(), plan)
 
 
 def _fill(shared: SharedStudy, size: int) -> None:
-    """Ended trials, as many as are wanted, with values that a search might have."""
+    """Add completed trials with plausible values to a study."""
     source = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    searched = _definition().space
     made = []
     for number in range(size):
         trial = source.ask()
-        _purpose_space().suggest(trial)
+        searched.suggest(trial)
         value = float(trial.params["optimizer.learning_rate"]) * 1e4 + number % 7
         made.append(
             create_trial(
@@ -213,111 +236,114 @@ def _fill(shared: SharedStudy, size: int) -> None:
     shared.study.add_trials(made)
 
 
-_SPACE: list[Any] = []
-
-
-def _purpose_space() -> Any:
-    if not _SPACE:
-        _SPACE.append(_purpose().space)
-    return _SPACE[0]
-
-
 def trials() -> None:
-    """Prints milliseconds of each call, by trials in the study."""
+    """Print the milliseconds of each call by the number of trials in the study."""
     server = PostgresServer()
     server.start()
-    print("| storage, sampler | trials | open | ask | report | should_prune | tell |")
-    print("|---|---|---|---|---|---|---|")
+    header = ("storage, sampler", "trials", "open", "ask", "report", "should_prune", "tell")
+    print(markdown_table(header, []))
+    variants: tuple[tuple[str, SamplerName], ...] = (
+        ("PostgreSQL", "random"),
+        ("PostgreSQL", "tpe"),
+        ("journal", "tpe"),
+    )
     try:
-        for kind, sampler in (("PostgreSQL", "random"), ("PostgreSQL", "tpe"), ("journal", "tpe")):
-            for size in SIZES:
-                with tempfile.TemporaryDirectory() as folder:
-                    os.chdir(folder)
+        for kind, sampler in variants:
+            for size in STUDY_SIZES:
+                with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
                     url = server.url(server.make_database()) if kind == "PostgreSQL" else None
-                    place = storage.resolve(url)
-                    _fill(_open(place, "s", sampler), size)
-                    print(f"| {kind}, {sampler} | {size:,} | {_row(place, sampler)} |", flush=True)
+                    _fill(_open(storage.resolve(url), "s", sampler), size)
+                    cells = [f"{x:.1f}" for x in _time_calls(url, sampler)]
+                    print(markdown_row([f"{kind}, {sampler}", f"{size:,}", *cells]), flush=True)
     finally:
         server.remove()
 
 
-def _row(place: StudyStorage, sampler: SamplerName) -> str:
-    took: dict[str, list[float]] = {name: [] for name in ("ask", "report", "prune", "tell")}
+def _time_calls(url: str | None, sampler: SamplerName) -> list[float]:
+    """Return the milliseconds to open a study, and the medians of the other calls."""
+    milliseconds: dict[str, list[float]] = {
+        name: [] for name in ("ask", "report", "should_prune", "tell")
+    }
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()
         result = call()
-        took[name].append(1_000 * (time.perf_counter() - start))
+        milliseconds[name].append(1_000 * (time.perf_counter() - start))
         return result
 
     start = time.perf_counter()
-    shared = _open(storage.resolve(place.url and place.url.render_as_string(False)), "s", sampler)
+    shared = _open(storage.resolve(url), "s", sampler)
     shared.trials()
-    opened = 1_000 * (time.perf_counter() - start)
-    for _ in range(ASKED):
+    opening = 1_000 * (time.perf_counter() - start)
+    for _ in range(MEASURED_TRIALS):
         claim = timed("ask", shared.ask)
         for step in range(1, REPORTS + 1):
             timed("report", partial(shared.report, claim, float(step), step))
-            timed("prune", claim.trial.should_prune)
+            timed("should_prune", claim.trial.should_prune)
         timed("tell", partial(shared.tell, claim, 1.0))
-    return " | ".join(f"{x:.1f}" for x in (opened, *map(statistics.median, took.values())))
+    return [opening, *map(statistics.median, milliseconds.values())]
 
 
 def workers() -> None:
-    """Prints trials a second, by processes that ask, and what their servers spend on it."""
+    """Print trials per second by the number of processes, and the CPU time that they cost."""
     server = PostgresServer()
     server.start()
-    print("| workers | trials a second | of what sleep allows | PostgreSQL's cores | theirs |")
-    print("|---|---|---|---|---|")
+    header = (
+        "workers",
+        "trials per second",
+        "relative to sleep alone",
+        "cores of PostgreSQL",
+        "cores of the workers",
+    )
+    print(markdown_table(header, []))
     context = multiprocessing.get_context("spawn")
     try:
-        for count in WORKERS:
+        for count in NUM_WORKERS:
             url = server.url(server.make_database())
             _fill(_open(storage.resolve(url), "s", "tpe"), 100)
-            gate, told = context.Barrier(count + 1), context.Queue()
+            barrier, results = context.Barrier(count + 1), context.Queue()
             started = [
-                context.Process(target=_sleeper, args=(url, number, gate, told))
+                context.Process(target=_sleeping_worker, args=(url, number, barrier, results))
                 for number in range(count)
             ]
             for process in started:
                 process.start()
-            gate.wait()
-            start, before = time.monotonic(), _servers(server)
-            ended, theirs = (sum(each) for each in zip(*[told.get() for _ in started], strict=True))
-            took, spent = time.monotonic() - start, _servers(server) - before
+            barrier.wait()
+            start, server_before = time.monotonic(), _postgres_seconds(server)
+            ended, worker_seconds = map(sum, zip(*[results.get() for _ in started], strict=True))
+            duration = time.monotonic() - start
+            server_seconds = _postgres_seconds(server) - server_before
             for process in started:
                 process.join()
-            rate = ended / took
-            print(
-                f"| {count} | {rate:.2f} | {100 * rate * SLEEP / count:.0f} % | "
-                f"{spent / took:.2f} | {theirs / took:.2f} |",
-                flush=True,
-            )
+            rate = ended / duration
+            cells = [
+                str(count),
+                f"{rate:.2f}",
+                f"{rate * SLEEP_SECONDS / count:.0%}",
+                f"{server_seconds / duration:.2f}",
+                f"{worker_seconds / duration:.2f}",
+            ]
+            print(markdown_row(cells), flush=True)
     finally:
         server.remove()
 
 
-def _servers(server: PostgresServer) -> float:
-    found = [p for p in psutil.process_iter() if str(server.folder) in " ".join(_command(p))]
-    return sum(map(_tree, found))
-
-
-def _sleeper(url: str, number: int, gate: Any, told: Any) -> None:
-    """A host with one worker, whose trials sleep."""
+def _sleeping_worker(url: str, number: int, barrier: Any, results: Any) -> None:
+    """Run trials that sleep, as a host with one worker."""
     shared = _open(storage.resolve(url), "s", "tpe", number + 1)
-    gate.wait()
-    ended, deadline = 0, time.monotonic() + LASTS
-    began = time.process_time()
+    barrier.wait()
+    ended, deadline = 0, time.monotonic() + WORKERS_SECONDS
+    cpu_seconds_before = time.process_time()
     while time.monotonic() < deadline:
         claim = shared.ask()
         assert claim is not None
         for step in range(1, REPORTS + 1):
-            time.sleep(SLEEP / REPORTS)
+            time.sleep(SLEEP_SECONDS / REPORTS)
             shared.report(claim, float(number), step)
             claim.trial.should_prune()
-        shared.trials()  # of which the output says how the search stands
+        shared.trials()  # which `dqnkit tune` reads after each trial to show the standing
         ended += shared.tell(claim, float(number))
-    told.put((ended, time.process_time() - began))
+    results.put((ended, time.process_time() - cpu_seconds_before))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The agents that the benchmarks set beside each other: one switch each, and all together."""
+"""Agents that the benchmarks compare: DQN, each of its extensions alone, and all together."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """An experiment of plain DQN, and what RL Baselines3 Zoo publishes for its own."""
+    """An environment with the experiments that train in it, and RL Baselines3 Zoo's score."""
 
     env_id: str
     env_steps: int
-    """The budget, the same for both."""
+    """Number of environment steps, the same as in Zoo."""
     zoo: str
-    """Mean and deviation of the episodes of its agent, https://github.com/DLR-RM/rl-baselines3-zoo."""
+    """Mean and standard deviation of the episodes of Zoo's DQN, as published at
+    https://github.com/DLR-RM/rl-baselines3-zoo."""
     experiment: str
+    """Experiment of plain DQN."""
     rainbow: str
-    """The experiment of all switches together."""
+    """Experiment of `RAINBOW`."""
 
 
 TASKS = {
@@ -36,17 +38,18 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "prioritized": ("replay.kind=prioritized",),
     "Boltzmann": ("exploration.policy=boltzmann",),
 }
-"""What is set on top of a task's experiment, or of any other of a DQN."""
+"""Assignments that turn an experiment of plain DQN into the variant, by name."""
 RAINBOW = "rainbow-lite"
-"""All of them together but Boltzmann exploration, with settings of their own."""
-TOGETHER = (
+"""Name of the variant with all extensions except Boltzmann exploration, which has experiments of
+its own."""
+RAINBOW_ASSIGNMENTS = (
     *("agent.kind=double_c51", "agent.n_step=3"),
     *("network.dueling=true", "replay.kind=prioritized"),
 )
 
 
-def work(variant: str, task: Task) -> tuple[str, tuple[str, ...]]:
-    """The experiment and the assignments of a variant on a task."""
+def experiment_of(variant: str, task: Task) -> tuple[str, tuple[str, ...]]:
+    """Return the experiment and the assignments that train a variant on a task."""
     if variant == RAINBOW:
         return task.rainbow, ()
     return task.experiment, VARIANTS[variant]

@@ -1,6 +1,8 @@
-"""The products of an update in both layouts: activations [batch, units] and [units, batch].
+"""Measures the matrix products of an update with activations [batch, units] and [units, batch].
 
-uv run python benchmarks/layout.py
+    uv run python benchmarks/layout.py
+
+Prints microseconds per product inside a compiled loop.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ REPEATS, ROUNDS = 2_000, 15
 
 
 def microseconds(product: Callable[[Tensor, Tensor], Tensor], *shapes: tuple[int, int]) -> float:
-    """Least time of one product inside a compiled loop that depends on the last result."""
+    """Return the least time of a product in a loop where each depends on the one before.
+
+    Args:
+      product: The product of two matrices.
+      shapes: Shapes of the two matrices.
+    """
     rng = np.random.default_rng(0)
     left, right = (tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes)
 
@@ -40,6 +47,7 @@ def microseconds(product: Callable[[Tensor, Tensor], Tensor], *shapes: tuple[int
 
 
 def main() -> None:
+    report.make_parser(__doc__).parse_args()
     matmul = tf.matmul
     rows = [
         (

@@ -1,20 +1,20 @@
-"""What the host loop's replay takes for a transition, in bytes of the process's memory.
+"""Measures the memory of the host loop's replay in bytes per transition.
 
     uv run --extra box2d --extra minatar --extra atari python benchmarks/replay_memory.py
     .venv-reverb/bin/python benchmarks/replay_memory.py --world reverb
 
-Plays each environment at random to see how many rows go into last frames of episodes, fills a
-replay, and looks at how much the process has grown. Writes the table of `docs/environments.md`.
-With `--world reverb`, what Reverb's server takes, filled with frames that do not compress: that is
-the table of `docs/reverb.md`.
+Plays each environment with random actions, to count the rows that hold last frames of episodes.
+Then fills a replay in a new process and measures how much the process has grown. The table is
+written into `docs/environments.md`. With `--world reverb`, it is Reverb's server that is filled,
+with frames that cannot be compressed, and the table is written into `docs/reverb.md`.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from dqnkit.config import loading
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.envs.vector import VectorEnvironment
+from dqnkit.evaluation.formatting import markdown_row, markdown_table
 from dqnkit.replay.host_uniform import HostUniformReplay
 
-DOCUMENT = report.DOCUMENT.with_name("environments.md")
 EXPERIMENTS = {
     "cartpole": 1_000_000,
     "lunar-lander": 1_000_000,
@@ -35,8 +35,9 @@ EXPERIMENTS = {
     "minatar-breakout": 1_000_000,
     "atari-pong": 50_000,
 }
-"""Rows to fill: enough for the process to grow by far more than its own noise."""
+"""Number of rows to fill, large enough that other changes of the process's size are negligible."""
 STEPS = 5_000
+"""Number of random steps in each environment."""
 
 
 def resident_bytes() -> int:
@@ -44,21 +45,28 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def filled(spec: EnvSpec, rows: int) -> float:
-    """Bytes a row by which a fresh process grows when all rows have been written."""
+def in_new_process(function: Callable[..., float], *arguments: object) -> float:
+    """Return the result of a function that is called in a new process."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def bytes_per_row(spec: EnvSpec, rows: int) -> float:
+    """Fill a replay and return how much the process has grown, in bytes per row."""
     before = resident_bytes()
     replay = HostUniformReplay(rows, 1, spec)
     observation = spec.observation
     frame = np.ones((1, *observation.frame_shape), observation.dtype) + observation.first_value
-    only, one = np.array([0]), np.ones(1, np.float32)
-    replay.begin(only, frame)
+    index, reward, terminated = np.array([0]), np.ones(1, np.float32), np.array([False])
+    replay.begin(index, frame)
     for _ in range(rows):
-        replay.add(only, only, one, only > 0, frame)
+        replay.add(index, index, reward, terminated, frame)
     return (resident_bytes() - before) / rows
 
 
-def rows_a_transition(spec: EnvSpec, environment: VectorEnvironment) -> float:
-    """How many rows random episodes take: one a step, and one for each last frame."""
+def rows_per_transition(spec: EnvSpec, environment: VectorEnvironment) -> float:
+    """Return the number of rows of random episodes: one per step, and one per last frame."""
     rng, ends = np.random.default_rng(0), 0
     environment.reset([0])
     for _ in range(STEPS):
@@ -66,91 +74,110 @@ def rows_a_transition(spec: EnvSpec, environment: VectorEnvironment) -> float:
     return (STEPS + ends) / STEPS
 
 
-REVERB_FRAMES = {
+REVERB_OBSERVATIONS = {
     "CartPole": ObservationSpec(Kind.VECTOR, (4,), "float32"),
     "MinAtar": ObservationSpec(Kind.IMAGE, (10, 10, 4), "bool"),
     "Atari": ObservationSpec(Kind.IMAGE, (84, 84), "uint8", frame_stack=4),
 }
 REVERB_TRANSITIONS = 20_000
+REVERB_WARM_UP = 500
+"""Number of transitions before the measurement, after which the server's fixed memory is there."""
 
 
-def filled_reverb(observation: ObservationSpec) -> float:
-    """Bytes a transition by which a fresh process grows; each leads to one new frame."""
+def reverb_bytes_per_transition(observation: ObservationSpec) -> float:
+    """Fill Reverb's server and return how much the process has grown, in bytes per transition.
+
+    Each transition adds one new frame.
+    """
     from dqnkit.reverb.replay import ReverbReplay
     from dqnkit.reverb.tables import TransitionSpec
 
     config = loading.load("tutorial-reverb").replay
     replay = ReverbReplay(config, 1, TransitionSpec(EnvSpec("", observation, 2)))
-    rng, only = np.random.default_rng(0), np.array([0])
-    one, no_end = np.ones(1, np.float32), np.array([False])
+    rng = np.random.default_rng(0)
+    index, reward, terminated = np.array([0]), np.ones(1, np.float32), np.array([False])
 
     def frame() -> np.ndarray:
-        bytes_ = rng.integers(256, size=(1, *observation.frame_shape), dtype=np.uint8)
-        return (bytes_ % 2 if observation.dtype == "bool" else bytes_).astype(observation.dtype)
+        values = rng.integers(256, size=(1, *observation.frame_shape), dtype=np.uint8)
+        return (values % 2 if observation.dtype == "bool" else values).astype(observation.dtype)
 
-    replay.begin(only, frame())
-    for _ in range(500):  # what it needs once
-        replay.add(only, only, one, no_end, frame())
+    replay.begin(index, frame())
+    for _ in range(REVERB_WARM_UP):
+        replay.add(index, index, reward, terminated, frame())
     before = resident_bytes()
     for _ in range(REVERB_TRANSITIONS):
-        replay.add(only, only, one, no_end, frame())
-    assert replay.num_transitions == REVERB_TRANSITIONS + 500
+        replay.add(index, index, reward, terminated, frame())
+    assert replay.num_transitions == REVERB_TRANSITIONS + REVERB_WARM_UP
     grown = (resident_bytes() - before) / REVERB_TRANSITIONS
     replay.close()
     return grown
 
 
-def reverb_table() -> str:
-    lines = [
-        f"{report.machine()}; {REVERB_TRANSITIONS:,} transitions of random frames.",
-        "",
-        "| frames like those of | a frame, bytes | a transition, bytes | beside its frame |",
-        "|---|---|---|---|",
-    ]
-    for name, observation in REVERB_FRAMES.items():
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-            grown = fresh.submit(filled_reverb, observation).result()
-        size = math.prod(observation.frame_shape) * np.dtype(observation.dtype).itemsize
-        lines.append(f"| {name} | {size:,} | {grown:,.0f} | {grown - size:,.0f} |")
-        print(lines[-1], flush=True)
-    return "\n".join(lines)
+def measure_reverb() -> str:
+    """Return the section of `docs/reverb.md`."""
+    header = (
+        "frames like those of",
+        "frame, bytes",
+        "transition, bytes",
+        "transition without the frame, bytes",
+    )
+    print(markdown_table(header, []))
+    rows = []
+    for name, observation in REVERB_OBSERVATIONS.items():
+        transition = in_new_process(reverb_bytes_per_transition, observation)
+        frame = math.prod(observation.frame_shape) * np.dtype(observation.dtype).itemsize
+        rows.append([name, f"{frame:,}", f"{transition:,.0f}", f"{transition - frame:,.0f}"])
+        print(markdown_row(rows[-1]), flush=True)
+    conditions = f"{REVERB_TRANSITIONS:,} transitions of random frames"
+    return report.make_section(conditions, header, rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
-    parser.add_argument("--world", default="current", choices=["current", "reverb"])
-    args = parser.parse_args()
-    if args.world == "reverb":
-        table = reverb_table()
-        if not args.dry:
-            report.write("memory", table, report.DOCUMENT.with_name("reverb.md"))
-        return
-
-    lines = [
-        f"{report.machine()}; {STEPS:,} random steps of each environment.",
-        "",
-        "| environment | a frame | bytes a row | rows a transition | bytes a transition "
-        "| 100,000 transitions |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, rows in EXPERIMENTS.items():
+def measure_host() -> str:
+    """Return the section of `docs/environments.md`."""
+    header = (
+        "environment",
+        "frame",
+        "bytes per row",
+        "rows per transition",
+        "bytes per transition",
+        "100,000 transitions",
+    )
+    print(markdown_table(header, []))
+    rows = []
+    for name, num_rows in EXPERIMENTS.items():
         config, spec = resolve(loading.load(name))
         environment = VectorEnvironment(config.env, spec, 1)
-        share = rows_a_transition(spec, environment)
+        per_transition = rows_per_transition(spec, environment)
         environment.close()
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-            row = fresh.submit(filled, spec, rows).result()
+        row_bytes = in_new_process(bytes_per_row, spec, num_rows)
         observation = spec.observation
         shape = " by ".join(map(str, observation.frame_shape)) or "one number"
         stack = f", stacks of {observation.frame_stack}" if observation.frame_stack > 1 else ""
-        lines.append(
-            f"| {spec.id} | {shape} {observation.dtype}{stack} | {row:,.1f} | {share:.3f} "
-            f"| {row * share:,.1f} | {row * share * 1e5 / 1e6:,.1f} MB |"
-        )
-        print(lines[-1], flush=True)
+        transition_bytes = row_bytes * per_transition
+        cells = [
+            spec.id,
+            f"{shape} {observation.dtype}{stack}",
+            f"{row_bytes:,.1f}",
+            f"{per_transition:.3f}",
+            f"{transition_bytes:,.1f}",
+            f"{transition_bytes * 1e5 / 1e6:,.1f} MB",
+        ]
+        rows.append(cells)
+        print(markdown_row(cells), flush=True)
+    return report.make_section(f"{STEPS:,} random steps of each environment", header, rows)
+
+
+def main() -> None:
+    parser = report.make_parser(__doc__)
+    parser.add_argument("--world", default="current", choices=["current", "reverb"])
+    report.add_dry_option(parser)
+    args = parser.parse_args()
+    if args.world == "reverb":
+        section, document = measure_reverb(), "reverb.md"
+    else:
+        section, document = measure_host(), "environments.md"
     if not args.dry:
-        report.write("memory", "\n".join(lines), DOCUMENT)
+        report.write_section("memory", section, report.DOCUMENT.with_name(document))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Stable-Baselines3's DQN at a contest's work: same network, batch and updates a step.
+"""Measures Stable-Baselines3's DQN with the network, batch size and updates of `dqnkit_loop.py`.
 
-Runs in an environment of its own (`requirements-sb3.txt`), made by `speed.py`. Prints one JSON
-document.
+Called by `speed.py`, in a separate environment (`requirements-sb3.txt`). Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def main() -> None:
     parser.add_argument("--train-freq", type=int, default=1, help="steps before each training")
     args = parser.parse_args()
 
-    torch.set_num_threads(1)  # by default it takes two here, and is slower
+    torch.set_num_threads(1)  # the default of one per core is slower here
     model = DQN(
         "MlpPolicy",
         args.env,

@@ -1,372 +1,334 @@
-"""How fast dqnkit's loops are beside the tutorial's loop and Stable-Baselines3, in one call.
+"""Measures the speed of dqnkit's loops beside the TF-Agents tutorial and Stable-Baselines3.
 
-    uv run --extra box2d python benchmarks/speed.py
-    uv run python benchmarks/speed.py --world reverb
+    uv run --extra box2d python benchmarks/speed.py [SECTION ...]
+    uv run python benchmarks/speed.py --world reverb [SECTION ...]
 
-With `--world reverb` in the environment of the extra `reverb`, which docs/reverb.md says how to
-make. Contestants alternate, each in a fresh process, so that a busy minute hits all of them. Prints
-medians and ratios, and writes the tables of `docs/benchmarks.md`. Takes about twenty minutes.
+`--world reverb` needs the environment of docs/reverb.md. The libraries alternate, each in a new
+process, so that a slow minute of the machine affects all of them. Writes tables of medians and
+ratios into `docs/benchmarks.md`. All sections take about twenty minutes.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import family
 import report
 
-HERE = Path(__file__).resolve().parent
-REVERB_ENVIRONMENT = HERE.parent / ".venv-reverb"
-SB3_ENVIRONMENT = HERE.parent / ".benchmarks" / "sb3"
+REVERB_ENVIRONMENT = report.ROOT / ".venv-reverb"
+RATIOS = "ratios of each round (least to greatest)"
+
+Pair = tuple[float, float]
+"""Rates of dqnkit and of the other library in the same round."""
 
 
-def sb3_python() -> str:
-    """The interpreter of Stable-Baselines3's own environment, made on the first call."""
-    python = SB3_ENVIRONMENT / "bin" / "python"
-    if not (SB3_ENVIRONMENT / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(SB3_ENVIRONMENT)], check=True)
-        requirements = str(HERE / "requirements-sb3.txt")
-        subprocess.run([str(python), "-m", "pip", "install", "-qr", requirements], check=True)
-        (SB3_ENVIRONMENT / "ready").touch()
-    return str(python)
-
-
-def run(python: str, script: str, *arguments: str) -> dict[str, Any]:
-    """The JSON document that a contestant prints last; threads as it sets them by itself."""
-    command = [python, "-W", "ignore", str(HERE / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    document: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+def measure(python: str, script: str, *arguments: str) -> dict[str, Any]:
+    """Run one of the loops in a new process and return the JSON document that it prints."""
+    command = [python, "-W", "ignore", str(report.HERE / script), *arguments]
+    document: dict[str, Any] = json.loads(report.run_command(command).strip().splitlines()[-1])
     return document
 
 
-def seconds_of(*command: str, repeats: int = 1) -> float:
-    """Median wall time of a command in an empty folder."""
-    times = []
-    for _ in range(repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            subprocess.run(command, cwd=folder, check=True, capture_output=True)
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def measure_dqnkit(*arguments: str) -> dict[str, Any]:
+    return measure(sys.executable, "dqnkit_loop.py", *arguments)
 
 
-def measure_loops(rounds: int) -> dict[str, list[float]]:
-    sb3 = sb3_python()
+def measure_tutorial(*arguments: str) -> float:
+    """Return the tutorial's iterations per second."""
+    document = measure(sys.executable, "tutorial_loop.py", *arguments)
+    return float(document["iterations_per_second"][0])
+
+
+def measure_sb3(*arguments: str) -> float:
+    """Return the environment steps per second of Stable-Baselines3."""
+    document = measure(report.make_interpreter("sb3"), "sb3_loop.py", *arguments)
+    return float(document["steps_per_second"])
+
+
+def set_options(assignments: Iterable[str]) -> list[str]:
+    """Return the arguments of `dqnkit_loop.py` for assignments of configuration keys."""
+    return [part for assignment in assignments for part in ("--set", assignment)]
+
+
+def compare(pairs: list[Pair]) -> list[str]:
+    """Return the cells of both medians and of the ratio."""
+    ours, others = (list(column) for column in zip(*pairs, strict=True))
+    return [
+        f"{statistics.median(ours):,.0f}",
+        f"{statistics.median(others):,.0f}",
+        report.spread(report.ratios(ours, others)),
+    ]
+
+
+# -- The graph loop
+
+
+def loops_section(rounds: int) -> str:
+    """Compare the graph loop with both libraries."""
     rates: dict[str, list[float]] = {name: [] for name in ("tutorial", "sb3", "dqnkit", "compile")}
     for number in range(1, rounds + 1):
-        tutorial = run(sys.executable, "tutorial_loop.py")["iterations_per_second"][0]
-        stable_baselines = run(sb3, "sb3_loop.py")["steps_per_second"]
-        ours = run(sys.executable, "dqnkit_loop.py")
-        for name, value in (
-            ("tutorial", tutorial),
-            ("sb3", stable_baselines),
-            ("dqnkit", ours["steps_per_second"]),
-            ("compile", ours["compile_seconds"]),
-        ):
-            rates[name].append(value)
+        rates["tutorial"].append(measure_tutorial())
+        rates["sb3"].append(measure_sb3())
+        dqnkit = measure_dqnkit()
+        rates["dqnkit"].append(dqnkit["steps_per_second"])
+        rates["compile"].append(dqnkit["compile_seconds"])
         print(
-            f"round {number}: tutorial {tutorial:,.0f} it/s, Stable-Baselines3 "
-            f"{stable_baselines:,.0f} it/s, dqnkit {ours['steps_per_second']:,.0f} it/s "
-            f"(compiled in {ours['compile_seconds']:.1f} s)",
+            f"round {number}: tutorial {rates['tutorial'][-1]:,.0f} it/s, Stable-Baselines3 "
+            f"{rates['sb3'][-1]:,.0f} it/s, dqnkit {rates['dqnkit'][-1]:,.0f} it/s "
+            f"(compiled in {rates['compile'][-1]:.1f} s)",
             flush=True,
         )
-    return rates
 
+    def cells(name: str) -> list[str]:
+        is_baseline = name == "dqnkit"
+        ratio = "" if is_baseline else report.spread(report.ratios(rates["dqnkit"], rates[name]))
+        return [f"{statistics.median(rates[name]):,.0f}", ratio]
 
-class HostContest(NamedTuple):
-    """What the host loop does, and what Stable-Baselines3 does beside it."""
-
-    what: str
-    ours: tuple[str, ...]
-    theirs: tuple[str, ...]
-
-
-ONE_BY_ONE, SIXTEEN = ("--train-freq", "1"), ("--train-freq", "16")
-HOST_CONTESTS = (
-    HostContest("1 environment, 1 step, 1 update", ONE_BY_ONE, ONE_BY_ONE),
-    HostContest("1 environment, 16 steps, 16 updates", SIXTEEN, SIXTEEN),
-    HostContest("8 environments and 8 updates a step, against 1", ("--num-envs", "8"), ONE_BY_ONE),
-)
-HOST_ENVIRONMENTS = ("CartPole-v1", "LunarLander-v3")
-
-
-def measure_host(rounds: int) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Environment steps a second, (ours, theirs) of each round by (environment, contest)."""
-    sb3 = sb3_python()
-    rates: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for number in range(1, rounds + 1):
-        for env_id, contest in itertools.product(HOST_ENVIRONMENTS, HOST_CONTESTS):
-            env = ("--env", env_id)
-            theirs = run(sb3, "sb3_loop.py", *env, *contest.theirs)["steps_per_second"]
-            steps = ("--loop", "host", "--steps", "16000")
-            ours = run(sys.executable, "dqnkit_loop.py", *env, *steps, *contest.ours)
-            pair = (ours["steps_per_second"], theirs)
-            rates.setdefault((env_id, contest.what), []).append(pair)
-            print(
-                f"round {number}: {env_id}, {contest.what}: dqnkit {pair[0]:,.0f} steps/s, "
-                f"Stable-Baselines3 {theirs:,.0f}: {pair[0] / theirs:.1f}",
-                flush=True,
-            )
-    return rates
-
-
-def host_table(rates: dict[tuple[str, str], list[tuple[float, float]]]) -> str:
-    rounds = len(next(iter(rates.values())))
-    lines = [
-        f"{report.machine()}; environment steps a second, medians of {rounds} alternating rounds, "
-        "ratios of each round (least to greatest).",
-        "",
-        "| environment | a contest | dqnkit, host loop | Stable-Baselines3 | dqnkit is faster by |",
-        "|---|---|---|---|---|",
-    ]
-    for (env_id, what), pairs in rates.items():
-        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratios = [mine / other for mine, other in pairs]
-        lines.append(
-            f"| {env_id} | {what} | {ours:,.0f} | {theirs:,.0f} "
-            f"| {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
-        )
-    return "\n".join(lines)
-
-
-def measure_processes() -> dict[str, float]:
-    script = str(Path(sys.executable).with_name("dqnkit"))
-    times = {
-        "python": seconds_of(sys.executable, "-c", "pass", repeats=7),
-        "help": seconds_of(script, "--help", repeats=7),
-        "train": seconds_of(script, "train", "tutorial", repeats=3),
-        "tutorial": seconds_of(
-            *(sys.executable, "-W", "ignore", str(HERE / "tutorial_loop.py")),
-            *("--evaluate", "--iterations", "20000"),
-        ),
-    }
-    print(json.dumps(times), flush=True)
-    return times
-
-
-def loops_table(rates: dict[str, list[float]]) -> str:
-    rounds = len(rates["dqnkit"])
-    median = {name: statistics.median(values) for name, values in rates.items()}
-
-    def ratios(name: str) -> str:
-        each = [ours / theirs for ours, theirs in zip(rates["dqnkit"], rates[name], strict=True)]
-        return f"{statistics.median(each):.1f} ({min(each):.1f} to {max(each):.1f})"
-
-    return "\n".join(
+    tutorial = "TF-Agents tutorial (PyDriver, TFUniformReplayBuffer, tf.data)"
+    section = report.make_section(
+        f"medians of {rounds} alternating rounds, {RATIOS}",
+        ("loop, one update per environment step", "iterations/s", "dqnkit is faster by"),
         [
-            f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round "
-            "(least to greatest).",
-            "",
-            "| loop, one update an environment step | iterations/s | dqnkit is faster by |",
-            "|---|---|---|",
-            f"| TF-Agents tutorial (PyDriver, TFUniformReplayBuffer, tf.data) "
-            f"| {median['tutorial']:,.0f} | {ratios('tutorial')} |",
-            f"| Stable-Baselines3 DQN | {median['sb3']:,.0f} | {ratios('sb3')} |",
-            f"| dqnkit, graph loop | {median['dqnkit']:,.0f} | |",
-            "",
-            f"Compiling the graph loop takes {median['compile']:.1f} s, which is not in the rates.",
-        ]
+            [tutorial, *cells("tutorial")],
+            ["Stable-Baselines3 DQN", *cells("sb3")],
+            ["dqnkit, graph loop", *cells("dqnkit")],
+        ],
+    )
+    compile_seconds = statistics.median(rates["compile"])
+    return (
+        f"{section}\n\nThe rates do not include compiling the graph loop, which takes "
+        f"{compile_seconds:.1f} s."
     )
 
 
-def processes_table(times: dict[str, float]) -> str:
-    return "\n".join(
-        [
-            f"{report.machine()}.",
-            "",
-            "| whole process | seconds |",
-            "|---|---|",
-            f"| the tutorial as a script: 20,000 iterations, 21 evaluations of 10 episodes "
-            f"| {times['tutorial']:.1f} |",
-            f"| `dqnkit train tutorial`: the same work, tracked in MLflow from an empty folder "
-            f"| {times['train']:.1f} ({times['tutorial'] / times['train']:.1f} times faster) |",
-            f"| `dqnkit --help` | {times['help']:.2f} |",
-            f"| `python -c pass` | {times['python']:.2f} |",
-        ]
-    )
-
-
-def measure_variants(rounds: int) -> dict[str, list[float]]:
-    """Iterations a second of the graph loop, by variant."""
+def variants_section(rounds: int) -> str:
+    """Compare the variants of DQN in the graph loop."""
+    variants = {**family.VARIANTS, family.RAINBOW: family.RAINBOW_ASSIGNMENTS}
     rates: dict[str, list[float]] = {}
     for number in range(1, rounds + 1):
-        for variant, switches in {**family.VARIANTS, family.RAINBOW: family.TOGETHER}.items():
-            # The tutorial's discount of 1 leaves no range of returns worth learning.
-            settings = ("agent.gamma=0.99", *switches)
-            arguments = [part for each in settings for part in ("--set", each)]
-            rate = run(sys.executable, "dqnkit_loop.py", *arguments)["steps_per_second"]
+        for variant, assignments in variants.items():
+            # The tutorial's discount of 1 would give C51 a useless support: no tight bounds.
+            arguments = set_options(["agent.gamma=0.99", *assignments])
+            rate = measure_dqnkit(*arguments)["steps_per_second"]
             rates.setdefault(variant, []).append(rate)
             print(f"round {number}: {variant}, {rate:,.0f} it/s", flush=True)
-    return rates
+    rows = []
+    for variant, values in rates.items():
+        ratio = report.spread(report.ratios(rates["DQN"], values), ".2f")
+        median = f"{statistics.median(values):,.0f}"
+        rows.append([variant, median, "" if variant == "DQN" else ratio])
+    return report.make_section(
+        f"medians of {rounds} alternating rounds, {RATIOS}",
+        ("agent, graph loop", "iterations/s", "time relative to plain DQN"),
+        rows,
+    )
 
 
-def variants_table(rates: dict[str, list[float]]) -> str:
-    rounds = len(rates["DQN"])
-    lines = [
-        f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round (least "
-        "to greatest).",
-        "",
-        "| agent, graph loop | iterations/s | takes as long as plain DQN times |",
-        "|---|---|---|",
-    ]
-    for variant, each in rates.items():
-        ratios = [plain / rate for plain, rate in zip(rates["DQN"], each, strict=True)]
-        factor = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        lines.append(
-            f"| {variant} | {statistics.median(each):,.0f} | {'' if variant == 'DQN' else factor} |"
-        )
-    return "\n".join(lines)
+# -- The host loop
 
 
-class ReverbContest(NamedTuple):
-    """The tutorial's loop does one step and one update; ours does as many of both."""
+class HostComparison(NamedTuple):
+    """Arguments of both loops for one comparison."""
 
-    what: str
-    ours: tuple[str, ...]
+    name: str
+    dqnkit: tuple[str, ...]
+    sb3: tuple[str, ...]
 
 
-REVERB = ("--set", "replay.kind=reverb")
-REVERB_CONTESTS = (
-    ReverbContest("1 step, 1 update", ONE_BY_ONE),
-    ReverbContest("16 steps, 16 updates", SIXTEEN),
+ONE_STEP, SIXTEEN_STEPS = ("--train-freq", "1"), ("--train-freq", "16")
+HOST_COMPARISONS = (
+    HostComparison("1 environment, 1 step, 1 update", ONE_STEP, ONE_STEP),
+    HostComparison("1 environment, 16 steps, 16 updates", SIXTEEN_STEPS, SIXTEEN_STEPS),
+    HostComparison(
+        "8 environments and 8 updates per step, against 1", ("--num-envs", "8"), ONE_STEP
+    ),
 )
+HOST_ENVIRONMENTS = ("CartPole-v1", "LunarLander-v3")
+HOST_LOOP = ("--loop", "host", "--steps", "16000")
 
 
-def measure_reverb(rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Iterations a second, (ours, the tutorial's) of each round by contest."""
-    rates: dict[str, list[tuple[float, float]]] = {}
+def host_section(rounds: int) -> str:
+    """Compare the host loop with Stable-Baselines3."""
+    pairs: dict[tuple[str, str], list[Pair]] = {}
     for number in range(1, rounds + 1):
-        tutorial = run(sys.executable, "tutorial_loop.py", "--replay", "reverb")
-        theirs = tutorial["iterations_per_second"][0]
-        for contest in REVERB_CONTESTS:
-            loop = ("--loop", "host", "--steps", "16000", *contest.ours, *REVERB)
-            ours = run(sys.executable, "dqnkit_loop.py", *loop)["steps_per_second"]
-            rates.setdefault(contest.what, []).append((ours, theirs))
+        for env_id, comparison in itertools.product(HOST_ENVIRONMENTS, HOST_COMPARISONS):
+            env = ("--env", env_id)
+            sb3 = measure_sb3(*env, *comparison.sb3)
+            dqnkit = measure_dqnkit(*env, *HOST_LOOP, *comparison.dqnkit)["steps_per_second"]
+            pairs.setdefault((env_id, comparison.name), []).append((dqnkit, sb3))
             print(
-                f"round {number}: {contest.what}: dqnkit {ours:,.0f} it/s, tutorial {theirs:,.0f}: "
-                f"{ours / theirs:.1f}",
+                f"round {number}: {env_id}, {comparison.name}: dqnkit {dqnkit:,.0f} steps/s, "
+                f"Stable-Baselines3 {sb3:,.0f}: {dqnkit / sb3:.1f}",
                 flush=True,
             )
-    return rates
+    return report.make_section(
+        f"environment steps per second, medians of {rounds} alternating rounds, {RATIOS}",
+        (
+            "environment",
+            "comparison",
+            "dqnkit, host loop",
+            "Stable-Baselines3",
+            "dqnkit is faster by",
+        ),
+        [[env_id, name, *compare(each)] for (env_id, name), each in pairs.items()],
+    )
 
 
-def reverb_table(rates: dict[str, list[tuple[float, float]]]) -> str:
-    rounds = len(next(iter(rates.values())))
-    lines = [
-        f"{report.machine()}; environment steps a second, with an update each; medians of {rounds} "
-        "alternating rounds, ratios of each round (least to greatest).",
+# -- Whole processes
+
+
+def processes_section(rounds: int) -> str:
+    """Compare whole runs with the tutorial, and measure how long the command takes to start."""
+    del rounds  # the repetitions below are fixed: a run of the tutorial takes minutes
+    tutorial = report.time_command(
+        [
+            *(sys.executable, "-W", "ignore", str(report.HERE / "tutorial_loop.py")),
+            *("--evaluate", "--iterations", "20000"),
+        ]
+    )
+    train = report.time_command([report.DQNKIT, "train", "tutorial"], repeats=3)
+    dqnkit_help = report.time_command([report.DQNKIT, "--help"], repeats=7)
+    python = report.time_command([sys.executable, "-c", "pass"], repeats=7)
+    return report.make_section(
         "",
-        "| dqnkit does in turn | dqnkit, host loop with Reverb | the tutorial's loop with Reverb "
-        "| dqnkit is faster by |",
-        "|---|---|---|---|",
-    ]
-    for what, pairs in rates.items():
-        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratios = [mine / other for mine, other in pairs]
-        lines.append(
-            f"| {what} | {ours:,.0f} | {theirs:,.0f} "
-            f"| {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
-        )
-    return "\n".join(lines)
+        ("whole process", "seconds"),
+        [
+            [
+                "the tutorial as a script: 20,000 iterations, 21 evaluations of 10 episodes",
+                f"{tutorial:.1f}",
+            ],
+            [
+                "`dqnkit train tutorial`: the same work, tracked in MLflow from an empty folder",
+                f"{train:.1f} ({tutorial / train:.1f} times faster)",
+            ],
+            ["`dqnkit --help`", f"{dqnkit_help:.2f}"],
+            ["`python -c pass`", f"{python:.2f}"],
+        ],
+    )
 
 
-STEPS_AN_UPDATE = (1, 8)
-ACTORS = (None, 1, 2, 4)
+# -- Reverb
+
+REVERB_LOOP = ("--loop", "host", "--set", "replay.kind=reverb")
+REVERB_COMPARISONS = {
+    "1 step, 1 update": ONE_STEP,
+    "16 steps, 16 updates": SIXTEEN_STEPS,
+}
+"""Arguments of dqnkit's loop; the tutorial's does one update after each step."""
 
 
-def measure_actors(rounds: int) -> dict[tuple[int, int | None], list[float]]:
-    """Environment steps a second, by steps an update and actors (None: in one process)."""
+def reverb_section(rounds: int) -> str:
+    """Compare the host loop with the tutorial, both with Reverb."""
+    pairs: dict[str, list[Pair]] = {}
+    for number in range(1, rounds + 1):
+        tutorial = measure_tutorial("--replay", "reverb")
+        for name, arguments in REVERB_COMPARISONS.items():
+            document = measure_dqnkit(*REVERB_LOOP, "--steps", "16000", *arguments)
+            dqnkit = document["steps_per_second"]
+            pairs.setdefault(name, []).append((dqnkit, tutorial))
+            print(
+                f"round {number}: {name}: dqnkit {dqnkit:,.0f} it/s, tutorial {tutorial:,.0f}: "
+                f"{dqnkit / tutorial:.1f}",
+                flush=True,
+            )
+    return report.make_section(
+        "environment steps per second, with one update each; medians of "
+        f"{rounds} alternating rounds, {RATIOS}",
+        (
+            "dqnkit alternates",
+            "dqnkit, host loop with Reverb",
+            "the tutorial's loop with Reverb",
+            "dqnkit is faster by",
+        ),
+        [[name, *compare(each)] for name, each in pairs.items()],
+    )
+
+
+STEPS_PER_UPDATE = (1, 8)
+NUM_ACTORS = {None: "one process", 1: "1 actor", 2: "2 actors", 4: "4 actors"}
+"""Column of each number of actors; without actors, one process alternates between steps and
+updates."""
+
+
+def actors_section(rounds: int) -> str:
+    """Measure the host loop with Reverb by the number of actors."""
     rates: dict[tuple[int, int | None], list[float]] = {}
     for number in range(1, rounds + 1):
-        for steps, actors in itertools.product(STEPS_AN_UPDATE, ACTORS):
-            loop = ("--loop", "host", "--train-freq", str(steps), "--steps", f"{8_000 * steps}")
-            settings = ["training.gradient_steps_per_iteration=1"]
+        for steps, actors in itertools.product(STEPS_PER_UPDATE, NUM_ACTORS):
+            assignments = ["training.gradient_steps_per_iteration=1"]
             if actors is not None:
-                settings.append(f"training.num_actors={actors}")
-            arguments = [part for each in settings for part in ("--set", each)]
-            rate = run(sys.executable, "dqnkit_loop.py", *loop, *REVERB, *arguments)
-            rates.setdefault((steps, actors), []).append(rate["steps_per_second"])
+                assignments.append(f"training.num_actors={actors}")
+            size = ("--train-freq", str(steps), "--steps", str(8_000 * steps))
+            document = measure_dqnkit(*REVERB_LOOP, *size, *set_options(assignments))
+            rate = document["steps_per_second"]
+            rates.setdefault((steps, actors), []).append(rate)
             print(
-                f"round {number}: {steps} steps an update, {actors} actors: "
-                f"{rate['steps_per_second']:,.0f} steps/s",
+                f"round {number}: {steps} steps per update, {NUM_ACTORS[actors]}: "
+                f"{rate:,.0f} steps/s",
                 flush=True,
             )
-    return rates
+    return report.make_section(
+        f"environment steps per second, medians of {rounds} alternating rounds (least to greatest)",
+        ("environment steps per update", *NUM_ACTORS.values()),
+        [
+            [str(steps), *(report.spread(rates[steps, actors], ",.0f") for actors in NUM_ACTORS)]
+            for steps in STEPS_PER_UPDATE
+        ],
+    )
 
 
-def actors_table(rates: dict[tuple[int, int | None], list[float]]) -> str:
-    rounds = len(next(iter(rates.values())))
-    lines = [
-        f"{report.machine()}; environment steps a second, medians of {rounds} alternating rounds "
-        "(least to greatest).",
-        "",
-        "| environment steps an update | one process, in turn | 1 actor | 2 actors | 4 actors |",
-        "|---|---|---|---|---|",
-    ]
-    for steps in STEPS_AN_UPDATE:
-        cells = []
-        for actors in ACTORS:
-            each = rates[steps, actors]
-            low, high = min(each), max(each)
-            cells.append(f"{statistics.median(each):,.0f} ({low:,.0f} to {high:,.0f})")
-        lines.append(f"| {steps} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-SECTIONS = {
-    "speed": lambda rounds: loops_table(measure_loops(rounds)),
-    "host": lambda rounds: host_table(measure_host(rounds)),
-    "variants": lambda rounds: variants_table(measure_variants(rounds)),
-    "processes": lambda _: processes_table(measure_processes()),
+SECTIONS: dict[str, dict[str, Callable[[int], str]]] = {
+    "current": {
+        "speed": loops_section,
+        "host": host_section,
+        "variants": variants_section,
+        "processes": processes_section,
+    },
+    "reverb": {"reverb": reverb_section, "actors": actors_section},
 }
-
-REVERB_SECTIONS = {
-    "reverb": lambda rounds: reverb_table(measure_reverb(rounds)),
-    "actors": lambda rounds: actors_table(measure_actors(rounds)),
-}
-WORLDS = {"current": SECTIONS, "reverb": REVERB_SECTIONS}
+"""Functions that measure the sections of `docs/benchmarks.md`, by world and name."""
 
 
-def enter_reverb() -> None:
-    """Goes on in the environment that has Reverb."""
+def enter_reverb_environment() -> None:
+    """Restart this script in the environment that has Reverb, unless it runs there already."""
     if find_spec("reverb") is not None:
         return
     python = REVERB_ENVIRONMENT / "bin" / "python"
     if not python.exists():
-        raise SystemExit(f"there is no {python}: docs/reverb.md says how to make it")
+        raise SystemExit(f"{python} does not exist: create the environment as in docs/reverb.md")
     os.execv(python, [str(python), *sys.argv])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    names = ", ".join([*SECTIONS, *REVERB_SECTIONS])
+    parser = report.make_parser(__doc__)
+    names = "; ".join(f"world {world}: {', '.join(named)}" for world, named in SECTIONS.items())
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=names)
-    parser.add_argument("--world", default="current", choices=WORLDS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="print the tables, write nothing")
+    parser.add_argument("--world", default="current", choices=SECTIONS)
+    parser.add_argument("--rounds", type=report.positive_int, default=5)
+    report.add_dry_option(parser)
     args = parser.parse_args()
+    sections = SECTIONS[args.world]
+    if unknown := sorted(set(args.sections) - set(sections)):
+        parser.error(
+            f"unknown sections of world {args.world}: {', '.join(unknown)} "
+            f"(choose from {', '.join(sections)})"
+        )
 
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if args.world == "reverb":
-        enter_reverb()
-    for section in args.sections or WORLDS[args.world]:
-        markdown = WORLDS[args.world][section](args.rounds)
+        enter_reverb_environment()
+    for name in args.sections or sections:
+        markdown = sections[name](args.rounds)
         print("\n" + markdown)
         if not args.dry:
-            report.write(section, markdown)
+            report.write_section(name, markdown)
 
 
 if __name__ == "__main__":

@@ -1,312 +1,289 @@
-"""How long searches take: beside RL Baselines3 Zoo, fifty trials in all, a trial without training.
+"""Measures searches: beside RL Baselines3 Zoo, fifty trials, and the overhead per trial.
 
     uv run python benchmarks/tune.py [zoo] [fifty] [overhead]
 
-Contestants alternate. Prints what it measures, and writes the tables of `docs/benchmarks.md`. It
-takes about half an hour.
+In the section `zoo`, the libraries alternate. Writes tables into `docs/benchmarks.md`. All sections
+take about half an hour.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing.connection import Connection
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+from unittest import mock
 
 import optuna
 import report
 
+sys.path.insert(0, str(report.ROOT))
+
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.evaluation.episodes import Evaluation, late_episodes
-from dqnkit.events import RunStatus
-from dqnkit.processes.launcher import Launcher
-from dqnkit.runs import descriptions
-from dqnkit.tracking import make_tracker
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord
-from dqnkit.tuning import search as tuning
+from dqnkit.tuning import search
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.samplers import SamplerName
-from dqnkit.tuning.standing import SilentTuneReporter, Standing
-from dqnkit.workers.messages import Advanced, Began, Ended, Evaluated, Ready
 from dqnkit.workers.pool import WorkerPool
+from tests import fake_training
 
-HERE = Path(__file__).resolve().parent
-ZOO_ENVIRONMENT = HERE.parent / ".benchmarks" / "zoo"
-EXPERIMENT = HERE / "search-cartpole.yaml"
-DQNKIT = str(Path(sys.executable).with_name("dqnkit"))
-EVALUATIONS = 20
-"""Of a trial of the overhead benchmark."""
+EXPERIMENT = report.HERE / "search-cartpole.yaml"
 
 
-def zoo_python() -> str:
-    """The interpreter of RL-Zoo's own environment, made on the first call."""
-    python = ZOO_ENVIRONMENT / "bin" / "python"
-    if not (ZOO_ENVIRONMENT / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ZOO_ENVIRONMENT)], check=True)
-        requirements = str(HERE / "requirements-zoo.txt")
-        subprocess.run([str(python), "-m", "pip", "install", "-qr", requirements], check=True)
-        (ZOO_ENVIRONMENT / "ready").touch()
-    return str(python)
+def load_study(folder: str, name: str) -> optuna.Study:
+    """Load a study that `dqnkit tune` wrote below a working directory."""
+    path = f"{folder}/mlruns/studies/{name}.journal"
+    backend = optuna.storages.journal.JournalFileBackend(path)
+    return optuna.load_study(study_name=name, storage=optuna.storages.JournalStorage(backend))
 
 
-def seconds_a_trial(study: optuna.Study) -> float:
-    """From the start of the first trial to the end of the last, by the number of trials."""
-    done = [t for t in study.trials if t.state.is_finished() and t.datetime_start]
-    if any(t.state is not optuna.trial.TrialState.COMPLETE for t in done):
+def seconds_per_trial(study: optuna.Study) -> float:
+    """Return the time from the start of the first trial to the end of the last, per trial."""
+    ended = [t for t in study.trials if t.state.is_finished() and t.datetime_start]
+    if any(t.state is not optuna.trial.TrialState.COMPLETE for t in ended):
         raise SystemExit(f"trials did not complete: {[t.state.name for t in study.trials]}")
-    starts = [t.datetime_start.timestamp() for t in done if t.datetime_start]
-    ends = [t.datetime_complete.timestamp() for t in done if t.datetime_complete]
-    return (max(ends) - min(starts)) / len(done)
+    starts = [t.datetime_start.timestamp() for t in ended if t.datetime_start]
+    ends = [t.datetime_complete.timestamp() for t in ended if t.datetime_complete]
+    return (max(ends) - min(starts)) / len(ended)
 
 
-EVERY_STEP = ("train_freq:1", "gradient_steps:1")
-ZOOS_OWN = ("train_freq:256", "gradient_steps:128")
-OURS = {
-    EVERY_STEP: (),
-    ZOOS_OWN: (
-        *("--set", "training.num_iterations=9_500", "--set", "evaluation.eval_interval=950"),
-        *("--set", "training.collect_steps_per_iteration=2"),
+# -- Beside RL Baselines3 Zoo
+
+
+class Recipe(NamedTuple):
+    """Settings with the same number of steps and updates in both libraries."""
+
+    title: str
+    zoo: tuple[str, ...]
+    """Hyperparameters of `rl_zoo3.train`."""
+    dqnkit: tuple[str, ...]
+    """Arguments of `dqnkit tune`."""
+
+
+RECIPES = (
+    Recipe("an update per step", ("train_freq:1", "gradient_steps:1"), ()),
+    Recipe(
+        "128 updates every 256 steps, Zoo's settings",
+        ("train_freq:256", "gradient_steps:128"),
+        (
+            *("--set", "training.num_iterations=9_500", "--set", "evaluation.eval_interval=950"),
+            *("--set", "training.collect_steps_per_iteration=2"),
+        ),
     ),
-}
-"""What makes the same number of steps and updates here."""
+)
 
 
-def zoo_search(recipe: tuple[str, ...], trials: int, processes: int) -> float:
-    """RL-Zoo with two threads in one process, or with a process each on one storage."""
+def zoo_search(recipe: Recipe, trials: int, processes: int) -> float:
+    """Return the seconds per trial of RL-Zoo, which runs two trials at a time.
+
+    Args:
+      recipe: The settings.
+      trials: Number of trials.
+      processes: Number of processes that share one storage: 1 runs two threads, 2 one each.
+    """
     with tempfile.TemporaryDirectory() as folder:
         storage = f"sqlite:///{folder}/study.db"
-        command = [zoo_python(), "-W", "ignore", str(HERE / "zoo_search.py"), "--algo", "dqn"]
-        command += ["--env", "CartPole-v1", "-optimize", "-n", "20000", "--study-name", "bench"]
-        command += ["--n-trials", str(trials // processes), "--n-jobs", str(2 // processes)]
-        command += ["--sampler", "random", "--pruner", "none", "--storage", storage]
-        command += ["--n-evaluations", "10", "--eval-episodes", "10", "--verbose", "0"]
-        command += ["--log-folder", folder, "--num-threads", "1", "--hyperparams", *recipe]
+        command = [
+            *(report.make_interpreter("zoo"), "-W", "ignore", str(report.HERE / "zoo_search.py")),
+            *("--algo", "dqn", "--env", "CartPole-v1", "-optimize", "-n", "20000"),
+            *("--study-name", "bench", "--storage", storage),
+            *("--n-trials", str(trials // processes), "--n-jobs", str(2 // processes)),
+            *("--sampler", "random", "--pruner", "none"),
+            *("--n-evaluations", "10", "--eval-episodes", "10", "--verbose", "0"),
+            *("--log-folder", folder, "--num-threads", "1", "--hyperparams", *recipe.zoo),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         optuna.create_study(study_name="bench", storage=storage, direction="maximize")
         running = [
             subprocess.Popen(
-                [*command, "--seed", str(number)],
+                [*command, "--seed", str(seed)],
                 cwd=folder,
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            for number in range(processes)
+            for seed in range(processes)
         ]
         for process in running:
-            said, _ = process.communicate()
+            output, _ = process.communicate()
             if process.returncode != 0:
-                raise SystemExit(f"RL-Zoo failed:\n{said[-3000:]}")
-        return seconds_a_trial(optuna.load_study(study_name="bench", storage=storage))
+                raise SystemExit(f"RL-Zoo failed:\n{output[-3000:]}")
+        return seconds_per_trial(optuna.load_study(study_name="bench", storage=storage))
 
 
-def our_search(recipe: tuple[str, ...], trials: int) -> float:
+def dqnkit_search(recipe: Recipe, trials: int) -> float:
+    """Return the seconds per trial of `dqnkit tune` with two workers."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [DQNKIT, "tune", str(EXPERIMENT), "--trials", str(trials), "--workers", "2"]
-        command += ["--sampler", "random", "--pruner", "none", "--confirm", "0", "--json"]
-        command += ["--study", "bench", *OURS[recipe]]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"dqnkit failed:\n{done.stderr}")
-        path = f"{folder}/mlruns/studies/bench.journal"
-        backend = optuna.storages.journal.JournalFileBackend(path)
-        storage = optuna.storages.JournalStorage(backend)
-        return seconds_a_trial(optuna.load_study(study_name="bench", storage=storage))
+        command = [
+            *(report.DQNKIT, "tune", str(EXPERIMENT), "--study", "bench"),
+            *("--trials", str(trials), "--workers", "2", "--confirm", "0", "--json"),
+            *("--sampler", "random", "--pruner", "none", *recipe.dqnkit),
+        ]
+        report.run_command(command, folder=folder)
+        return seconds_per_trial(load_study(folder, "bench"))
 
 
-def measure_zoo(rounds: int, trials: int) -> None:
+def zoo_section(rounds: int, trials: int) -> str:
+    """Compare both libraries."""
     rows = []
-    for recipe, title in (
-        (EVERY_STEP, "an update a step"),
-        (ZOOS_OWN, "128 updates every 256 steps, Zoo's settings"),
-    ):
-        times: dict[str, list[float]] = {"threads": [], "processes": [], "ours": []}
+    for recipe in RECIPES:
+        threads: list[float] = []
+        processes: list[float] = []
+        dqnkit: list[float] = []
         for number in range(1, rounds + 1):
-            times["threads"].append(zoo_search(recipe, trials, processes=1))
-            times["processes"].append(zoo_search(recipe, trials, processes=2))
-            times["ours"].append(our_search(recipe, 4 * trials))
-            seconds = {name: round(each[-1], 2) for name, each in times.items()}
-            print(f"{title}, round {number}:", seconds, flush=True)
-        rows += _rows(title, times)
-    head = (
-        f"{report.machine()}; medians of {rounds} alternating rounds, ratios of each round (least "
-        "to greatest).\n\n| updates | search | seconds a trial | dqnkit is faster by |\n"
-        "|---|---|---|---|"
+            threads.append(zoo_search(recipe, trials, processes=1))
+            processes.append(zoo_search(recipe, trials, processes=2))
+            dqnkit.append(dqnkit_search(recipe, 4 * trials))
+            print(
+                f"{recipe.title}, round {number}: seconds per trial: RL-Zoo, threads "
+                f"{threads[-1]:.2f}, processes {processes[-1]:.2f}; dqnkit {dqnkit[-1]:.2f}",
+                flush=True,
+            )
+        for name, seconds in (
+            ("RL-Zoo, `-optimize --n-jobs 2`", threads),
+            ("RL-Zoo, two processes on one storage", processes),
+        ):
+            median = f"{statistics.median(seconds):.1f}"
+            rows.append((recipe.title, name, median, report.spread(report.ratios(seconds, dqnkit))))
+        median = f"{statistics.median(dqnkit):.1f}"
+        rows.append((recipe.title, "`dqnkit tune`, 2 workers", median, ""))
+    return report.make_section(
+        f"medians of {rounds} alternating rounds, ratios of each round (least to greatest)",
+        ("updates", "search", "seconds per trial", "dqnkit is faster by"),
+        rows,
     )
-    report.write("tune", "\n".join([head, *rows]))
 
 
-def _rows(updates: str, times: dict[str, list[float]]) -> list[str]:
-    rows = []
-    for name, title in (
-        ("threads", "RL-Zoo, `-optimize --n-jobs 2`"),
-        ("processes", "RL-Zoo, two processes on one storage"),
-    ):
-        ratios = [theirs / ours for theirs, ours in zip(times[name], times["ours"], strict=True)]
-        middle = statistics.median(ratios)
-        rows.append(
-            f"| {updates} | {title} | {statistics.median(times[name]):.1f} | {middle:.1f} "
-            f"({min(ratios):.1f} to {max(ratios):.1f}) |"
-        )
-    ours = statistics.median(times["ours"])
-    return [*rows, f"| {updates} | `dqnkit tune`, 2 workers | {ours:.1f} | |"]
+# -- Fifty trials
 
 
-def measure_fifty() -> None:
+def fifty_section() -> str:
+    """Measure whole searches of fifty trials."""
     rows = []
     for name, arguments in (
         ("`dqnkit tune benchmarks/search-cartpole.yaml --trials 50`", [str(EXPERIMENT)]),
-        ("`dqnkit tune --trials 50`: `cartpole`, 401,000 steps a trial", []),
+        ("`dqnkit tune --trials 50`: `cartpole`, 401,000 steps per trial", []),
     ):
         with tempfile.TemporaryDirectory() as folder:
-            command = [DQNKIT, "tune", *arguments, "--trials", "50", "--json"]
+            command = [report.DQNKIT, "tune", *arguments, "--trials", "50", "--json"]
             start = time.perf_counter()
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+            result = json.loads(report.run_command(command, folder=folder))
             seconds = time.perf_counter() - start
-        result = json.loads(done.stdout)
-        trials, best = result["trials"], result["confirmed"][0]
-        low, high = best["confirmed"]["low"], best["confirmed"]["high"]
+        trials, score = result["trials"], result["confirmed"][0]["confirmed"]
         rows.append(
-            f"| {name} | {seconds:.0f} | {result['search_seconds']:.0f} | {trials['complete']}, "
-            f"{trials['pruned']} | {best['confirmed']['value']:.1f} ({low:.1f} to {high:.1f}) |"
+            (
+                name,
+                f"{seconds:.0f}",
+                f"{result['search_seconds']:.0f}",
+                f"{trials['complete']}, {trials['pruned']}",
+                f"{score['value']:.1f} ({score['low']:.1f} to {score['high']:.1f})",
+            )
         )
         print(rows[-1], flush=True)
-    head = (
-        f"{report.machine()}; whole processes, 15 confirming runs included.\n\n"
-        "| | seconds | of these, the search | complete, pruned | the winner, confirmed |\n"
-        "|---|---|---|---|---|"
+    return report.make_section(
+        "whole processes, 15 confirming runs included",
+        ("", "seconds", "of which the search", "complete, pruned", "the winner, confirmed"),
+        rows,
     )
-    report.write("tune-fifty", "\n".join([head, *rows]))
 
 
-def trivial_worker(connection: Connection, *_: object) -> None:
-    """A worker whose trainings cost nothing: what is left is the study and the record.
+# -- Overhead
 
-    Each trial is better than all before it, so that none is pruned.
+EVALUATIONS = 20
+"""Number of evaluations of a trial."""
+OVERHEAD_TRIALS = 500
+SAMPLERS: tuple[SamplerName, ...] = ("tpe", "random")
+
+
+def serve_rising_scores(*arguments: object) -> None:
+    """Run a worker whose training is arithmetic, so that study and record take all the time.
+
+    Each trial is better than all before it, and therefore never pruned.
     """
-    number = 0
-    while True:
-        connection.send(Ready())
-        try:
-            task = connection.recv()
-        except (EOFError, OSError):
-            return
-        number += 1
-        config: Config = task.config
-        tracker = make_tracker(config, task.tracking_uri, task.belongs_to)
-        tags = {**descriptions.tags(config), KIND_TAG: "training"}
-        tracker.start(RunRecord(config.name, task.run_name, config.flat(), tags))
-        connection.send(Began(tracker.run_id))
-        evaluations: list[Evaluation] = []
-        for each in range(EVALUATIONS + 1):
-            value = float(number + each / 100)
-            evaluation = Evaluation(
-                returns=(value,) * 10, lengths=(10,) * 10, iteration=each, env_steps=each
-            )
-            evaluations.append(evaluation)
-            tracker.log({"eval/return_mean": value, "eval/return_iqm": value}, each)
-            tracker.log({"train/loss": value, "train/epsilon": 0.1}, each)
-            asks = 0 < each < EVALUATIONS
-            connection.send(Advanced(each, each, 1.0))
-            connection.send(Evaluated(evaluation, late_episodes(evaluations), asks))
-            if asks:
-                connection.recv()
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "config.yaml").write_text(loading.dump(config))
-            tracker.artifacts(Path(folder))
-        problems = tracker.finish(RunStatus.FINISHED)
-        late, last = late_episodes(evaluations), evaluations[-1]
-        ended = Ended(
-            run_id=tracker.run_id,
-            run_name=task.run_name,
-            status=RunStatus.FINISHED,
-            env_steps=EVALUATIONS,
-            seconds=0.0,
-            steps_per_second=1.0,
-            evaluations=tuple(evaluations),
-            late=late,
-            best=last,
-            final=last,
-            problems=tuple(problems),
-        )
-        connection.send(ended)
 
+    def score(config: Config, run_name: str = "") -> float:
+        del config
+        found = re.search(r"-t(\d+)", run_name)
+        assert found is not None, run_name
+        return 1.0 + float(found[1])
 
-class _TrivialPool(WorkerPool):
-    def __init__(self, size: int, launcher: Launcher | None = None) -> None:
-        super().__init__(size, trivial_worker, launcher)
-
-
-class _Clock(SilentTuneReporter):
-    """When each trial ended."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
-        del number, value, standing
-        assert state == "complete"
-        self.ends.append(time.perf_counter())
+    fake_training.score = score
+    fake_training.serve(*arguments)  # type: ignore[arg-type]
 
 
 def overheads(sampler: SamplerName, trials: int) -> list[float]:
-    """Seconds from the end of each trial to the end of the next."""
+    """Return the seconds from the end of each trial to the end of the next."""
     config = loading.load(
         str(EXPERIMENT),
         [f"training.num_iterations={EVALUATIONS}", "evaluation.eval_interval=1"],
     )
-    clock = _Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        tuning.Pool = _TrivialPool  # type: ignore[misc]  # the one thing that is not as ever
-        options = TuneOptions(trials=trials, workers=1, confirm=0, sampler=sampler)
-        tuning.tune(config, options, reporter=clock)
-        os.chdir(HERE)
-    return [end - start for start, end in itertools.pairwise(clock.ends)]
+    make_pool = partial(WorkerPool, target=serve_rising_scores)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        mock.patch.object(search, "WorkerPool", make_pool),
+    ):
+        options = TuneOptions(trials=trials, workers=1, confirm=0, sampler=sampler, study="bench")
+        search.tune(config, options)
+        ended = load_study(folder, "bench").trials
+    assert {trial.state.name for trial in ended} == {"COMPLETE"}
+    ends = sorted(t.datetime_complete.timestamp() for t in ended if t.datetime_complete)
+    return [end - start for start, end in itertools.pairwise(ends)]
 
 
-def measure_overhead(trials: int) -> None:
-    by_sampler: dict[SamplerName, list[float]] = {
-        "tpe": overheads("tpe", trials),
-        "random": overheads("random", trials),
-    }
+def overhead_section(trials: int) -> str:
+    """Measure what the study and the record of runs cost per trial."""
+    seconds = [overheads(sampler, trials) for sampler in SAMPLERS]
     tenth = trials // 10
     rows = []
     for start in (0, trials // 2, trials - tenth - 1):
-        means = [statistics.mean(each[start : start + tenth]) for each in by_sampler.values()]
-        rows.append(f"| {start + 1} to {start + tenth} | {means[0]:.3f} | {means[1]:.3f} |")
-    head = (
-        f"{report.machine()}; one worker, {EVALUATIONS} evaluations a trial, Hyperband, the "
-        "embedded storages; seconds a trial.\n\n| trials | `tpe` | `random` |\n|---|---|---|"
+        means = [f"{statistics.mean(each[start : start + tenth]):.3f}" for each in seconds]
+        rows.append((f"{start + 1} to {start + tenth}", *means))
+    return report.make_section(
+        f"one worker, {EVALUATIONS} evaluations per trial, Hyperband, the embedded storages; "
+        "seconds per trial",
+        ("trials", *(f"`{sampler}`" for sampler in SAMPLERS)),
+        rows,
     )
-    print("\n".join(rows))
-    report.write("tune-overhead", "\n".join([head, *rows]))
+
+
+SECTIONS = {"overhead": "tune-overhead", "fifty": "tune-fifty", "zoo": "tune"}
+"""Sections of `docs/benchmarks.md`, by argument."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["zoo", "fifty", "overhead"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = report.make_parser(__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", choices=SECTIONS)
+    parser.add_argument("--rounds", type=report.positive_int, default=3, help="rounds of `zoo`")
     parser.add_argument(
-        "--trials", type=int, default=6, help="of RL-Zoo in a round; ours four times as many"
+        "--trials",
+        type=report.positive_int,
+        default=6,
+        help="trials of RL-Zoo per round of `zoo`; dqnkit runs four times as many",
     )
-    given = parser.parse_args()
+    report.add_dry_option(parser)
+    args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if "overhead" in given.what:
-        measure_overhead(500)
-    if "fifty" in given.what:
-        measure_fifty()
-    if "zoo" in given.what:
-        measure_zoo(given.rounds, given.trials)
+    measurements: dict[str, Callable[[], str]] = {
+        "overhead": lambda: overhead_section(OVERHEAD_TRIALS),
+        "fifty": fifty_section,
+        "zoo": lambda: zoo_section(args.rounds, args.trials),
+    }
+    for name in args.sections or SECTIONS:
+        section = measurements[name]()
+        print("\n" + section)
+        if not args.dry:
+            report.write_section(SECTIONS[name], section)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""The DQN loop of the TF-Agents tutorial, as a script: the baseline of `speed.py`.
+"""Measures the DQN loop of the TF-Agents tutorial, the baseline of `speed.py`.
 
-One `PyDriver` step with a `PyTFEagerPolicy`, one batch from the replay through
-`tf.data`, one `agent.train` an iteration, on CartPole-v0 with the tutorial's
-settings. The tutorial's own replay, Reverb (`--replay reverb`), does not load
-beside current TensorFlow; `TFUniformReplayBuffer`, the default here, is the one
-that its earlier version had.
+Each iteration is one `PyDriver` step with a `PyTFEagerPolicy`, one batch from the replay through
+`tf.data` and one `agent.train`, on CartPole-v0 with the tutorial's settings. The tutorial's replay,
+Reverb (`--replay reverb`), does not work with current versions of TensorFlow; the default here is
+`TFUniformReplayBuffer`, which an earlier version of the tutorial used.
 
-Prints one JSON document: iterations a second of each round, and, with
-`--evaluate`, the seconds that a whole run of the tutorial takes.
+Prints one JSON document with the iterations per second of each round or, with `--evaluate`, the
+seconds that the whole tutorial takes.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ TIME_LIMIT = 200
 
 
 class CartPole(py_environment.PyEnvironment):
-    """Gymnasium's CartPole as a TF-Agents environment (what `suite_gym.load` gives).
+    """Gymnasium's CartPole as a TF-Agents environment, in place of `suite_gym.load`.
 
-    TF-Agents 0.19 wraps only the old Gym, so the adapter is written out here.
+    TF-Agents 0.19 can wrap environments of the old Gym only.
     """
 
     def __init__(self, seed: int) -> None:
@@ -126,7 +125,7 @@ def compute_avg_return(env: tf_py_environment.TFPyEnvironment, policy, num_episo
 
 
 def uniform_replay(agent: dqn_agent.DqnAgent):
-    """The buffer, and what adds an item to it."""
+    """Return a `TFUniformReplayBuffer` and the observer that adds trajectories to it."""
     replay = tf_uniform_replay_buffer.TFUniformReplayBuffer(
         agent.collect_data_spec, batch_size=1, max_length=REPLAY_BUFFER_MAX_LENGTH
     )
@@ -138,7 +137,7 @@ def uniform_replay(agent: dqn_agent.DqnAgent):
 
 
 def reverb_replay(agent: dqn_agent.DqnAgent):
-    """Table, server, buffer and observer, as the tutorial has them."""
+    """Return a Reverb replay buffer and its observer, as in the tutorial."""
     import reverb
     from tf_agents.replay_buffers import reverb_replay_buffer, reverb_utils
     from tf_agents.specs import tensor_spec
@@ -169,10 +168,10 @@ REPLAYS = {"buffer": uniform_replay, "reverb": reverb_replay}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=2_000, help="iterations a round")
+    parser.add_argument("--iterations", type=int, default=2_000, help="iterations per round")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--replay", default="buffer", choices=REPLAYS)
-    parser.add_argument("--evaluate", action="store_true", help="run the tutorial whole")
+    parser.add_argument("--evaluate", action="store_true", help="run the whole tutorial once")
     args = parser.parse_args()
 
     started = time.perf_counter()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dqnkit.analysis.comparison import Comparison
 
 _BESIDE = 3
-"""Parameters that fit beside the scores."""
+"""Maximum number of parameters beside the scores."""
 
 
 def compare(
@@ -30,21 +30,21 @@ def compare(
         typer.Option(metavar="NAME", help="All trials of this study.", show_default=False),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the pictures go.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the pictures.")
     ] = Path("comparison"),
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
 ) -> None:
-    """Compare runs: what differs, scores with intervals, learning curves over each other.
+    """Compare runs: differing parameters, scores with intervals, and learning curves.
 
-    Runs that differ in nothing but the seed are pooled.
+    Runs that differ only in the seed are pooled.
     """
     from cli import output as printing
-    from dqnkit.analysis.comparing import compare as run_comparison
+    from dqnkit.analysis.comparison import compare as run_comparison
 
     with printing.waiting("reading", shown=True):
         comparison = run_comparison(
-            runs or [],
+            *(runs or []),
             experiment=experiment,
             study=study,
             output=output,
@@ -58,13 +58,13 @@ def compare(
 
 
 def _print(comparison: Comparison) -> None:
-    from cli.formats import duration
-    from cli.output import Column, say, say_table
+    from cli.output import Column, duration, say, say_table
     from dqnkit.evaluation.formatting import format_interval, format_number
+    from dqnkit.tracking.names import Metric
 
     groups = comparison.groups
     keys = list(groups[0].params)
-    # Many parameters stand below each other, with a column for each group.
+    # Many parameters get a table of their own, with a column for each group.
     beside = keys if len(keys) <= _BESIDE else []
     columns = [
         Column("runs", left=True),
@@ -82,9 +82,9 @@ def _print(comparison: Comparison) -> None:
             *(group.params[key] for key in beside),
             format_interval(*(group.score or (None, None, None))),
             group.sample_of,
-            format_number(group.median("best/return_mean")),
-            format_number(group.median("time/steps_per_second"), whole=True),
-            duration(group.median("time/training_seconds")),
+            format_number(group.median(Metric.BEST_MEAN)),
+            format_number(group.median(Metric.STEPS_PER_SECOND), whole=True),
+            duration(group.median(Metric.TRAINING_SECONDS)),
             group.status.lower(),
         ]
         for group in groups

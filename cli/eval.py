@@ -16,19 +16,19 @@ def evaluate(
     run: options.Policy,
     episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play.")] = 100,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of the episodes; never met in training.")
+        int, typer.Option(metavar="N", help="Seed of the episodes, which training has not used.")
     ] = 0,
     baseline: options.Baseline = None,
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Play greedy episodes of a trained policy, and add its score to its run."""
+    """Evaluate a trained policy on greedy episodes, and add the score to its run."""
     from cli import output
     from dqnkit.analysis.policy_evaluation import evaluate as run_evaluation
 
     with (
-        output.stdout_for_the_document(as_json=as_json),
+        output.reserve_stdout(as_json=as_json),
         output.waiting("playing", shown=not quiet),
     ):
         evaluation = run_evaluation(
@@ -84,6 +84,6 @@ def _print(evaluation: PolicyEvaluation) -> None:
         value, low, high = evaluation.difference
         say(f"difference of the IQMs: {format_interval(value, low, high)}")
     if evaluation.run is None:
-        say("not recorded: no run of the store is known to have trained it")
+        say("not recorded: the policy belongs to no run of the store")
     elif not evaluation.problems:
         say(f"recorded in the run {evaluation.run.label} under final/")

@@ -1,4 +1,4 @@
-"""`dqnkit experiments` and `dqnkit schema`: what can be trained, and how it is written."""
+"""The commands `dqnkit experiments` and `dqnkit schema`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from cli import options
 
 def experiments(
     name: Annotated[
-        str | None, typer.Argument(help="Show this one whole.", show_default=False)
+        str | None,
+        typer.Argument(help="Show the configuration of this one.", show_default=False),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """List the committed experiments, or show one."""
-    import json  # `--help` loads no configuration
+    import json  # loaded here to keep `--help` fast
 
     from cli.output import say
     from dqnkit.config import loading as library

@@ -1,32 +1,45 @@
-"""The experiment that a command line names."""
+"""Configuration from the arguments of a command."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dqnkit.config.loading import DEFAULT_EXPERIMENT, Override, load, load_for_environment
+from dqnkit.config.loading import (
+    DEFAULT_EXPERIMENT,
+    Override,
+    load,
+    load_for_environment,
+    parse_override,
+)
 from dqnkit.config.sections import Config
 
 
 def experiment_config(
     experiment: str | None, env: str | None, seed: int | None, assignments: Sequence[str] | None
 ) -> Config:
-    """The configuration of EXPERIMENT, `--env`, `--seed` and `--set`.
+    """Load the configuration that EXPERIMENT, `--env`, `--seed` and `--set` describe.
 
     Raises:
-      ConfigError: One of them is wrong.
+      ConfigError: If there is no such experiment, or a key or value is not allowed; the message
+        names the option.
     """
-    given = options(env, seed)
+    overrides = option_overrides(env, seed, assignments)
     if experiment is None and env is not None:
-        return load_for_environment(env, assignments or [], given)
-    return load(experiment or DEFAULT_EXPERIMENT, assignments or [], given)
+        return load_for_environment(env, overrides)
+    return load(experiment or DEFAULT_EXPERIMENT, overrides)
 
 
-def options(env: str | None, seed: int | None) -> dict[str, Override]:
-    """What `--env` and `--seed` set, by key."""
-    given: dict[str, Override] = {}
+def option_overrides(
+    env: str | None, seed: int | None, assignments: Sequence[str] | None
+) -> list[Override]:
+    """Return the overrides of `--set`, then of `--env` and `--seed`, which win.
+
+    Raises:
+      ConfigError: If a `--set` is not of the form `section.key=value`.
+    """
+    overrides = [parse_override(each, given=f"--set {each}") for each in assignments or ()]
     if env is not None:
-        given["env.id"] = Override(f"--env {env}", env)
+        overrides.append(Override("env.id", env, f"--env {env}"))
     if seed is not None:
-        given["training.seed"] = Override(f"--seed {seed}", seed)
-    return given
+        overrides.append(Override("training.seed", seed, f"--seed {seed}"))
+    return overrides

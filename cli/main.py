@@ -11,17 +11,19 @@ import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer import rich_utils
+from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from cli.compare import compare
 from cli.eval import evaluate
 from cli.experiments import experiments, schema
+from cli.messages import explain, options_of
 from cli.render import render
 from cli.replay_server import actor, replay_server
 from cli.runs import runs
@@ -35,11 +37,11 @@ from dqnkit.errors import DqnkitError
 
 
 class ExitCode(IntEnum):
-    """What a shell is told."""
+    """Exit status of the process."""
 
     DONE = 0
     FAILED = 1
-    """A bug, or a fault outside."""
+    """A bug, or an external fault."""
     MISUSED = 2
     """Wrong use or wrong configuration."""
     INTERRUPTED = 130
@@ -81,96 +83,95 @@ def _common(
         ),
     ] = False,
     show_traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where an error came from.")
+        bool, typer.Option("--traceback", help="Show the traceback of an error.")
     ] = False,
 ) -> None: ...
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs a command line; the exit code.
+    """Run a command line and return its exit status.
 
-    The one place where exceptions become messages. `--traceback` may stand anywhere.
+    This is the one place where exceptions become messages. `--traceback` may stand anywhere.
     """
     wants_traceback = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
         code = app(args=arguments, prog_name="dqnkit", standalone_mode=False)
-        if code == ExitCode.INTERRUPTED:  # Typer makes this of a KeyboardInterrupt, silently
-            _say_error("interrupted")
+        if code == ExitCode.INTERRUPTED:  # Typer's silent answer to KeyboardInterrupt
+            _print_error("interrupted")
         return int(code or ExitCode.DONE)
-    except TyperException as error:
-        if wants_traceback:
-            _print_traceback()
-        rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # as typer itself calls it
-        return ExitCode.MISUSED
-    except DqnkitError as error:
-        if wants_traceback:
-            _print_traceback()
-        _say_error("\n".join([str(error), *getattr(error, "__notes__", ())]))
-        return error.exit_code
     except (KeyboardInterrupt, Abort):
-        _say_error("interrupted")
+        _print_error("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has left: nothing to say, nobody to say it to
+        sys.stderr.close()  # the reader of the output has gone, and so there is nothing to report
         return ExitCode.DONE
     except Exception as error:
         if wants_traceback:
-            _print_traceback()
-        _say_error(
-            f"{type(error).__name__}: {error}\nThis is a fault of dqnkit or of what it runs on; "
-            "--traceback shows where it came from."
-        )
-        return ExitCode.FAILED
+            sys.stderr.write(redact_secrets(traceback.format_exc()))
+        return _report(error, arguments)
+
+
+def _report(error: Exception, arguments: Sequence[str]) -> int:
+    """Print the message of an exception and return the exit status."""
+    if isinstance(error, TyperException):
+        rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # as typer itself calls it
+        return ExitCode.MISUSED
+    if isinstance(error, DqnkitError):
+        command = next((each for each in arguments if not each.startswith("-")), None)
+        options = options_of(cast("TyperGroup", typer.main.get_command(app)), command)
+        _print_error(explain(error, options))
+        return error.exit_code
+    _print_error(
+        f"{type(error).__name__}: {error}\nThis is a bug in dqnkit or a fault of what it runs on; "
+        "--traceback shows where it happened."
+    )
+    return ExitCode.FAILED
 
 
 def main() -> None:
-    """The console script."""
-    # As `python -m` does: `--env my_module:MyEnv-v0` names a module of the folder one stands in.
+    """Run the console script."""
+    # As `python -m` does: `--env my_module:MyEnv-v0` imports from the working directory.
     sys.path.insert(0, "")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name in Greek must not break a terminal in C
+        if isinstance(stream, io.TextIOWrapper):  # a Greek name must not fail in the C locale
             stream.reconfigure(errors="replace")
-    # Ended by a signal, a command still removes what it has half done and ends what it started.
+    # A command that a signal ends still removes temporary files and ends its processes.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
     if any(map(holds_password, sys.argv[1:])):
-        _say_warning(
-            "everybody on this machine can read the password on your command line: leave it out, "
-            "and give it by PGPASSWORD or ~/.pgpass, by MLFLOW_TRACKING_PASSWORD or ~/.netrc, or "
-            "the whole URL by DQNKIT_STORAGE or MLFLOW_TRACKING_URI"
+        _print_warning(
+            "every user of this machine can read the password on your command line: give it by "
+            "PGPASSWORD or ~/.pgpass, by MLFLOW_TRACKING_PASSWORD or ~/.netrc, or the whole URL by "
+            "DQNKIT_STORAGE or MLFLOW_TRACKING_URI"
         )
     code = run(sys.argv[1:])
     if "tensorflow" in sys.modules:
-        _leave(code)
+        _exit_quickly(code)
     sys.exit(code)
 
 
-def _leave(code: int) -> NoReturn:
-    """Ends the process without taking TensorFlow's and MLflow's modules apart.
+def _exit_quickly(code: int) -> NoReturn:
+    """Exit without tearing down TensorFlow's and MLflow's modules, which takes two seconds.
 
-    That takes Python two seconds after everything is done; exit handlers still run.
+    Exit handlers still run.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed by whoever read it
+        with contextlib.suppress(OSError, ValueError):  # closed by its reader
             stream.flush()
     os._exit(code)
 
 
-def _say_error(message: str) -> None:
+def _print_error(message: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), redact_secrets(message)))
 
 
-def _say_warning(message: str) -> None:
+def _print_warning(message: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("warning: ", "yellow"), message))
-
-
-def _print_traceback() -> None:
-    sys.stderr.write(redact_secrets(traceback.format_exc()))
 
 
 if __name__ == "__main__":

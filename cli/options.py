@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+AUTO = "auto"
+"""Default of --tracking-uri: MLFLOW_TRACKING_URI, or else the embedded store."""
+
 RUN_HELP = (
     "A run's id or the start of one, its name, latest, latest:EXPERIMENT, best, best:EXPERIMENT, "
     "models:/NAME@ALIAS or models:/NAME/VERSION"
@@ -15,11 +18,17 @@ Policy = Annotated[
     str,
     typer.Argument(metavar="RUN", help=f"{RUN_HELP}, or a policy's folder.", show_default=False),
 ]
-
-
+Experiment = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="A committed experiment (see `dqnkit experiments`) or a YAML file. Default: cartpole.",
+        show_default=False,
+    ),
+]
 Baseline = Annotated[
     Literal["random"] | None,
-    typer.Option(help="Set uniformly random actions beside it.", show_default=False),
+    typer.Option(help="Also evaluate a uniformly random policy.", show_default=False),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -27,7 +36,7 @@ Assignments = Annotated[
         "--set",
         metavar="SECTION.KEY=VALUE",
         help="Change one key of the configuration, e.g. optimizer.learning_rate=1e-4. "
-        "May be given again; later ones win.",
+        "May be given several times; later ones win.",
         show_default=False,
     ),
 ]
@@ -35,7 +44,7 @@ Env = Annotated[
     str | None,
     typer.Option(
         metavar="ID",
-        help="Gymnasium id of the environment. Alone, it picks the experiment for it.",
+        help="Gymnasium id of the environment. Without EXPERIMENT, it chooses the experiment.",
         show_default=False,
     ),
 ]
@@ -43,7 +52,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Processes that train side by side. Default: as many as there are cores, or as the "
+        help="Number of processes that train in parallel. Default: one per core, or as many as the "
         "Ray cluster has room for.",
         show_default=False,
     ),
@@ -53,7 +62,7 @@ Storage = Annotated[
     typer.Option(
         metavar="URL",
         help="Database of studies, e.g. postgresql+psycopg://… or sqlite:///…. Default: "
-        "DQNKIT_STORAGE, else the embedded storage under mlruns/studies.",
+        "DQNKIT_STORAGE, or else the embedded storage under mlruns/studies.",
         show_default=False,
     ),
 ]
@@ -65,26 +74,28 @@ RayAddress = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Of a Ray cluster. Default: RAY_ADDRESS, else the one that runs on this machine, else "
-        "one that is started and ended with the command.",
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, or else the cluster on this machine, "
+        "or else one that is started and ended with the command.",
         show_default=False,
     ),
 ]
-Cpus = Annotated[float, typer.Option(metavar="N", help="CPUs of each worker on a Ray cluster.")]
+Cpus = Annotated[float, typer.Option(metavar="N", help="CPUs per worker on a Ray cluster.")]
 Gpus = Annotated[
     float,
-    typer.Option(metavar="N", help="GPUs of each worker on a Ray cluster; 0.5 shares one by two."),
+    typer.Option(
+        metavar="N", help="GPUs per worker on a Ray cluster; with 0.5, two workers share one."
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
 TrackingUri = Annotated[
-    str | None,
+    str,
     typer.Option(
         metavar="URI",
         help="MLflow store: http(s)://…, sqlite:///…, or a folder. Default: MLFLOW_TRACKING_URI, "
-        "else the embedded store under mlruns/.",
+        "or else the embedded store under mlruns/.",
         show_default=False,
     ),
 ]

@@ -1,4 +1,4 @@
-"""How commands print: lines, tables, warnings, or one JSON document."""
+"""Printing: lines, tables, warnings, JSON, and the formats of times."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -17,16 +18,20 @@ from rich.table import Table
 from rich.text import Text
 
 from dqnkit._system.redaction import redact_secrets
+from dqnkit.evaluation.formatting import NOTHING
+
+if TYPE_CHECKING:
+    from dqnkit.config.sections import Config
 
 _GAP = 2
-"""Spaces between columns."""
+"""Number of spaces between columns."""
 _UNLIMITED = 10_000
-"""Columns of an output that is not a terminal: whoever reads a pipe wants whole cells."""
+"""Width of an output that is not a terminal, so that pipes get complete cells."""
 
 
 @contextlib.contextmanager
-def stdout_for_the_document(*, as_json: bool) -> Iterator[None]:
-    """Sends to stderr what an environment prints, its processes included."""
+def reserve_stdout(*, as_json: bool) -> Iterator[None]:
+    """Redirect to stderr what environments and their processes print, if stdout is for JSON."""
     if not as_json:
         yield
         return
@@ -43,7 +48,7 @@ def stdout_for_the_document(*, as_json: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def waiting(text: str, *, shown: bool) -> Iterator[None]:
-    """A line on stderr that says what is waited for, gone when it is there; terminals only."""
+    """Show a status line on stderr during the body, on terminals only."""
     console = Console(stderr=True, highlight=False)
     if not (shown and console.is_terminal):
         yield
@@ -53,7 +58,7 @@ def waiting(text: str, *, shown: bool) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Prints a line. A reader who has left, as `head` does, stops the printing, not the work."""
+    """Print a line. A reader that has gone, such as `head`, ends the printing and not the work."""
     try:
         print(text, flush=True)  # noqa: T201 - typer's echo ends the process instead
     except BrokenPipeError:
@@ -61,30 +66,30 @@ def say(text: str) -> None:
 
 
 def warn(problems: Iterable[str]) -> None:
-    """Tells on stderr, in every mode, what went wrong beside the result."""
+    """Print problems on stderr, in every mode."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for problem in problems:
         console.print(Text.assemble(("warning: ", "bold yellow"), redact_secrets(problem)))
 
 
 def say_document(document: Any) -> None:
-    """Prints JSON, which has no NaN and no infinity: null stands for them."""
+    """Print a JSON document, with null for NaN and infinity."""
     say(json.dumps(_finite(document), indent=2))
 
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column."""
+    """A column of a table."""
 
     name: str
     left: bool = False
-    """Aligned to the left; numbers are not."""
+    """True to align to the left, as text; numbers align to the right."""
     spare: int = 0
-    """Left out where the terminal is too narrow: the highest first, 0 never."""
+    """Priority for leaving the column out of a narrow terminal: highest first, 0 never."""
 
 
 def say_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table, without its spare columns where they do not fit."""
+    """Print a table, without spare columns that do not fit."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _UNLIMITED
@@ -122,3 +127,30 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def duration(seconds: float | None) -> str:
+    """Format a duration in its two largest units."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ago(moment: float) -> str:
+    """Format the time since a moment, roughly."""
+    seconds = max(0.0, time.time() - moment)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def collecting(config: Config) -> str:
+    """Return the kind of loop, or the number of actors, in words."""
+    actors = config.training.num_actors
+    return f"{config.training.loop} loop" if actors is None else f"{actors or 'other'} actors"

@@ -12,10 +12,12 @@ from cli import options
 
 def render(
     run: options.Policy,
-    episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to show.")] = 1,
+    episodes: Annotated[int, typer.Option(metavar="N", help="Number of episodes.")] = 1,
     video_format: Annotated[
         Literal["mp4", "gif"] | None,
-        typer.Option("--format", help="Default: that of --output, else mp4.", show_default=False),
+        typer.Option(
+            "--format", help="Format. Default: that of --output, or else mp4.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -23,22 +25,26 @@ def render(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write it here too; a run keeps it among its artifacts anyway.",
+            help="Write the video to this file as well; a run always keeps it as an artifact.",
             show_default=False,
         ),
     ] = None,
     fps: Annotated[
         float | None,
         typer.Option(
-            metavar="F", help="Frames a second. Default: the environment's.", show_default=False
+            metavar="F",
+            help="Frames per second. Default: those of the environment.",
+            show_default=False,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of the episodes; never met in training.")
+        int, typer.Option(metavar="N", help="Seed of the episodes, which training has not used.")
     ] = 0,
     max_steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Break episodes off here.", show_default=False),
+        typer.Option(
+            metavar="N", help="Steps after which episodes are cut off.", show_default=False
+        ),
     ] = None,
     overlay: Annotated[
         bool,
@@ -47,11 +53,11 @@ def render(
         ),
     ] = True,
     baseline: options.Baseline = None,
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a video of a trained policy; no display is needed."""
+    """Render a video of a trained policy; no display is needed."""
     from cli import output as printing
     from dqnkit.analysis.video import VideoOptions
     from dqnkit.analysis.video import render as run_rendering
@@ -65,7 +71,7 @@ def render(
         baseline=baseline,
     )
     with (
-        printing.stdout_for_the_document(as_json=as_json),
+        printing.reserve_stdout(as_json=as_json),
         printing.waiting("playing and drawing", shown=not quiet),
     ):
         video = run_rendering(

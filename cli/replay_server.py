@@ -1,4 +1,4 @@
-"""`dqnkit replay-server` and `dqnkit actor`: the parts of a training that is on several hosts."""
+"""`dqnkit replay-server` and `dqnkit actor`: training on several hosts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def replay_server(
         str | None,
         typer.Argument(
             metavar="EXPERIMENT",
-            help="What is trained: decides what a transition is, how many are kept, and how they "
-            "are drawn. Default: tutorial-reverb.",
+            help="Experiment to serve: it decides the layout of a transition, how many are kept, "
+            "and how they are sampled. Default: tutorial-reverb.",
             show_default=False,
         ),
     ] = None,
@@ -26,14 +26,18 @@ def replay_server(
         str,
         typer.Option(
             metavar="HOST",
-            help="127.0.0.1 for this machine alone, 0.0.0.0 for every network that it is in; "
-            "Reverb asks nobody for a password.",
+            help="127.0.0.1 for this machine only, 0.0.0.0 for every network that it is in. "
+            "Reverb has no authentication.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
         typer.Option(
-            metavar="PORT", min=1, max=65_535, help="Default: a free one.", show_default=False
+            metavar="PORT",
+            min=1,
+            max=65_535,
+            help="Port to listen at. Default: a free one.",
+            show_default=False,
         ),
     ] = None,
     checkpoints: Annotated[
@@ -41,13 +45,13 @@ def replay_server(
         typer.Option(
             metavar="FOLDER",
             file_okay=False,
-            help="Write checkpoints here: with those of the learner, and at the end. What the "
-            "newest one holds, the server begins with.",
+            help="Folder of checkpoints, written with those of the learner and at the end. The "
+            "server begins with the newest one.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Keep experience for a learner and its actors in Reverb, until Ctrl-C."""
+    """Serve the replay of a learner and its actors by Reverb, until Ctrl-C."""
     import threading
 
     from cli.loading import experiment_config
@@ -60,32 +64,33 @@ def replay_server(
         experiment = "tutorial-reverb"
     config, spec = resolve(experiment_config(experiment, env, None, assignments))
     with waiting("starting Reverb's server", shown=True):
-        from dqnkit.reverb.server import EVERYWHERE  # takes seconds
-        from dqnkit.reverb.serving import serving
-    with serving(config, spec, host=host, port=port, folder=checkpoints) as served:
+        from dqnkit.reverb.server import EVERYWHERE, serve_experiment  # takes seconds
+    with serve_experiment(config, spec, host=host, port=port, checkpoints=checkpoints) as server:
         try:
-            where = "HOST" if host in EVERYWHERE else "127.0.0.1"
-            kept = served.num_transitions
-            say(f"replay.address={where}:{served.port} keeps {kept:,} transitions")
+            shown_host = "HOST" if host in EVERYWHERE else "127.0.0.1"
+            say(
+                f"replay.address={shown_host}:{server.port} keeps {server.num_transitions:,} "
+                "transitions"
+            )
             say("Ctrl-C ends it")
             threading.Event().wait()
         except KeyboardInterrupt:
-            if written := served.checkpoint():
-                say(f"{served.num_transitions:,} transitions are kept in {written}")
+            if path := server.checkpoint():
+                say(f"{server.num_transitions:,} transitions are kept in {path}")
             say("ended")
 
 
 def actor(
     connect: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Of the replay server.", show_default=False)
+        str,
+        typer.Option(metavar="HOST:PORT", help="Address of the replay server.", show_default=False),
     ],
     patience: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
             min=0.0,
-            help="How long to wait for a server that does not answer, or a learner that has not "
-            "come.",
+            help="Time to wait for a server that does not answer, or for a learner to start.",
         ),
     ] = 60.0,
 ) -> None:
@@ -95,12 +100,14 @@ def actor(
     from cli.output import say, waiting
     from dqnkit._system.extras import check_installed
     from dqnkit.config.sections import is_address
-    from dqnkit.errors import ConfigError
+    from dqnkit.errors import ArgumentError
 
     check_installed("dqnkit actor")
     if not is_address(connect):
-        raise ConfigError(f"--connect {connect}: give HOST:PORT, as `dqnkit replay-server` says it")
+        raise ArgumentError(
+            "connect", connect, "give HOST:PORT, as `dqnkit replay-server` prints it"
+        )
     with waiting("loading TensorFlow", shown=True):
         from dqnkit.reverb.actor import act
-    # The actors that a learner starts itself count from 0.
-    act(connect, secrets.randbelow(2**32) + 2**32, patience=patience, tell=say)
+    # Numbers from 0 on belong to the actors that a learner starts itself.
+    act(connect, secrets.randbelow(2**32) + 2**32, patience=patience, report=say)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
 def runs(
     experiment: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Only this experiment's.", show_default=False),
+        typer.Option(metavar="NAME", help="Only runs of this experiment.", show_default=False),
     ] = None,
     status: Annotated[
         Literal["RUNNING", "FINISHED", "FAILED", "KILLED"] | None,
-        typer.Option(help="Only runs that ended so.", case_sensitive=False, show_default=False),
+        typer.Option(help="Only runs with this status.", case_sensitive=False, show_default=False),
     ] = None,
     study: Annotated[
         str | None,
@@ -30,61 +29,62 @@ def runs(
         str | None,
         typer.Option(
             metavar="METRIC",
-            help="The highest first, e.g. final/return_iqm. Default: the latest first.",
+            help="Sort by a metric, highest first, e.g. final/return_iqm. Default: latest first.",
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="Show at most so many.")] = 20,
-    tracking_uri: options.TrackingUri = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="Maximum number of runs.")] = 20,
+    tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
 ) -> None:
-    """List runs and what they came to."""
+    """List runs and their results."""
     from cli import output
     from dqnkit.analysis.listing import list_runs
-    from dqnkit.tracking.store import RunFilter
 
     found = list_runs(
-        RunFilter(experiment, status, study), sort=sort, limit=limit, tracking_uri=tracking_uri
+        experiment=experiment,
+        status=status,
+        study=study,
+        sort=sort,
+        limit=limit,
+        tracking_uri=tracking_uri,
     )
     if as_json:
         output.say_document([run.as_dict() for run in found])
     elif not found and (experiment or status or study):
-        output.say("no runs are so; `dqnkit runs` without filters lists them all")
+        output.say("no runs match; `dqnkit runs` without options lists all of them")
     elif not found:
-        output.say("no runs; `dqnkit train` makes one, --tracking-uri names another store")
+        output.say("no runs; `dqnkit train` makes one, and --tracking-uri chooses another store")
     else:
         _print(found, sort)
-    _say_what_waits(tracking_uri)
+    _warn_of_undelivered(tracking_uri)
 
 
-def _say_what_waits(tracking_uri: str | None) -> None:
+def _warn_of_undelivered(tracking_uri: str) -> None:
     from cli import output
-    from dqnkit._system.commands import as_typed
-    from dqnkit.tracking import location
-    from dqnkit.tracking.sync import stores_waited_for, waiting
+    from dqnkit._system.commands import command_line
+    from dqnkit.tracking.location import locate_store
+    from dqnkit.tracking.outbox import count_undelivered, stores_with_undelivered
 
-    place = location.locate_store(tracking_uri)
-    output.warn(
-        [
-            f"runs of {name} wait here: "
-            f"`{as_typed(f'dqnkit sync --tracking-uri {shlex.quote(name)}')}` sends them"
-            for name in stores_waited_for(place)
-        ]
-    )
-    count = waiting(place)
+    store = locate_store(tracking_uri)
+    warnings = [
+        f"runs of {name} are not fully delivered: `{command_line('sync', tracking_uri=name)}` "
+        "sends them"
+        for name in stores_with_undelivered(store)
+    ]
+    count = count_undelivered(store)
     if count:
-        output.warn(
-            [
-                f"of {count} run{'s' * (count > 1)} not all is in the store: "
-                f"`{as_typed(place.command('sync'))}` sends it, `dqnkit train --resume RUN` goes on"
-            ]
+        warnings.append(
+            f"{count} run{'s are' if count > 1 else ' is'} not fully in the store: "
+            f"`{store.command_line('sync')}` sends the rest, `dqnkit train --resume RUN` continues"
         )
+    output.warn(warnings)
 
 
 def _print(found: list[RecordedRun], sort: str | None) -> None:
-    from cli.formats import ago, duration
-    from cli.output import Column, say_table
+    from cli.output import Column, ago, duration, say_table
     from dqnkit.evaluation.formatting import format_interval, format_number
+    from dqnkit.tracking.names import Metric
 
     columns = [
         Column("id", left=True),
@@ -98,7 +98,7 @@ def _print(found: list[RecordedRun], sort: str | None) -> None:
         Column("time", spare=5),
         Column("started", spare=3),
     ]
-    extra = [sort] if sort is not None and sort != "final/return_iqm" else []
+    extra = [sort] if sort is not None and sort != Metric.FINAL_IQM else []
     rows = []
     for run in found:
         metrics = run.metrics
@@ -110,12 +110,12 @@ def _print(found: list[RecordedRun], sort: str | None) -> None:
                 run.status.lower(),
                 format_interval(
                     run.score,
-                    metrics.get("final/return_ci_low"),
-                    metrics.get("final/return_ci_high"),
+                    metrics.get(Metric.FINAL_LOW),
+                    metrics.get(Metric.FINAL_HIGH),
                 ),
-                format_number(metrics.get("final/return_mean")),
-                format_number(metrics.get("best/return_mean")),
-                format_number(metrics.get("time/steps_per_second"), whole=True),
+                format_number(metrics.get(Metric.FINAL_MEAN)),
+                format_number(metrics.get(Metric.BEST_MEAN)),
+                format_number(metrics.get(Metric.STEPS_PER_SECOND), whole=True),
                 duration(run.seconds),
                 ago(run.started),
                 *(format_number(metrics.get(each)) for each in extra),

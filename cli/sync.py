@@ -9,37 +9,38 @@ import typer
 from cli import options
 
 if TYPE_CHECKING:
-    from dqnkit.tracking.sync import SyncResult
+    from dqnkit.runs.sync import SyncResult
 
 
 def sync(
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Send what the tracking store did not take while runs were trained."""
-    from cli import output  # `--help` waits for nothing that the work needs
-    from dqnkit.tracking import location
-    from dqnkit.tracking.sync import sync as send
+    """Send to the tracking store what it did not receive while runs were trained."""
+    from cli import output  # deferred, so that `--help` is quick
+    from dqnkit.runs.sync import sync as deliver
 
-    with output.stdout_for_the_document(as_json=as_json):
-        result = send(location.locate_store(tracking_uri).make())
+    with output.reserve_stdout(as_json=as_json):
+        result = deliver(tracking_uri)
     if as_json:
         output.say_document(result.as_dict())
     elif not quiet:
-        _say(result)
+        _print(result)
     if result.left:
         raise typer.Exit(1)
 
 
-def _say(result: SyncResult) -> None:
+def _print(result: SyncResult) -> None:
     from cli import output
 
     if not result.runs:
-        output.say(f"nothing waits to be sent to {result.store}")
+        output.say(f"nothing is pending for {result.store}")
     for run in result.runs:
         if run.sent:
             output.say(f"sent  {run.run_name}: {run.what}")
     output.warn(
-        f"{run.run_name} waits in {run.folder}: {run.why}" for run in result.runs if not run.sent
+        f"{run.run_name} is pending in {run.folder}: {run.why}"
+        for run in result.runs
+        if not run.sent
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,26 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dqnkit.config.sections import Config
-    from dqnkit.workers.seeds import SeedsOptions
 
 
 def train(
-    experiment: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="A committed experiment (see `dqnkit experiments`) or a YAML file. "
-            "Default: cartpole.",
-            show_default=False,
-        ),
-    ] = None,
+    experiment: options.Experiment = None,
     env: options.Env = None,
     assignments: options.Assignments = None,
     seed: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Seed of the run; the same one gives the same curve.",
+            help="Seed of the run. The same seed gives the same curve.",
             show_default=False,
         ),
     ] = None,
@@ -39,7 +30,7 @@ def train(
         int | None,
         typer.Option(
             metavar="K",
-            help="Train with K seeds, from the run's own upwards, side by side, and aggregate.",
+            help="Train with K seeds in parallel, beginning with the run's own, and aggregate.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +41,7 @@ def train(
             metavar="N",
             min=0,
             help="Collect in N processes apart from the learner, through Reverb "
-            "(replay.kind=reverb); 0 leaves it to `dqnkit actor` on other hosts.",
+            "(replay.kind=reverb); with 0, `dqnkit actor` on other hosts collects.",
             show_default=False,
         ),
     ] = None,
@@ -69,7 +60,7 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with a run that ended before its time, from its last checkpoint.",
+            help="Continue an interrupted run from its last checkpoint.",
             show_default=False,
         ),
     ] = None,
@@ -77,16 +68,16 @@ def train(
     ray_address: options.RayAddress = None,
     cpus: options.Cpus = 1.0,
     gpus: options.Gpus = 0.0,
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a DQN, evaluate it as it learns, and record it all in MLflow."""
-    from cli.loading import experiment_config  # `--help` waits for nothing that training needs
+    """Train a DQN, evaluate it as it learns, and record everything in MLflow."""
+    from cli.loading import experiment_config  # deferred, so that `--help` is quick
     from dqnkit.errors import ConfigError
 
     if resume is not None:
-        given = {
+        others = {
             "EXPERIMENT": experiment,
             "--env": env,
             "--set": assignments,
@@ -99,116 +90,109 @@ def train(
             "--name": name,
             "--launcher": None if launcher == "local" else launcher,
         }
-        _resume(resume, given, tracking_uri, as_json=as_json, quiet=quiet)
+        _refuse_beside_resume(resume, others)
+        _resume(resume, tracking_uri, as_json=as_json, quiet=quiet)
         return
     if actors is not None:
         assignments = [f"training.num_actors={actors}", *(assignments or [])]
     several = f"--workers {workers}" if workers is not None else f"--launcher {launcher}"
     if several != "--launcher local" and seeds is None:
-        raise ConfigError(f"{several}: one run has one process; give --seeds K as well")
-    if from_study is None:
-        if storage is not None:
-            raise ConfigError("--storage: names where --from-study looks; give that as well")
+        raise ConfigError(f"{several}: a single run has one process; give --seeds K as well")
+    if from_study is not None:
+        config = _winner(from_study, storage, experiment or env, seed, assignments)
+    elif storage is not None:
+        raise ConfigError("--storage: it is where --from-study looks; give that as well")
+    else:
         config = experiment_config(experiment, env, seed, assignments)
-    else:
-        config = _winner(from_study, storage, experiment, env, seed, assignments)
     if seeds is None:
-        _train_one(config, name, tracking_uri, as_json=as_json, quiet=quiet)
-    else:
-        from dqnkit.workers.placement import Placement
-        from dqnkit.workers.seeds import SeedsOptions
+        _train(config, name, tracking_uri, as_json=as_json, quiet=quiet)
+        return
+    from dqnkit.workers.placement import Placement
 
-        launch = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
-        chosen = SeedsOptions(count=seeds, workers=workers, run_name=name, launch=launch)
-        _train_seeds(config, chosen, tracking_uri, as_json=as_json, quiet=quiet)
+    placement = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
+    _train_seeds(
+        config,
+        tracking_uri,
+        as_json=as_json,
+        quiet=quiet,
+        num_seeds=seeds,
+        workers=workers,
+        run_name=name,
+        placement=placement,
+    )
+
+
+def _refuse_beside_resume(reference: str, others: Mapping[str, object]) -> None:
+    from dqnkit.errors import ConfigError
+
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"--resume {reference}: a run continues with its own settings, so that "
+            f"{', '.join(given)} cannot be given as well; to change settings, start a new run"
+        )
 
 
 def _winner(
     study: str,
     storage: str | None,
     experiment: str | None,
-    env: str | None,
     seed: int | None,
     assignments: list[str] | None,
 ) -> Config:
-    from cli.loading import options as option_values
+    from cli.loading import option_overrides
     from dqnkit.config import loading
     from dqnkit.errors import ConfigError
-    from dqnkit.tuning import storage as storages
+    from dqnkit.tuning.storage import locate_storage
     from dqnkit.tuning.study import winner
 
-    if experiment is not None or env is not None:
-        given = experiment or f"--env {env}"
-        raise ConfigError(f"--from-study {study} names what is trained, and so does {given}")
-    text = winner(storages.resolve(storage), study)
-    config = loading.load_recorded(text, f"the winner of {study}")
-    return loading.override(config, option_values(None, seed), assignments or [])
-
-
-def _resume(
-    reference: str,
-    given: Mapping[str, object],
-    tracking_uri: str | None,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from cli import output
-    from cli.displays import training
-    from dqnkit.errors import ConfigError
-    from dqnkit.runs.resumption import find
-    from dqnkit.tracking import location, make_tracker
-    from dqnkit.tracking.store import RunStore
-
-    also = [name for name, value in given.items() if value is not None]
-    if also:
+    if experiment is not None:
         raise ConfigError(
-            f"--resume {reference}: a run goes on as it was begun, so {', '.join(also)} cannot be "
-            "given too; to train with other settings, begin a new run"
+            f"--from-study {study} chooses what is trained, and so does {experiment}: give one"
         )
-    with output.stdout_for_the_document(as_json=as_json):
-        resumption = find(RunStore(location.locate_store(tracking_uri)), reference)
-        tracker = make_tracker(resumption.config, tracking_uri)
-        with training.for_training(as_json=as_json, quiet=quiet) as reporter:
-            from dqnkit.runs.trainer import resume  # takes seconds
-
-            result = resume(resumption, tracker, reporter)
-    training.training_result(result, as_json=as_json, quiet=quiet)
+    text = winner(locate_storage(storage), study)
+    config = loading.load_recorded(text, f"the winner of {study}")
+    return loading.override(config, option_overrides(None, seed, assignments))
 
 
-def _train_one(
-    config: Config, name: str | None, tracking_uri: str | None, *, as_json: bool, quiet: bool
+def _train(
+    config: Config, name: str | None, tracking_uri: str, *, as_json: bool, quiet: bool
 ) -> None:
     from cli import output
     from cli.displays import training
-    from dqnkit.envs.resolution import resolve
-    from dqnkit.tracking import make_tracker
+    from dqnkit.runs.trainer import train as run_training
 
-    with output.stdout_for_the_document(as_json=as_json):
-        config, _ = resolve(config)  # a mistake is told before TensorFlow is loaded
-        tracker = make_tracker(config, tracking_uri)
-        with training.for_training(as_json=as_json, quiet=quiet) as reporter:
-            from dqnkit.runs.trainer import train as run_training  # takes seconds
+    with (
+        output.reserve_stdout(as_json=as_json),
+        training.displayed(as_json=as_json, quiet=quiet) as display,
+    ):
+        result = run_training(config, tracking_uri=tracking_uri, listener=display, run_name=name)
+    training.print_result(result, as_json=as_json, quiet=quiet)
 
-            result = run_training(config, tracker, reporter, run_name=name)
-    training.training_result(result, as_json=as_json, quiet=quiet)
+
+def _resume(reference: str, tracking_uri: str, *, as_json: bool, quiet: bool) -> None:
+    from cli import output
+    from cli.displays import training
+    from dqnkit.runs.trainer import resume
+
+    with (
+        output.reserve_stdout(as_json=as_json),
+        training.displayed(as_json=as_json, quiet=quiet) as display,
+    ):
+        result = resume(reference, tracking_uri=tracking_uri, listener=display)
+    training.print_result(result, as_json=as_json, quiet=quiet)
 
 
 def _train_seeds(
-    config: Config,
-    options: SeedsOptions,
-    tracking_uri: str | None,
-    *,
-    as_json: bool,
-    quiet: bool,
+    config: Config, tracking_uri: str, *, as_json: bool, quiet: bool, **arguments: Any
 ) -> None:
     from cli import output
     from cli.displays import seeds
     from dqnkit.workers.seeds import train_seeds
 
     with (
-        output.stdout_for_the_document(as_json=as_json),
-        seeds.for_seeds(as_json=as_json, quiet=quiet) as reporter,
+        output.reserve_stdout(as_json=as_json),
+        seeds.displayed(as_json=as_json, quiet=quiet) as display,
     ):
-        result = train_seeds(config, options, tracking_uri=tracking_uri, reporter=reporter)
-    seeds.seeds_result(result, as_json=as_json, quiet=quiet)
+        result = train_seeds(config, **arguments, tracking_uri=tracking_uri, listener=display)
+    seeds.print_result(result, as_json=as_json, quiet=quiet)

@@ -15,12 +15,12 @@ def tune(
         typer.Argument(
             metavar="EXPERIMENT",
             help="A committed experiment (see `dqnkit experiments`) or a YAML file, whose `search` "
-            "says what may change. Default: the study's, else cartpole.",
+            "section lists what may change. Default: that of the study, or else cartpole.",
             show_default=False,
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option(metavar="N", help="Trials that are to end, complete or pruned.")
+        int, typer.Option(metavar="N", help="Number of trials to end, complete or pruned.")
     ] = 50,
     env: options.Env = None,
     assignments: options.Assignments = None,
@@ -28,7 +28,7 @@ def tune(
         int | None,
         typer.Option(
             metavar="N",
-            help="Seed of every trial, and of what the sampler draws. Default: the experiment's.",
+            help="Seed of every trial and of the sampler. Default: that of the experiment.",
             show_default=False,
         ),
     ] = None,
@@ -37,48 +37,51 @@ def tune(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Go on with this study, or begin it. Default: the last of this experiment that "
-            "was interrupted, else a new one.",
+            help="Name of the study to continue or begin. Default: the last interrupted study of "
+            "this experiment, or else a new one.",
             show_default=False,
         ),
     ] = None,
     storage: options.Storage = None,
     sampler: Annotated[
         Literal["tpe", "random", "gp", "cmaes", "grid"],
-        typer.Option(help="How parameters are chosen."),
+        typer.Option(help="Sampler that chooses parameters."),
     ] = "tpe",
     pruner: Annotated[
         Literal["hyperband", "median", "wilcoxon", "none"],
-        typer.Option(help="How hopeless trials are ended early; wilcoxon compares seed by seed."),
+        typer.Option(
+            help="Pruner that ends hopeless trials early; wilcoxon compares seed by seed."
+        ),
     ] = "hyperband",
     timeout: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="When no further trial is begun; those that run end, and are confirmed.",
+            help="Time after which no trial is started; running trials end and are confirmed.",
             show_default=False,
         ),
     ] = None,
     seeds_per_trial: Annotated[
-        int, typer.Option(metavar="S", help="Trainings a trial; its value is their IQM.")
+        int, typer.Option(metavar="S", help="Seeds per trial, whose IQM is its value.")
     ] = 1,
     confirm: Annotated[
         int,
-        typer.Option(metavar="K", help="Best trials that are trained again on 5 fresh seeds each."),
+        typer.Option(
+            metavar="K", help="Number of best trials to train again on 5 fresh seeds each."
+        ),
     ] = 3,
     launcher: options.Launcher = "local",
     ray_address: options.RayAddress = None,
     cpus: options.Cpus = 1.0,
     gpus: options.Gpus = 0.0,
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Search learning rate, layer sizes, batch size and more; confirm the winner on fresh seeds."""
-    from cli import output  # `--help` waits for nothing that a search needs
+    from cli import output  # deferred, so that `--help` is quick
     from cli.displays import search
-    from cli.loading import experiment_config
-    from cli.loading import options as option_values
+    from cli.loading import experiment_config, option_overrides
     from dqnkit.config import loading
     from dqnkit.tuning.options import TuneOptions
     from dqnkit.tuning.search import stored_experiment
@@ -95,18 +98,18 @@ def tune(
         timeout=timeout,
         seeds_per_trial=seeds_per_trial,
         confirm=confirm,
-        launch=Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
+        placement=Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
     )
     config = None
     if study is not None and experiment is None and env is None:
         config = stored_experiment(study, storage)
         if config is not None:
-            config = loading.override(config, option_values(None, seed), assignments or [])
+            config = loading.override(config, option_overrides(None, seed, assignments))
     if config is None:
         config = experiment_config(experiment, env, seed, assignments)
     with (
-        output.stdout_for_the_document(as_json=as_json),
-        search.for_search(as_json=as_json, quiet=quiet) as reporter,
+        output.reserve_stdout(as_json=as_json),
+        search.displayed(as_json=as_json, quiet=quiet) as display,
     ):
-        result = run_search(config, chosen, tracking_uri=tracking_uri, reporter=reporter)
-    search.search_result(result, as_json=as_json, quiet=quiet)
+        result = run_search(config, chosen, tracking_uri=tracking_uri, listener=display)
+    search.print_result(result, as_json=as_json, quiet=quiet)

@@ -24,14 +24,14 @@ def ui(
     browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = True,
-    tracking_uri: options.TrackingUri = None,
+    tracking_uri: options.TrackingUri = options.AUTO,
 ) -> None:
-    """Show the runs in MLflow's UI, served on this machine alone, until Ctrl-C."""
+    """Show the runs in MLflow's UI, served to this machine only, until Ctrl-C."""
     from cli.output import say, waiting
-    from dqnkit.tracking import location
+    from dqnkit.tracking.location import locate_store
     from dqnkit.tracking.ui import served
 
-    found = location.locate_store(tracking_uri)
+    found = locate_store(tracking_uri)
     if found.address is not None:
         say(found.address)
         _open(found.address, wanted=browser)
@@ -49,7 +49,7 @@ def ui(
 
 
 def _open(page: str, *, wanted: bool) -> None:
-    """Opens a page where there is a screen; a browser in the terminal would be in the way."""
+    """Open a page if there is a screen; a text browser would block the terminal."""
     import os
     import sys
     import webbrowser

@@ -1,7 +1,7 @@
-"""Environments whose transitions can be told by eye, for both loops.
+"""Environments whose transitions are easy to predict, for both loops.
 
-A Corridor is a deterministic walk: the state counts up by 1 from 0 and terminates at `length`;
-each step gives a reward of 10, whatever the action.
+A Corridor is a deterministic walk: the state counts up from 0 and is terminal at `length`. Each
+step gives a reward of 10, whatever the action.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ VIEWS = {
     "nothing": spaces.Box(0, 1, (0,), np.float32),
     "text": spaces.Sequence(spaces.Discrete(2)),
 }
-"""What a walker may see of the state."""
+"""Observation spaces, by the name that the argument `observe` takes."""
 
 
 def view(name: str, state: int) -> Any:
-    """The observation of a state; images hold it in every pixel."""
+    """Return the observation of a state; every pixel of an image is the state."""
     space = VIEWS[name]
     if name == "one_hot":
         return np.eye(6, dtype=np.int64)[state]
@@ -51,7 +51,7 @@ def view(name: str, state: int) -> Any:
 
 
 class GymnasiumCorridor(gymnasium.Env[Any, Any]):
-    """The Corridor in Gymnasium."""
+    """A Corridor as a Gymnasium environment."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
@@ -74,7 +74,7 @@ class GymnasiumCorridor(gymnasium.Env[Any, Any]):
 
 
 class DrawnCorridor(GymnasiumCorridor):
-    """A Corridor whose picture grows brighter with the state."""
+    """A Corridor whose rendered frame grows brighter with the state."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 5}
 
@@ -89,7 +89,7 @@ class DrawnCorridor(GymnasiumCorridor):
 def vector_corridor(
     num_envs: int, autoreset_mode: str = "NextStep", max_episode_steps: int = 1_000, **kwargs: Any
 ) -> SyncVectorEnv:
-    """A vector class of the environment's own, in any autoreset mode."""
+    """Return the Corridor's own vector environment, in any autoreset mode."""
     maker = lambda: gymnasium.wrappers.TimeLimit(  # noqa: E731 - short
         GymnasiumCorridor(**kwargs), max_episode_steps
     )
@@ -97,7 +97,7 @@ def vector_corridor(
 
 
 class Doubled(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Multiplies rewards, to see that a wrapper and its arguments arrive."""
+    """A wrapper that multiplies rewards, for tests of wrappers and their arguments."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], factor: float = 2.0) -> None:
         super().__init__(env)
@@ -109,7 +109,7 @@ class Doubled(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Loud(GymnasiumCorridor):
-    """Prints, from Python and from a process of its own."""
+    """A Corridor that prints on creation, from Python and from a child process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ gymnasium.register(
 
 @dataclass(frozen=True)
 class GraphCorridor:
-    """The Corridor in the graph (`Dynamics`)."""
+    """A Corridor as TensorFlow operations (`Dynamics`)."""
 
     id: str = "Corridor-v0"
     length: int = 5
@@ -163,5 +163,5 @@ class GraphCorridor:
 
 
 def vector_spec(size: int, num_actions: int = 3, env_id: str = "Corridor-v0") -> EnvSpec:
-    """The spec of an environment of float32 vectors."""
+    """Return the spec of an environment whose observations are float32 vectors."""
     return EnvSpec(env_id, ObservationSpec(Kind.VECTOR, (size,), "float32"), num_actions)

@@ -1,7 +1,7 @@
-"""Workers whose training is arithmetic: everything but TensorFlow is as ever.
+"""Workers whose training is arithmetic; everything but TensorFlow is real.
 
-What a run is to do beside that stands in `tracking.tags` of its configuration, by part of its name:
-`{dies: t002}` ends the process of the run whose name holds `t002`.
+Faults are chosen by `tracking.tags` of the configuration, whose values are parts of run names:
+`{dies: t002}` kills the process that trains a run whose name contains `t002`.
 """
 
 from __future__ import annotations
@@ -13,109 +13,158 @@ import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType
 
 from dqnkit._system import memory
 from dqnkit.config.sections import Config
 from dqnkit.errors import TrainingDivergedError
 from dqnkit.evaluation.episodes import Evaluation, late_episodes
-from dqnkit.events import RunStatus
+from dqnkit.events import (
+    Evaluated,
+    Listener,
+    Progress,
+    RunEnded,
+    RunPreparing,
+    RunStarted,
+    RunStatus,
+)
 from dqnkit.processes.interrupts import Interrupts, catch_signals
-from dqnkit.runs.reporting import Progress, Reporter
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord, Tracker
+from dqnkit.runs.result import TrainResult
+from dqnkit.tracking.names import Kind, Metric, Tag
+from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker, make_tracker
 from dqnkit.workers import worker
 
 BEST_RATE = 1e-3
 """The learning rate with the highest score, 100."""
 
 
-def serve(connection: Connection, said: str | None, most_memory: int) -> None:
-    """`worker.serve`, which imports the training anew."""
-    module = ModuleType("dqnkit.runs.trainer")
-    module.train = train  # type: ignore[attr-defined]
-    sys.modules["dqnkit.runs.trainer"] = module
-    worker.serve(connection, said, most_memory)
+def serve(connection: Connection, output: str | None, most_memory: int) -> None:
+    """Serve as `worker.serve` does, without loading TensorFlow."""
+    name = "dqnkit._system.tensorflow"
+    sys.modules[name] = ModuleType(name)
+    worker.train = train
+    worker.serve(connection, output, most_memory)
 
 
-def growing_after_one(connection: Connection, said: str | None, most_memory: int) -> None:
-    """`serve` in a process that holds more than it may after its first run."""
+def growing_after_one(connection: Connection, output: str | None, most_memory: int) -> None:
+    """Serve in a process that holds too much memory after its first run."""
     sizes = iter([0])
     memory.process_memory = lambda: next(sizes, most_memory + 1)
-    serve(connection, said, most_memory)
+    serve(connection, output, most_memory)
 
 
-def stillborn(connection: Connection, said: str | None, most_memory: int) -> None:
-    """Dies before it is ready."""
+def stillborn(connection: Connection, output: str | None, most_memory: int) -> None:
+    """Exit before the worker is ready."""
     del connection, most_memory
-    assert said is not None
-    Path(said).write_text("no such accelerator", encoding="utf-8")
+    assert output is not None
+    Path(output).write_text("no such accelerator", encoding="utf-8")
     os._exit(3)
 
 
 def score(config: Config, run_name: str = "") -> float:
-    """What a run comes to: by its learning rate, a little by its seed."""
+    """Return the final score of a run: a function of its learning rate and, slightly, its seed."""
     distance = abs(math.log10(config.optimizer.learning_rate / BEST_RATE))
-    lucky = 30.0 if _wanted(config, "lucky", run_name) else 0.0
+    lucky = 30.0 if _is_named(config, "lucky", run_name) else 0.0
     return 100.0 - 20.0 * distance + config.training.seed % 7 / 10 + lucky
-
-
-def _wanted(config: Config, what: str, run_name: str) -> bool:
-    # A run of the confirmation is named after its trial too.
-    names = config.tracking.tags.get(what, "").split()
-    return "confirms" not in run_name and any(name in run_name for name in names)
 
 
 def train(
     config: Config,
-    tracker: Tracker,
-    reporter: Reporter,
+    *,
+    tracking_uri: str | None,
+    listener: Listener,
     run_name: str,
+    parent: ParentRun,
     interrupts: Interrupts,
-) -> Any:
-    """`dqnkit.runs.trainer.train` as far as a worker needs it."""
-    total, interval = config.training.num_iterations, config.evaluation.eval_interval
+) -> TrainResult:
+    """Emit and record what `dqnkit.runs.trainer.train` would, with scores of `score`."""
+    listener(RunPreparing(config, run_name))
+    tracker = make_tracker(config, tracking_uri, parent)
     evaluations: list[Evaluation] = []
     status = RunStatus.FAILED
     with catch_signals(interrupts):
-        tags = {KIND_TAG: "training"}
+        tags = {Tag.KIND: Kind.TRAINING}
         tracker.start(RunRecord(config.name, run_name, config.flat(), tags))
         try:
-            reporter.started(0.1, 0)
-            if _wanted(config, "dies", run_name):
-                os.kill(os.getpid(), signal.SIGKILL)
-            if _wanted(config, "raises", run_name):
-                raise OSError("the disk is gone")
-            if _wanted(config, "diverges", run_name):
-                raise TrainingDivergedError("the loss became nan")
-            for iteration in range(0, total + 1, interval):
-                if interrupts and evaluations:  # as ever, that before training is always made
-                    break
-                time.sleep(float(config.tracking.tags.get("seconds", "0")))
-                value = score(config, run_name) * iteration / total
-                evaluation = Evaluation(
-                    returns=(value - 1, value, value, value + 1),
-                    lengths=(10,) * 4,
-                    iteration=iteration,
-                    env_steps=iteration,
-                )
-                evaluations.append(evaluation)
-                tracker.log({"eval/return_mean": value}, iteration)
-                reporter.progressed(Progress(iteration, iteration, (), 1000.0))
-                reporter.evaluated(evaluation, evaluation)
+            listener(RunStarted(tracker.run_id, 0.1, 0))
+            _fail_if_asked(config, run_name)
+            _evaluate_at_intervals(config, run_name, tracker, listener, interrupts, evaluations)
             status = interrupts.status or RunStatus.FINISHED
         finally:
             problems = tracker.finish(status)
-    return SimpleNamespace(
-        run_id=tracker.run_id,
+    result = _make_result(config, run_name, tracker, status, evaluations, problems)
+    listener(RunEnded(result))
+    return result
+
+
+def _fail_if_asked(config: Config, run_name: str) -> None:
+    if _is_named(config, "dies", run_name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if _is_named(config, "raises", run_name):
+        raise OSError("the disk is gone")
+    if _is_named(config, "diverges", run_name):
+        raise TrainingDivergedError("the loss became nan")
+
+
+def _evaluate_at_intervals(
+    config: Config,
+    run_name: str,
+    tracker: Tracker,
+    listener: Listener,
+    interrupts: Interrupts,
+    evaluations: list[Evaluation],
+) -> None:
+    total, interval = config.training.num_iterations, config.evaluation.eval_interval
+    for iteration in range(0, total + 1, interval):
+        if interrupts and evaluations:  # the evaluation before training is always made
+            break
+        time.sleep(float(config.tracking.tags.get("seconds", "0")))
+        value = score(config, run_name) * iteration / total
+        evaluation = Evaluation(
+            returns=(value - 1, value, value, value + 1),
+            lengths=(10,) * 4,
+            iteration=iteration,
+            env_steps=iteration,
+        )
+        evaluations.append(evaluation)
+        tracker.log({Metric.EVAL_MEAN: value}, iteration)
+        listener(Progress(iteration, iteration, (), 1000.0))
+        listener(Evaluated(evaluation, evaluation, late_episodes(evaluations)))
+
+
+def _make_result(
+    config: Config,
+    run_name: str,
+    tracker: Tracker,
+    status: RunStatus,
+    evaluations: list[Evaluation],
+    problems: list[str],
+) -> TrainResult:
+    last = evaluations[-1]
+    return TrainResult(
+        experiment=config.name,
         run_name=run_name,
+        run_id=tracker.run_id,
         status=status,
-        env_steps=evaluations[-1].env_steps,
+        iterations=last.iteration,
+        env_steps=last.env_steps,
         seconds=1.0,
+        compile_seconds=0.1,
+        training_seconds=0.9,
         steps_per_second=1000.0,
-        evaluations=tuple(evaluations),
+        last=last,
+        best=last,
+        final=last,
         late=late_episodes(evaluations),
-        best=evaluations[-1],
-        final=evaluations[-1],
+        evaluations=tuple(evaluations),
+        checkpoints=0,
+        checkpoint_seconds=0.0,
+        checkpoint_megabytes=0.0,
         problems=problems,
     )
+
+
+def _is_named(config: Config, tag: str, run_name: str) -> bool:
+    # A run of the confirmation is named after its trial too.
+    names = config.tracking.tags.get(tag, "").split()
+    return "confirms" not in run_name and any(name in run_name for name in names)

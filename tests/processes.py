@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dqnkit._system import arrays
-from dqnkit.tracking import location
+from dqnkit.tracking.location import AUTO, locate_store
 
 REPEATED = ("train/loss", "train/epsilon", "train/return_mean", "train/length_mean", "eval/")
 REPEATED += ("best/", "final/", "late/", "train/episodes")
@@ -78,21 +78,21 @@ class Training:
             self.lines.append(line)
 
 
-def client(uri: str | None = None) -> Any:
+def client(uri: str = AUTO) -> Any:
     """MLflow's, of a store."""
     from mlflow import MlflowClient
 
-    return MlflowClient(location.locate_store(uri).uri)
+    return MlflowClient(locate_store(uri).uri)
 
 
-def runs(uri: str | None = None) -> list[Any]:
+def runs(uri: str = AUTO) -> list[Any]:
     """All of a store, the latest first."""
     mlflow = client(uri)
     ids = [each.experiment_id for each in mlflow.search_experiments()]
     return list(mlflow.search_runs(ids, max_results=1_000))
 
 
-def points(run: Any, uri: str | None = None) -> dict[str, list[tuple[int, float]]]:
+def points(run: Any, uri: str = AUTO) -> dict[str, list[tuple[int, float]]]:
     """Every point of each metric, in order; those that stand there twice too."""
     mlflow = client(uri)
     return {
@@ -101,7 +101,7 @@ def points(run: Any, uri: str | None = None) -> dict[str, list[tuple[int, float]
     }
 
 
-def repeated(run: Any, uri: str | None = None) -> dict[str, list[tuple[int, float]]]:
+def repeated(run: Any, uri: str = AUTO) -> dict[str, list[tuple[int, float]]]:
     """The points of metrics that another training of the same configuration must have too."""
     found = points(run, uri)
     return {key: value for key, value in found.items() if key.startswith(REPEATED)}
@@ -111,7 +111,7 @@ def last_state(run: Any) -> dict[str, np.ndarray]:
     """What decides how training would go on, from an embedded store's artifact."""
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     state = arrays.load_arrays(folder / "checkpoints" / "last.npz")
-    return {name: value for name, value in state.items() if name != "run/clocks"}
+    return {name: value for name, value in state.items() if not name.startswith("run/clocks")}
 
 
 def assert_same_state(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:

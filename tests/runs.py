@@ -1,9 +1,8 @@
-"""Recorded runs without the training: what readers of a store meet."""
+"""Runs recorded without training, for tests of code that reads a store."""
 
 from __future__ import annotations
 
 import atexit
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,21 +15,25 @@ from dqnkit.agents.policies import GreedyPolicy, Weights
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
-from dqnkit.evaluation.episodes import Episodes
+from dqnkit.evaluation.document import EvaluationDocument, FinalEpisodes
+from dqnkit.evaluation.episodes import Episodes, Evaluation
 from dqnkit.events import RunStatus
-from dqnkit.tracking import location, policy_folder
+from dqnkit.runs.metrics import episode_metrics
+from dqnkit.tracking import policy_folder
 from dqnkit.tracking.client import connect
+from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.names import FINAL, Artifact, Kind, Metric, Tag
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord
+from dqnkit.tracking.tracker import RunRecord
 
 LEAN = np.float32([-0.1, -0.3, -1.0, -0.4, 0.1, 0.3, 1.0, 0.4, 0.0, 0.0])
-"""Weights of a linear network that holds CartPole's pole for ever."""
+"""Weights of a linear network that balances CartPole's pole without end."""
 CARTPOLE = loading.default_config("cartpole", ["network.fc_layer_params=[]"])
 
 
 def save_policy(config: Config, weights: Weights | None, folder: Path) -> PolicyFiles:
-    """A policy's files; initial weights where none are given."""
+    """Save a policy with given or initial weights; return its files."""
     config, spec = resolve(config)
     policy = GreedyPolicy(spec, config)
     if weights is not None:
@@ -41,19 +44,19 @@ def save_policy(config: Config, weights: Weights | None, folder: Path) -> Policy
     return PolicyFiles(folder / policy_folder.SAVED_MODEL.name, path, spec)
 
 
-def make_store() -> None:
-    """Makes the embedded store of the working directory, quickly."""
-    place = location.locate_store().make()
+def make_store(tracking_uri: str = AUTO) -> None:
+    """Make an embedded store quickly, by default that of the working directory."""
+    place = locate_store(tracking_uri).make()
     if place.is_empty:
         shutil.copyfile(_empty_database(), place.database or "")
 
 
 @cache
 def _empty_database() -> Path:
-    """A store that MLflow has made, which takes it most of a second each time."""
+    """Return an empty store's database, which MLflow needs most of a second to make."""
     folder = Path(tempfile.mkdtemp(prefix="dqnkit-tests-"))
     atexit.register(shutil.rmtree, folder)
-    connect(location.locate_store(str(folder)).make())
+    connect(locate_store(str(folder)).make())
     return folder / "mlflow.db"
 
 
@@ -67,37 +70,40 @@ def record(
     curve: Mapping[int, Sequence[float]] = {},
     status: RunStatus | None = RunStatus.FINISHED,
     tags: Mapping[str, str] = {},
-    tracking_uri: str | None = None,
+    tracking_uri: str = AUTO,
 ) -> str:
-    """Records a run; its id. A status of None leaves it running."""
-    place = location.locate_store(tracking_uri).make()
-    if place.is_empty:
-        shutil.copyfile(_empty_database(), place.database or "")
-    tracker = MlflowTracker(place)
+    """Record a run and return its id; a status of None leaves it running."""
+    make_store(tracking_uri)
+    tracker = MlflowTracker(locate_store(tracking_uri))
     params = resolve(config)[0].flat()
-    kind = {KIND_TAG: "training"}
+    kind = {Tag.KIND: Kind.TRAINING}
     tracker.start(RunRecord(config.name, name, params, {**kind, **tags}, "**About it.**"))
     with tempfile.TemporaryDirectory() as scratch:
         if finals:
-            final = Episodes(returns=tuple(finals), lengths=(10,) * len(finals))
-            values = {"best/return_mean": max(finals), "time/steps_per_second": 1000.0}
-            tracker.log(final.metrics("final") | values, 5_000)
+            final = _episodes(finals)
+            values = {Metric.BEST_MEAN: max(finals), Metric.STEPS_PER_SECOND: 1000.0}
+            tracker.log(episode_metrics(FINAL, final) | values, 5_000)
         for step, returns in curve.items():
-            tracker.log({"eval/return_mean": float(np.mean(returns))}, step)
+            tracker.log({Metric.EVAL_MEAN: float(np.mean(returns))}, step)
         if finals and curve:
-            document = {
-                "evaluations": [
-                    {"env_steps": step, "returns": list(returns)} for step, returns in curve.items()
-                ],
-                "final": {"iteration": 9, "env_steps": 5_000, "returns": list(finals)},
-            }
+            document = EvaluationDocument(
+                evaluations=tuple(
+                    Evaluation(iteration=0, env_steps=step, **vars(_episodes(returns)))
+                    for step, returns in curve.items()
+                ),
+                final=FinalEpisodes(episodes=_episodes(finals), iteration=9, env_steps=5_000),
+            )
             files = Path(scratch) / "files"
             files.mkdir()
-            (files / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
-            tracker.artifacts(files)
+            (files / Artifact.EVALUATION).write_text(document.to_json(), encoding="utf-8")
+            tracker.add_artifacts(files)
         if with_policy:
-            tracker.policy(save_policy(config, weights, Path(scratch)))
+            tracker.add_policy(save_policy(config, weights, Path(scratch)))
     if status is not None:
         assert tracker.finish(status) == []
     assert tracker.run_id is not None
     return tracker.run_id
+
+
+def _episodes(returns: Sequence[float]) -> Episodes:
+    return Episodes(returns=tuple(returns), lengths=(10,) * len(returns))

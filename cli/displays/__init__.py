@@ -1,1 +1,63 @@
-"""Live displays."""
+"""Live displays and plain lines: listeners of the events of `dqnkit.events`.
+
+On a terminal a display is redrawn in place, elsewhere lines are printed, and with `--json` or
+`--quiet` only warnings are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from cli.output import warn
+from dqnkit.events import Event, Listener, Warned
+
+
+class LiveDisplay:
+    """Base of displays that are redrawn in place: a listener with `__rich__`."""
+
+    def __call__(self, event: Event) -> None:
+        """Take up an event."""
+        raise NotImplementedError
+
+    def __rich__(self) -> RenderableType:
+        """Draw the display."""
+        raise NotImplementedError
+
+
+def print_warnings(event: Event) -> None:
+    """Print warnings and nothing else: the listener of quiet commands."""
+    if isinstance(event, Warned):
+        warn([event.text])
+
+
+@contextlib.contextmanager
+def displayed(
+    live: Callable[[], LiveDisplay],
+    plain: Callable[[], Listener],
+    *,
+    as_json: bool,
+    quiet: bool,
+    transient: bool,
+) -> Iterator[Listener]:
+    """Yield the listener that suits the output, and show it during the body.
+
+    Args:
+      live: Makes the display for a terminal.
+      plain: Makes the listener for pipes and logs.
+      as_json: True if stdout is for a JSON document.
+      quiet: True to print warnings only.
+      transient: True if the live display disappears at the end.
+    """
+    console = Console(highlight=False)
+    if as_json or quiet:
+        yield print_warnings
+    elif console.is_terminal:
+        display = live()
+        with Live(display, console=console, refresh_per_second=8, transient=transient):
+            yield display
+    else:
+        yield plain()

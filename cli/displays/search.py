@@ -1,124 +1,108 @@
-"""A search as a person sees it: a live table on a terminal, plain lines elsewhere."""
+"""A search: a live display, plain lines, and the result."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
+from cli import displays
+from cli.displays import LiveDisplay
 from cli.displays.workers import WorkerTable, clock, short_values
-from cli.formats import duration
-from cli.output import Column, say, say_document, say_table, warn
+from cli.output import Column, duration, say, say_document, say_table, warn
 from dqnkit.evaluation.formatting import format_interval, format_number
-from dqnkit.tuning.standing import SilentTuneReporter, Standing, TrialScore, TuneReporter
+from dqnkit.events import (
+    ConfirmationStarted,
+    Event,
+    Listener,
+    RunAssigned,
+    RunEnded,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+    Warned,
+    WorkerEvent,
+)
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # deferred, so that a display appears at once
     from dqnkit.tuning.results import TuneResult
-    from dqnkit.tuning.space import Values
-    from dqnkit.workers.messages import Message, Task
+    from dqnkit.tuning.standing import Standing
 
 _WARNINGS_SHOWN = 5
 
 
-@contextlib.contextmanager
-def for_search(*, as_json: bool, quiet: bool) -> Iterator[TuneReporter]:
-    """The reporter that suits the output, shown while the search goes on."""
-    console = Console(highlight=False)
-    if as_json or quiet:
-        yield SilentTuneReporter()
-    elif console.is_terminal:
-        live = LiveTuneReporter()
-        with Live(live, console=console, refresh_per_second=8, transient=True):
-            yield live
-    else:
-        yield PlainTuneReporter()
+def displayed(*, as_json: bool, quiet: bool) -> AbstractContextManager[Listener]:
+    """Show a search (`displays.displayed`)."""
+    return displays.displayed(
+        LiveSearch, lambda: print_search, as_json=as_json, quiet=quiet, transient=True
+    )
 
 
-class PlainTuneReporter(SilentTuneReporter):
-    """A line a trial, for pipes and logs."""
-
-    def began(self, study: str, experiment: str, workers: int, standing: Standing) -> None:
-        """See `TuneReporter`."""
-        say(_title(study, experiment, workers, standing))
-
-    def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
-        """See `TuneReporter`."""
-        say(_ended_line(number, state, value, standing))
-
-    def told(self, text: str) -> None:
-        """See `TuneReporter`."""
-        say(text)
-
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
-        """See `TuneReporter`."""
-        del left
-        say(_confirming_line(candidates, seeds))
+def print_search(event: Event) -> None:
+    """Print a line per trial, for pipes and logs: a listener."""
+    match event:
+        case SearchStarted():
+            say(_title(event))
+        case TrialEnded():
+            say(_ended_line(event))
+        case ConfirmationStarted():
+            say(_confirming_line(event))
+        case Warned(text):
+            say(text)
 
 
-class LiveTuneReporter:
-    """Redrawn in place: counts, time left, the best so far, and what each worker does."""
+class LiveSearch(LiveDisplay):
+    """Counts, time left, the best trial so far, and the workers, redrawn in place."""
 
     def __init__(self) -> None:
         self._title = Text("dqnkit tune")
-        self._workers: WorkerTable | None = None
+        self._workers = WorkerTable(0)
         self._standing: Standing | None = None
         self._labels: dict[str, tuple[str, str]] = {}
-        self._told: list[str] = []
+        """Label and values of each trial's run, by its name."""
+        self._warnings: list[str] = []
         self._began = time.monotonic()
         self._ended_before = 0
         self._phase = ""
         self._confirmed, self._to_confirm = 0, 0
 
-    def began(self, study: str, experiment: str, workers: int, standing: Standing) -> None:
-        """See `TuneReporter`."""
-        self._title = Text(_title(study, experiment, workers, standing), "bold")
-        self._workers = WorkerTable(workers)
-        self._standing = standing
-        self._ended_before = standing.ended
+    @override
+    def __call__(self, event: Event) -> None:
+        match event:
+            case SearchStarted():
+                self._title = Text(_title(event), "bold")
+                self._workers = WorkerTable(event.workers)
+                self._standing = event.standing
+                self._ended_before = event.standing.ended
+            case RunAssigned():
+                default = (_confirming_label(event), "")
+                label, values = self._labels.get(event.run_name, default)
+                self._workers.assign(event, label, values)
+            case WorkerEvent():
+                self._workers.update(event)
+                if self._to_confirm and isinstance(event.event, RunEnded):
+                    self._confirmed += 1
+            case TrialStarted(run_name, number, values):
+                self._labels[run_name] = (f"trial {number}", short_values(values))
+            case TrialEnded():
+                self._standing = event.standing
+            case ConfirmationStarted():
+                self._phase = _confirming_line(event)
+                self._to_confirm = event.runs_left
+                self._began, self._ended_before = time.monotonic(), 0
+            case Warned(text):
+                self._warnings.append(text)
 
-    def given(self, worker: int, task: Task) -> None:
-        """See `WorkReporter`."""
-        label, values = self._labels.get(task.run_name, (_confirming_label(task), ""))
-        if self._workers is not None:
-            self._workers.given(worker, task, label, values)
-
-    def heard(self, worker: int, message: Message) -> None:
-        """See `WorkReporter`."""
-        if self._workers is not None:
-            self._workers.heard(worker, message)
-        if self._to_confirm and type(message).__name__ == "Ended":
-            self._confirmed += 1
-
-    def chose(self, run_name: str, number: int, values: Values) -> None:
-        """See `TuneReporter`."""
-        self._labels[run_name] = (f"trial {number}", short_values(values))
-
-    def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
-        """See `TuneReporter`."""
-        del number, state, value
-        self._standing = standing
-
-    def told(self, text: str) -> None:
-        """See `TuneReporter`."""
-        self._told.append(text)
-
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
-        """See `TuneReporter`."""
-        self._phase = _confirming_line(candidates, seeds)
-        self._to_confirm = left
-        self._began, self._ended_before = time.monotonic(), 0
-
+    @override
     def __rich__(self) -> RenderableType:
-        """Called by rich at each redraw."""
         standing = self._standing
-        if standing is None or self._workers is None:
+        if standing is None:
             return self._title
         ended, total = standing.ended, standing.total
         if self._to_confirm:
@@ -140,7 +124,7 @@ class LiveTuneReporter:
         if self._phase:
             lines.append(Text(self._phase, "bold"))
         lines.append(self._workers)
-        lines += [Text(text, "yellow") for text in self._told[-_WARNINGS_SHOWN:]]
+        lines += [Text(text, "yellow") for text in self._warnings[-_WARNINGS_SHOWN:]]
         return Group(*lines)
 
     def _time_left(self, ended: int, total: int) -> str:
@@ -150,8 +134,8 @@ class LiveTuneReporter:
         return f"{clock((time.monotonic() - self._began) * (total - ended) / done)} left"
 
 
-def search_result(result: TuneResult, *, as_json: bool, quiet: bool) -> None:
-    """Prints what a search came to; problems go to stderr in every mode."""
+def print_result(result: TuneResult, *, as_json: bool, quiet: bool) -> None:
+    """Print the result of a search; problems go to stderr in every mode."""
     warn(result.problems)
     if as_json:
         say_document(result.as_dict())
@@ -199,15 +183,17 @@ def _print_confirmed(result: TuneResult) -> None:
     say_table(columns, rows)
     winner = result.confirmed[0].trial.number
     if result.was_overturned:
-        say(f"fresh seeds overturned the search's order: trial {winner} wins")
+        say(f"fresh seeds overturned the order of the search: trial {winner} wins")
     else:
-        say(f"trial {winner} wins, on seeds that the search has not seen")
+        say(f"trial {winner} wins, on seeds that the search has not used")
 
 
 def _closing(result: TuneResult) -> list[tuple[str, str]]:
     lines = [("time", f"{duration(result.seconds)}, search {duration(result.search_seconds)}")]
     if not result.confirmed:
-        lines.append(("winner", "not confirmed on other seeds: its score flatters"))
+        lines.append(
+            ("winner", "not confirmed on other seeds, so that its score is too optimistic")
+        )
     if result.model is not None:
         lines.append(("model", result.model))
     if result.run_id is not None:
@@ -216,10 +202,11 @@ def _closing(result: TuneResult) -> list[tuple[str, str]]:
     return [*lines, *result.hints.items(), ("new seeds", again)]
 
 
-def _title(study: str, experiment: str, workers: int, standing: Standing) -> str:
-    title = f"{experiment} · study {study} · {workers} worker{'s' if workers > 1 else ''}"
-    before = standing.complete + standing.pruned
-    return f"{title} · goes on after {before} trials" if before else title
+def _title(event: SearchStarted) -> str:
+    workers = f"{event.workers} worker{'s' if event.workers > 1 else ''}"
+    title = f"{event.experiment} · study {event.study} · {workers}"
+    before = event.standing.ended
+    return f"{title} · continues after {before} trials" if before else title
 
 
 def _counts(standing: Standing) -> str:
@@ -229,23 +216,24 @@ def _counts(standing: Standing) -> str:
     )
 
 
-def _ended_line(trial: int, state: str, value: float | None, standing: Standing) -> str:
-    best = standing.best
-    parts = [
-        f"trial {trial:>4} {state:<9}",
-        f"{format_number(value):>8}",
+def _ended_line(event: TrialEnded) -> str:
+    standing, best = event.standing, event.standing.best
+    columns = [
+        f"trial {event.number:>4} {event.state:<9}",
+        f"{format_number(event.value):>8}",
         f"  {standing.ended}/{standing.total}",
         f"best {format_number(best.value)} by trial {best.number}" if best else "",
     ]
-    return " ".join(parts).rstrip()
+    return " ".join(columns).rstrip()
 
 
-def _confirming_line(candidates: Sequence[TrialScore], seeds: Sequence[int]) -> str:
-    trials = ", ".join(str(each.number) for each in candidates)
-    several = "s" if len(candidates) > 1 else ""
-    return f"confirming trial{several} {trials} on fresh seeds {seeds[0]} to {seeds[-1]}"
+def _confirming_line(event: ConfirmationStarted) -> str:
+    trials = ", ".join(str(each.number) for each in event.candidates)
+    several = "s" if len(event.candidates) > 1 else ""
+    seeds = f"{event.seeds[0]} to {event.seeds[-1]}"
+    return f"confirming trial{several} {trials} on fresh seeds {seeds}"
 
 
-def _confirming_label(task: Task) -> str:
-    trial = task.run_name.rpartition("-t")[2].partition("-")[0].lstrip("0") or "0"
-    return f"trial {trial}, seed {task.config.training.seed}"
+def _confirming_label(event: RunAssigned) -> str:
+    trial = event.run_name.rpartition("-t")[2].partition("-")[0].lstrip("0") or "0"
+    return f"trial {trial}, seed {event.config.training.seed}"

@@ -1,64 +1,49 @@
-"""Training with several seeds as a person sees it."""
+"""The training of several seeds: a live display, plain lines, and the result."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.text import Text
+from typing_extensions import override
 
+from cli import displays
+from cli.displays import LiveDisplay
 from cli.displays.workers import WorkerTable
-from cli.formats import collecting, duration
-from cli.output import Column, say, say_document, say_table, warn
+from cli.output import Column, collecting, duration, say, say_document, say_table, warn
 from dqnkit.evaluation.formatting import format_interval, format_number
+from dqnkit.events import Event, Listener, RunAssigned, SeedEnded, SeedsStarted, WorkerEvent
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # deferred, so that a display appears at once
     from dqnkit.config.sections import Config
-    from dqnkit.workers.messages import Message, Task
     from dqnkit.workers.seed_group import SeedResult
-    from dqnkit.workers.seeds import SeedsReporter, SeedsResult
+    from dqnkit.workers.seeds import SeedsResult
 
 
-@contextlib.contextmanager
-def for_seeds(*, as_json: bool, quiet: bool) -> Iterator[SeedsReporter | None]:
-    """The reporter that suits the output, shown while training goes on."""
-    console = Console(highlight=False)
-    if as_json or quiet:
-        yield None
-    elif console.is_terminal:
-        live = LiveSeedsReporter()
-        with Live(live, console=console, refresh_per_second=8, transient=True):
-            yield live
-    else:
-        yield PlainSeedsReporter()
+def displayed(*, as_json: bool, quiet: bool) -> AbstractContextManager[Listener]:
+    """Show the training of several seeds (`displays.displayed`)."""
+    return displays.displayed(
+        LiveSeeds, lambda: print_seed, as_json=as_json, quiet=quiet, transient=True
+    )
 
 
-class PlainSeedsReporter:
-    """A line a seed (`SeedsReporter`)."""
-
-    def began(self, config: Config, run_name: str, seeds: Sequence[int]) -> None:
-        """See `SeedsReporter`."""
-        say(_title(config, run_name, seeds))
-
-    def given(self, worker: int, task: Task) -> None:
-        """See `WorkReporter`."""
-
-    def heard(self, worker: int, message: Message) -> None:
-        """See `WorkReporter`."""
-
-    def result(self, result: SeedResult) -> None:
-        """See `SeedsReporter`."""
-        say(
-            f"seed {result.seed:>4}  last evaluations {format_number(result.late_iqm):>8}  "
-            f"best policy {format_number(result.final_mean):>8}  {duration(result.seconds)}"
-        )
+def print_seed(event: Event) -> None:
+    """Print a line per seed, for pipes and logs: a listener."""
+    match event:
+        case SeedsStarted(config, run_name, seeds):
+            say(_title(config, run_name, seeds))
+        case SeedEnded(result):
+            say(
+                f"seed {result.seed:>4}  last evaluations {format_number(result.late_iqm):>8}  "
+                f"best policy {format_number(result.final_mean):>8}  {duration(result.seconds)}"
+            )
 
 
-class LiveSeedsReporter:
-    """Redrawn in place: how many seeds are done, and what each worker does (`SeedsReporter`)."""
+class LiveSeeds(LiveDisplay):
+    """Seeds that are done, and the workers, redrawn in place."""
 
     def __init__(self) -> None:
         self._title = Text("dqnkit train")
@@ -66,33 +51,29 @@ class LiveSeedsReporter:
         self._total = 0
         self._workers = WorkerTable(0)
 
-    def began(self, config: Config, run_name: str, seeds: Sequence[int]) -> None:
-        """See `SeedsReporter`."""
-        self._title = Text(_title(config, run_name, seeds), "bold")
-        self._total = len(seeds)
+    @override
+    def __call__(self, event: Event) -> None:
+        match event:
+            case SeedsStarted(config, run_name, seeds):
+                self._title = Text(_title(config, run_name, seeds), "bold")
+                self._total = len(seeds)
+            case RunAssigned(config=config):
+                self._workers.assign(event, f"seed {config.training.seed}")
+            case WorkerEvent():
+                self._workers.update(event)
+            case SeedEnded(result):
+                self._done.append(result)
 
-    def given(self, worker: int, task: Task) -> None:
-        """See `WorkReporter`."""
-        self._workers.given(worker, task, f"seed {task.config.training.seed}")
-
-    def heard(self, worker: int, message: Message) -> None:
-        """See `WorkReporter`."""
-        self._workers.heard(worker, message)
-
-    def result(self, result: SeedResult) -> None:
-        """See `SeedsReporter`."""
-        self._done.append(result)
-
+    @override
     def __rich__(self) -> RenderableType:
-        """Called by rich at each redraw."""
         scores = ", ".join(f"{each.seed}: {format_number(each.late_iqm)}" for each in self._done)
         done = Text(f"{len(self._done)}/{self._total} seeds  ")
         done.append(scores, "green")
         return Group(self._title, done, self._workers)
 
 
-def seeds_result(result: SeedsResult, *, as_json: bool, quiet: bool) -> None:
-    """Prints what several seeds came to; problems go to stderr in every mode."""
+def print_result(result: SeedsResult, *, as_json: bool, quiet: bool) -> None:
+    """Print the result of several seeds; problems go to stderr in every mode."""
     warn(result.problems)
     if as_json:
         say_document(result.as_dict())
@@ -106,10 +87,9 @@ def _print(result: SeedsResult) -> None:
         for each in result.seeds
     ]
     scores = result.scores
-    rows.append(
-        [f"IQM over {scores.n}", format_interval(*scores.late), format_interval(*scores.final)]
-    )
-    say_table([Column("seed"), Column("last evaluations, IQM"), Column("best policy, mean")], rows)
+    total = [f"IQM over {scores.n}", format_interval(*scores.late), format_interval(*scores.final)]
+    columns = [Column("seed"), Column("last evaluations, IQM"), Column("best policy, mean")]
+    say_table(columns, [*rows, total])
     say("")
     say(f"{'time':<11}{duration(result.seconds)}")
     run = result.run_name + (f" ({result.run_id})" if result.run_id else "")

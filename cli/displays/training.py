@@ -1,53 +1,53 @@
-"""Training as a person sees it: a live display on a terminal, plain lines elsewhere."""
+"""The training of one run: a live display, plain lines, and the result."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
-from cli.formats import collecting
-from cli.output import say, say_document, warn
+from cli import displays
+from cli.displays import LiveDisplay
+from cli.output import collecting, say, say_document, warn
 from dqnkit._system.redaction import redact_secrets
 from dqnkit.config.sections import Config
-from dqnkit.runs.reporting import Reporter, SilentReporter
+from dqnkit.events import (
+    Evaluated,
+    Event,
+    Listener,
+    Progress,
+    RunPreparing,
+    RunStarted,
+    Warned,
+)
 
-if TYPE_CHECKING:  # these import TensorFlow
+if TYPE_CHECKING:  # deferred, so that a display appears at once
     from dqnkit.evaluation.episodes import Evaluation
     from dqnkit.loops.base import IntervalMetrics
-    from dqnkit.runs.reporting import Progress
     from dqnkit.runs.result import TrainResult
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _PLAIN_SECONDS = 5.0
-"""Plain progress lines come at evaluations, at most one in this time."""
+"""Least time between two plain lines, which are printed after evaluations."""
 
 
-@contextlib.contextmanager
-def for_training(*, as_json: bool, quiet: bool) -> Iterator[Reporter]:
-    """The reporter that suits the output, shown while training goes on."""
-    console = Console(highlight=False)
-    if as_json or quiet:
-        yield QuietReporter()
-    elif console.is_terminal:
-        live = LiveReporter()
-        with Live(live, console=console, refresh_per_second=8, transient=False):
-            yield live
-    else:
-        yield PlainReporter()
+def displayed(*, as_json: bool, quiet: bool) -> AbstractContextManager[Listener]:
+    """Show the training of a run (`displays.displayed`)."""
+    return displays.displayed(
+        LiveTraining, PlainTraining, as_json=as_json, quiet=quiet, transient=False
+    )
 
 
-def training_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
-    """Prints what a run came to; problems go to stderr in every mode."""
+def print_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
+    """Print the result of a run; problems go to stderr in every mode."""
     warn(result.problems)
     if as_json:
         say_document(result.as_dict())
@@ -58,7 +58,7 @@ def training_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
 
 def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
     best, final, (low, high) = result.best.summary, result.final.summary, result.final.interval
-    return [
+    lines = [
         ("best", f"{best.mean:.1f} over {best.n} episodes, at step {result.best.env_steps:,}"),
         (
             "final",
@@ -70,81 +70,68 @@ def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
             f"{result.seconds:.1f} s: compiling {result.compile_seconds:.1f} s, training "
             f"{result.training_seconds:.1f} s at {result.steps_per_second:,.0f} steps/s",
         ),
-        *_checkpoint_lines(result),
-        ("run", result.run_name + (f" ({result.run_id})" if result.run_id else "")),
-        *result.hints.items(),
     ]
+    if result.checkpoints:
+        seconds, size = result.checkpoint_seconds, result.checkpoint_megabytes
+        text = f"{result.checkpoints} checkpoints in {seconds:.2f} s, the last of {size:.1f} MB"
+        lines.append(("saved", text))
+    run = result.run_name + (f" ({result.run_id})" if result.run_id else "")
+    return [*lines, ("run", run), *result.hints.items()]
 
 
-def _checkpoint_lines(result: TrainResult) -> list[tuple[str, str]]:
-    if not result.checkpoints:
-        return []
-    text = f"{result.checkpoints} in {result.checkpoint_seconds:.2f} s"
-    return [("saved", f"checkpoints: {text}, the last of {result.checkpoint_megabytes:.1f} MB")]
-
-
-class QuietReporter(SilentReporter):
-    """Tells of what is wrong, and of nothing else."""
-
-    def warned(self, text: str) -> None:
-        """See `Reporter`."""
-        warn([text])
-
-
-class PlainReporter:
-    """A line an evaluation, for pipes and logs."""
+class PlainTraining:
+    """Prints a line per evaluation, for pipes and logs: a listener."""
 
     def __init__(self) -> None:
         self._total = 0
+        self._exploration = "epsilon"
         self._metrics: IntervalMetrics | None = None
         self._rate = math.nan
-        self._said = -math.inf
+        self._printed_at = -math.inf
 
-    def preparing(self, config: Config, run_name: str) -> None:
-        """See `Reporter`."""
-        self._total = config.training.num_iterations
-        self._exploration = config.exploration.parameter
-        say(f"{_title(config)}  run {run_name}")
+    def __call__(self, event: Event) -> None:
+        """Print what an event tells."""
+        match event:
+            case RunPreparing(config, run_name):
+                self._total = config.training.num_iterations
+                self._exploration = config.exploration.parameter
+                say(f"{_title(config)}  run {run_name}")
+            case RunStarted():
+                say(_started(event))
+            case Progress():
+                self._rate = event.steps_per_second
+                self._metrics = event.metrics[-1] if event.metrics else self._metrics
+            case Evaluated():
+                self._evaluated(event)
+            case Warned(text):
+                warn([text])
 
-    def warned(self, text: str) -> None:
-        """See `Reporter`."""
-        warn([text])
-
-    def started(self, compile_seconds: float, iteration: int) -> None:
-        """See `Reporter`."""
-        say(_begun(compile_seconds, iteration))
-
-    def progressed(self, progress: Progress) -> None:
-        """See `Reporter`."""
-        self._rate = progress.steps_per_second
-        self._metrics = progress.metrics[-1] if progress.metrics else self._metrics
-
-    def evaluated(self, evaluation: Evaluation, best: Evaluation) -> None:
-        """See `Reporter`."""
-        now = time.monotonic()
-        if now - self._said < _PLAIN_SECONDS and 0 < evaluation.iteration < self._total:
+    def _evaluated(self, event: Evaluated) -> None:
+        now, iteration = time.monotonic(), event.evaluation.iteration
+        if now - self._printed_at < _PLAIN_SECONDS and 0 < iteration < self._total:
             return
-        self._said = now
-        parts = [
-            f"iteration {evaluation.iteration:>9,}/{self._total:,}",
-            f"return {evaluation.summary.mean:8.1f}",
-            f"best {best.summary.mean:8.1f}",
+        self._printed_at = now
+        columns = [
+            f"iteration {iteration:>9,}/{self._total:,}",
+            f"return {event.evaluation.summary.mean:8.1f}",
+            f"best {event.best.summary.mean:8.1f}",
         ]
         if self._metrics is not None:
-            parts += [
+            columns += [
                 f"loss {_number(self._metrics.loss)}",
                 f"{self._exploration} {self._metrics.exploration:.3f}",
                 f"{self._rate:,.0f} steps/s",
             ]
-        say("  ".join(parts))
+        say("  ".join(columns))
 
 
-class LiveReporter:
-    """Redrawn in place: progress, speed, time left, evaluations, loss, exploration."""
+class LiveTraining(LiveDisplay):
+    """Progress, speed, time left, evaluations, loss and exploration, redrawn in place."""
 
     def __init__(self) -> None:
         self._title = Text("dqnkit")
         self._spinner: Spinner | None = Spinner("dots", "loading TensorFlow")
+        self._exploration = "epsilon"
         self._total, self._rate = 1, 0.0
         self._first = self._iteration = 0
         self._began = time.monotonic()
@@ -155,39 +142,36 @@ class LiveReporter:
         self._returns: list[float] = []
         self._warnings: list[str] = []
 
-    def preparing(self, config: Config, run_name: str) -> None:
-        """See `Reporter`."""
-        self._total = config.training.num_iterations
-        self._exploration = config.exploration.parameter
-        self._title = Text.assemble((_title(config), "bold"), ("  run " + run_name, "dim"))
-        self._spinner = Spinner("dots", "compiling")
+    @override
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunPreparing(config, run_name):
+                self._total = config.training.num_iterations
+                self._exploration = config.exploration.parameter
+                self._title = Text.assemble((_title(config), "bold"), (f"  run {run_name}", "dim"))
+                self._spinner = Spinner("dots", "compiling")
+            case RunStarted():
+                self._spinner = None
+                self._began = time.monotonic()
+                self._iteration = self._first = event.iteration
+                self._title.append(f"  {_started(event)}", "dim")
+            case Progress():
+                self._progressed(event)
+            case Evaluated():
+                self._last, self._best = event.evaluation, event.best
+                self._returns.append(event.evaluation.summary.mean)
+            case Warned(text):
+                self._warnings.append(text)
 
-    def warned(self, text: str) -> None:
-        """See `Reporter`."""
-        self._warnings.append(text)
-
-    def started(self, compile_seconds: float, iteration: int) -> None:
-        """See `Reporter`."""
-        self._spinner = None
-        self._began = time.monotonic()
-        self._iteration = self._first = iteration
-        self._title.append(f"  {_begun(compile_seconds, iteration)}", "dim")
-
-    def progressed(self, progress: Progress) -> None:
-        """See `Reporter`."""
-        self._iteration, self._rate = progress.iteration, progress.steps_per_second
-        if progress.metrics:
-            self._metrics = progress.metrics[-1]
-            ended = [m.return_mean for m in progress.metrics if m.episodes]
+    def _progressed(self, event: Progress) -> None:
+        self._iteration, self._rate = event.iteration, event.steps_per_second
+        if event.metrics:
+            self._metrics = event.metrics[-1]
+            ended = [each.return_mean for each in event.metrics if each.episodes]
             self._train_return = ended[-1] if ended else self._train_return
 
-    def evaluated(self, evaluation: Evaluation, best: Evaluation) -> None:
-        """See `Reporter`."""
-        self._last, self._best = evaluation, best
-        self._returns.append(evaluation.summary.mean)
-
+    @override
     def __rich__(self) -> RenderableType:
-        """Called by rich at each redraw."""
         warnings = [
             Text.assemble(("warning: ", "bold yellow"), redact_secrets(text))
             for text in self._warnings
@@ -239,9 +223,9 @@ def _title(config: Config) -> str:
     return f"{config.name} · {config.env.id} · {collecting(config)} · seed {config.training.seed}"
 
 
-def _begun(compile_seconds: float, iteration: int) -> str:
-    onwards = f", goes on from iteration {iteration:,}" if iteration else ""
-    return f"compiled in {compile_seconds:.1f} s{onwards}"
+def _started(event: RunStarted) -> str:
+    resumed = f", continues at iteration {event.iteration:,}" if event.iteration else ""
+    return f"compiled in {event.compile_seconds:.1f} s{resumed}"
 
 
 def _number(value: float) -> str:
@@ -249,7 +233,7 @@ def _number(value: float) -> str:
 
 
 def _sparkline(values: list[float], width: int = 40) -> str:
-    """Evaluation means as a row of bars, the last `width` of them."""
+    """Return the last `width` values as a row of bars."""
     shown = values[-width:]
     if not shown:
         return ""

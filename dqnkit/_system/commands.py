@@ -1,15 +1,34 @@
-"""Command lines that messages name."""
+"""Command lines in messages."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 
 def as_typed(command: str) -> str:
-    """A command of ours as it must be typed here: through uv, or where it is installed."""
+    """Return a `dqnkit` command in the form that works in this environment.
+
+    That is `uv run dqnkit ...` under uv, `dqnkit ...` if it is on the PATH, else its full path.
+    """
     if "UV" in os.environ:
         return f"uv run {command}"
     return command if shutil.which("dqnkit") else f"{Path(sys.executable).parent}/{command}"
+
+
+def command_line(command: str, **arguments: str | None) -> str:
+    """Return the line of a `dqnkit` command, in the form that works in this environment.
+
+    Args:
+      command: Name of the command, such as `train`.
+      arguments: Values by the names of arguments, which become options; None leaves one out.
+    """
+    options = [
+        f" --{name.replace('_', '-')} {shlex.quote(value)}"
+        for name, value in arguments.items()
+        if value is not None
+    ]
+    return as_typed(f"dqnkit {command}{''.join(options)}")

@@ -1,4 +1,4 @@
-"""Whether DeepMind's Reverb can be used here, told without loading it."""
+"""Checks for the extra `reverb`, without importing it."""
 
 from __future__ import annotations
 
@@ -6,47 +6,49 @@ from importlib import metadata
 
 from dqnkit.errors import ConfigError
 
-GET_IT = (
+INSTALL_COMMAND = (
     "UV_PROJECT_ENVIRONMENT=.venv-reverb uv sync --python 3.11 --extra reverb --no-default-groups"
 )
-"""Makes an environment that has it."""
+"""Shell command that creates an environment with Reverb."""
 
 
-def check_installed(given: str) -> None:
-    """Looks for Reverb.
+def check_installed(feature: str) -> None:
+    """Check that DeepMind's Reverb is installed.
 
     Args:
-      given: What asks for it, for the message.
+      feature: Setting or command that requires Reverb, for the message.
 
     Raises:
-      ConfigError: It is not installed.
+      ConfigError: If Reverb is not installed.
     """
     try:
         metadata.version("dm-reverb")
     except metadata.PackageNotFoundError:
         raise ConfigError(
-            f"{given}: DeepMind's Reverb is not in this environment. Its last release loads beside "
-            "TensorFlow 2.15 on CPython 3.11 alone, so it takes one of its own: "
-            f"`{GET_IT}`, then `.venv-reverb/bin/dqnkit`{_here(given)}"
+            f"{feature}: DeepMind's Reverb is not installed in this environment. Its last release "
+            "works only with TensorFlow 2.15 on CPython 3.11, so it needs an environment of its "
+            f"own: run `{INSTALL_COMMAND}`, then `.venv-reverb/bin/dqnkit`{_alternative(feature)}"
         ) from None
 
 
-def _here(given: str) -> str:
-    return "; here, take replay.kind=uniform or prioritized" if given.startswith("replay.") else ""
+def _alternative(feature: str) -> str:
+    if not feature.startswith("replay."):
+        return ""
+    return "; in this environment, set replay.kind to uniform or prioritized"
 
 
-def check_server_not_shared(address: str | None, given: str) -> None:
-    """A replay server keeps the experience of one run.
+def check_server_not_shared(address: str | None, feature: str) -> None:
+    """Check that several runs do not share a replay server, which holds the replay of one run.
 
     Args:
-      address: `replay.address`.
-      given: What asks for several runs, for the message.
+      address: Value of `replay.address`.
+      feature: Argument or command that trains several runs, for the message.
 
     Raises:
-      ConfigError: There is one.
+      ConfigError: If an address is set.
     """
     if address is not None:
         raise ConfigError(
-            f"{given} with replay.address={address}: a replay server keeps the experience of one "
-            "run, and these would share it: leave the address out, and each run starts its own"
+            f"{feature} with replay.address={address}: a replay server holds the replay of one "
+            "run only: leave replay.address out, and each run starts its own server"
         )

@@ -1,4 +1,4 @@
-"""What the machine's memory can hold."""
+"""Memory of the machine and of this process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dqnkit.errors import ConfigError
 
 
 def machine_memory() -> int:
-    """Bytes that the machine has."""
+    """Return the size of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def process_memory() -> int:
-    """Bytes of this process that are in memory; 0 where the system does not say (not Linux)."""
+    """Return the resident set size of this process in bytes; 0 on systems other than Linux."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -23,14 +23,16 @@ def process_memory() -> int:
 
 
 def check_replay_fits_memory(max_length: int, needed: int) -> None:
-    """Refuses a replay before it is allocated: memory that is not there is missed much later.
+    """Check the size of a replay before it is allocated.
+
+    Linux grants memory that it does not have, and ends the process when the replay fills up.
 
     Args:
-      max_length: As configured, for the message.
-      needed: Bytes of it.
+      max_length: Value of `replay.replay_buffer_max_length`, for the message.
+      needed: Size of the full replay in bytes.
 
     Raises:
-      ConfigError: The machine has less memory than that.
+      ConfigError: If the machine has less memory than that.
     """
     memory = machine_memory()
     if needed > memory:

@@ -1,4 +1,4 @@
-"""Passwords and tokens, kept out of what is recorded or shown."""
+"""Removal of passwords and tokens from text that is recorded or shown."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import re
 from urllib.parse import quote
 
 _NAMES = re.compile(r"PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|API_?KEY|PRIVATE_KEY", re.IGNORECASE)
-_SHORTEST = 8
-"""Characters; shorter values stand in innocent text by chance."""
+_MIN_SECRET_LENGTH = 8
+"""Minimum number of characters of a secret: shorter values occur in other text by chance."""
 HIDDEN = "…"
 
 
 def redact_secrets(text: str) -> str:
-    """Text without passwords of URIs, and without what the environment holds as a secret."""
+    """Remove the credentials of URIs, and the values of secret environment variables, from text."""
     text = redact_passwords(text)
-    for value in _environment():
+    for value in _secret_values():
         text = text.replace(value, HIDDEN)
     return text
 
 
 def redact_passwords(text: str) -> str:
-    """Text whose URIs name no user and no password, neither before the host nor as an option."""
+    """Remove user and password from the URIs in a text, both before the host and in the query."""
     text = re.sub(r"(\w+://)[^/?#\s]*@", r"\1", text)  # a password may hold an @
     text = re.sub(r"(\w+://)[^/@\s:]*:(?!\d+[/?#])\S*@", r"\1", text)  # or a slash
     option = r"\w*(?:password|passwd|pwd|token|secret|api_?key|odbc_connect)"
@@ -29,13 +29,15 @@ def redact_passwords(text: str) -> str:
 
 
 def holds_password(text: str) -> bool:
-    """Whether a URI in it names a password."""
+    """Return whether a URI in a text contains a password."""
     before = re.search(r"\w+://[^/@\s]*:[^@\s]+@", text) is not None
     return before or re.search(r"\w+://\S*[?&]\w*password=", text, re.IGNORECASE) is not None
 
 
-def _environment() -> list[str]:
-    """Values of variables that are named like secrets, the longest first."""
+def _secret_values() -> list[str]:
+    """Return the values of environment variables with names like secrets, longest first."""
     values = {value for name, value in os.environ.items() if _NAMES.search(name)}
     values |= {quote(value, safe="") for value in values}
-    return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+    return sorted(
+        (value for value in values if len(value) >= _MIN_SECRET_LENGTH), key=len, reverse=True
+    )

@@ -1,4 +1,4 @@
-"""Libraries that talk to the user uninvited."""
+"""Suppression of unwanted output on stderr."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Holds back what libraries say on start-up, from C++ too; shows it if they fail.
+    """Suppress warnings and all output on stderr; if the body raises, print the output after all.
 
-    TensorFlow's C++ core writes to the file descriptor before its log level is read.
+    The file descriptor is redirected as well: TensorFlow's C++ core writes to it before it reads
+    its log level.
     """
     sys.stderr.flush()
     with (

@@ -1,6 +1,7 @@
-"""The one place that imports TensorFlow and TF-Agents: `from dqnkit._system.tensorflow import tf`.
+"""Import of TensorFlow and TF-Agents; other modules use `from dqnkit._system.tensorflow import tf`.
 
-Importing this module takes seconds. Nothing that a command needs before training may.
+The import takes seconds. Modules that the command line needs before training must not import this
+module.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from dqnkit._system.stderr import quiet_stderr
 from dqnkit.errors import DqnkitError
 
 _XLA_FLAGS = {
-    # The matrices of a Q-network are too small to be shared between threads, and runs beside each
-    # other would share the cores.
+    # The matrices of a Q-network are too small to be split between threads, and concurrent runs
+    # would compete for the cores.
     "xla_cpu_multi_thread_eigen": "false",
 }
 _LATER_XLA_FLAGS = {
-    # Operations that do not wait for each other go to a second thread, and waking it takes longer
-    # than they do: a call from Python is a third faster without.
+    # XLA runs independent operations in a second thread. Waking it takes longer than the operations
+    # themselves: without it, a call from Python takes a third less time.
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
 }
-"""Of releases after 2.15, whose XLA ends the process at a flag that it does not know."""
+"""Flags that the XLA of TensorFlow 2.15 does not know: it aborts the process at unknown flags."""
 
 
 def _import_tensorflow() -> Any:
@@ -36,34 +37,34 @@ def _import_tensorflow() -> Any:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
-        import tensorflow as tf  # only after the environment is set
+        import tensorflow as tf  # reads the environment variables above
 
         _set_xla_flags(tf.__version__)
-        # A GPU loses to one core on networks of this size, by the latency of its launches.
+        # With networks of this size, the launch latency makes a GPU slower than one CPU core.
         tf.config.set_visible_devices([], "GPU")
-        with contextlib.suppress(RuntimeError):  # the caller has used TensorFlow already
+        with contextlib.suppress(RuntimeError):  # the caller has initialised TensorFlow already
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        # The first operation looks for devices, aloud; 2.15 tells of its first compilation too.
+        # The first operation logs the devices, and TensorFlow 2.15 logs its first compilation.
         tf.function(lambda: tf.constant(0), jit_compile=True, autograph=False)()
     tf.get_logger().setLevel("ERROR")
     return tf
 
 
 def _set_xla_flags(version: str) -> None:
-    """In time: XLA reads them when it compiles for the first time."""
+    """Add the XLA flags to the environment, which XLA reads at its first compilation."""
     wanted = dict(_XLA_FLAGS)
     if tuple(map(int, version.split(".")[:2])) > (2, 15):
         wanted |= _LATER_XLA_FLAGS
-    given = os.environ.get("XLA_FLAGS", "")
-    ours = [f"--{name}={value}" for name, value in wanted.items() if name not in given]
-    os.environ["XLA_FLAGS"] = " ".join([*given.split(), *ours])
+    present = os.environ.get("XLA_FLAGS", "")
+    added = [f"--{name}={value}" for name, value in wanted.items() if name not in present]
+    os.environ["XLA_FLAGS"] = " ".join([*present.split(), *added])
 
 
 tf: Any = _import_tensorflow()
 
-with quiet_stderr():  # gym, which TF-Agents imports and nothing here uses, prints a notice
-    # XLA's own operations, where TensorFlow has no name for them.
+with quiet_stderr():  # TF-Agents imports gym, which prints a deprecation notice
+    # XLA operations that TensorFlow's public API lacks.
     from tensorflow.compiler.tf2xla.python import xla
     from tf_agents.agents import tf_agent
     from tf_agents.agents.categorical_dqn import categorical_dqn_agent
@@ -74,14 +75,21 @@ with quiet_stderr():  # gym, which TF-Agents imports and nothing here uses, prin
     from tf_agents.utils import common
 
 Tensor = Any
-"""A `tf.Tensor`; TensorFlow ships no types."""
+"""Type of a `tf.Tensor`; TensorFlow has no type annotations."""
 
 
 def compiled(function: Callable[..., Any], *signature: Any) -> Callable[..., Any]:
-    """A function of tensors, of one signature and with one result; XLA compiles it at a first call.
+    """Compile a function of tensors with XLA, for one signature.
 
-    `tf.function` looks for a trace at each call and binds arguments to it, which takes longer than
-    a small Q-network does: what it calls in the end is called here.
+    A call of a `tf.function` selects a trace and binds the arguments, which takes longer than a
+    forward pass of a small Q-network. The returned function calls the concrete function directly.
+
+    Args:
+      function: Function of tensors that returns one tensor.
+      *signature: `tf.TensorSpec` of each argument.
+
+    Returns:
+      The compiled function. XLA compiles it at the first call.
     """
     traced = tf.function(function, jit_compile=True, autograph=False)
     call = called_flat(traced.get_concrete_function(*signature))
@@ -89,13 +97,13 @@ def compiled(function: Callable[..., Any], *signature: Any) -> Callable[..., Any
 
 
 def called_flat(concrete: Any) -> Callable[..., Any]:
-    """A concrete function without what looks at its arguments; from tensors to a list of them."""
+    """Return a function that calls a concrete function without checks, and returns a flat list."""
     inner, captured = concrete.inference_fn, concrete.captured_inputs
 
     def call(*arguments: Tensor) -> Any:
         return inner.call_flat(*arguments, *captured)
 
-    call.keeps = concrete  # type: ignore[attr-defined]  # the graph, and what it refers to
+    call.keeps = concrete  # type: ignore[attr-defined]  # keeps the graph and its captures alive
     return call
 
 

@@ -1,7 +1,9 @@
-"""TF-Agents' DQN and its variants, built from a configuration and fed with transitions."""
+"""DQN and its variants: a TF-Agents agent built from a configuration, and its update."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -38,19 +40,29 @@ _AGENTS = {
 
 
 class UpdateInfo(NamedTuple):
-    """What an update came to."""
+    """Loss and TD errors of an update, computed before its gradient step."""
 
     loss: Tensor
-    """Before the step, averaged over the batch with its importance weights; float32 scalar."""
+    """Mean over the batch of the weighted losses, float32 scalar."""
     td_errors: Tensor
-    """float32 [B]; of a categorical agent the Kullback-Leibler divergences, which are not
-    negative."""
+    """Unweighted TD errors y - Q(s, a), float32 [B]; for a categorical agent the Kullback-Leibler
+    divergences, which are not negative."""
 
 
 class DqnLearner:
-    """An agent of TF-Agents whose parts a loop can compile: Q-values, actions, one update."""
+    """Online and target network, optimizer, and the update that trains them.
+
+    `q_values` and `update` can be compiled into a training loop; all state is in `variables`.
+    """
 
     def __init__(self, config: Config, spec: EnvSpec, weights_key: int) -> None:
+        """Build networks, optimizer and agent.
+
+        Args:
+          config: The resolved configuration.
+          spec: Specification of the environment.
+          weights_key: Seed of the initial weights.
+        """
         self._network = networks.make_network(config, spec, weights_key)
         self._optimizer = optimizers.make_optimizer(config)
         agent = config.agent
@@ -68,26 +80,58 @@ class DqnLearner:
             train_step_counter=tf.Variable(0, dtype=tf.int64, name="train_step"),
         )
         self.agent.initialize()
-        # Slots made inside the compiled loop would be variables that it creates.
+        # Otherwise the first step would create the optimizer's variables inside the compiled loop,
+        # where variables cannot be created.
         self._optimizer.build(self._network.trainable_variables)
 
     def q_values(self, observation: Tensor) -> Tensor:
-        """Q-values float32 [B, num_actions] of the online network."""
+        """Return the Q-values of the online network, float32 [B, num_actions]."""
         return self._network.q_values(observation)
 
     def update(
         self, transitions: Transitions, importance_weights: Tensor | None = None
     ) -> UpdateInfo:
-        """One gradient step of the agent's `train`, target update included.
+        """Make one gradient step on a batch of transitions, then update the target network.
+
+        A transition (s, a, r, D, s') spans n environment steps: `agent.n_step`, or fewer if the
+        episode ends or the replay's newest step is reached first. The replay forms the n-step
+        return when it samples: r is the sum over k < n of gamma^k r_{t+k}, and D = gamma^(n-1) d,
+        where d is 0 if s' is terminal and 1 otherwise. A terminal state therefore adds nothing to
+        the target, while a truncated episode bootstraps from its last observation.
+
+        With online parameters theta and target parameters theta-, the target y, which is treated
+        as a constant in the gradient, and the loss are:
+
+            dqn          y = r + gamma^n d max_a Q(s', a; theta-)
+                         (Mnih et al., 2015)
+            double_dqn   y = r + gamma^n d Q(s', argmax_a Q(s', a; theta); theta-)
+                         (van Hasselt et al., 2016)
+
+            loss = mean_i w_i l(y_i - Q(s_i, a_i; theta))
+
+        l(e) is e^2 for `agent.loss=squared`; for `huber` it is e^2 / 2 up to |e| = 1 and
+        |e| - 1/2 beyond. w_i are the importance weights (Schaul et al., 2016). `c51` and
+        `double_c51` instead minimize the cross entropy to the projected Bellman update of a
+        distribution (Bellemare et al., 2017, algorithm 1): see `agents/categorical.py`.
+
+        The optimizer steps against the gradient of the loss in theta, whose norm is clipped to
+        `agent.gradient_clipping` if that is set. After every `agent.target_update_period` updates,
+        the target parameters become theta- = (1 - tau) theta- + tau theta with
+        tau = `agent.target_update_tau`.
+
+        TF-Agents' `train` computes exactly this; it multiplies D by the remaining factor gamma.
 
         Args:
-          transitions: A batch.
-          importance_weights: Of its losses, float32 [B]; None is 1 for all.
+          transitions: A batch of B transitions.
+          importance_weights: Weights w of the losses, float32 [B]; None for 1 throughout.
+
+        Returns:
+          Loss and TD errors before the step.
         """
         batch_size = transitions.action.shape[0]
+        # The loss reads step types only to mask transitions whose *first* time step is LAST. Ends
+        # of episodes are given by the discount alone, so every step can be MID.
         mid = tf.fill([batch_size], ts.StepType.MID)
-        # LAST would be masked where a time step is the *first* of a transition, and nowhere
-        # else does the loss read step types: ends are told by the discount alone.
         time_step = ts.TimeStep(
             mid,
             tf.zeros([batch_size]),
@@ -107,31 +151,56 @@ class DqnLearner:
         return UpdateInfo(info.loss, info.extra.td_error)
 
     def policy_weights(self) -> Weights:
-        """The online network's weights."""
+        """Return a copy of the online network's parameters."""
         weights: Weights = self._network.parameters.numpy()
         return weights
 
     def variables(self) -> dict[str, Tensor]:
-        """All that an update reads or writes, by name: networks, optimizer, counters."""
-        named = {
-            "online": [self._network.parameters],
-            "target": [self.agent._target_q_network.parameters],
-            "optimizer": self._optimizer.variables,
-            "counter": [self.agent.train_step_counter, self.agent._update_target._counter],
+        """Return every variable that an update reads or writes, by name.
+
+        The names are `online/parameters`, `target/parameters`, `counter/train_step`,
+        `counter/target_update`, and `optimizer/...` as `optimizers.named_variables` names them.
+        They depend on the configuration alone, so checkpoints can be read in another process.
+        """
+        optimizer = optimizers.named_variables(self._optimizer)
+        return {
+            "online/parameters": self._network.parameters,
+            "target/parameters": self.agent._target_q_network.parameters,
+            **{f"optimizer/{name}": variable for name, variable in optimizer.items()},
+            "counter/train_step": self.agent.train_step_counter,
+            "counter/target_update": self.agent._update_target._counter,
         }
-        return {f"{group}/{i}": v for group, vs in named.items() for i, v in enumerate(vs)}
 
     def restore(self, values: dict[str, np.ndarray]) -> None:
-        """Sets every variable from `{name: value}` as `variables` names them.
+        """Set every variable.
+
+        Args:
+          values: Values under the names of `variables`, or under the names of older checkpoints,
+            which count the variables of each group (`optimizer/0`).
 
         Raises:
-          ConfigError: A name is missing or a shape differs: another network or optimizer.
+          ConfigError: If a name is missing or a shape differs, because the values belong to
+            another network or optimizer.
         """
-        for name, variable in self.variables().items():
-            if name not in values or values[name].shape != tuple(variable.shape):
-                given = values[name].shape if name in values else "nothing"
+        variables = self.variables()
+        for name, old_name in zip(variables, _positional_names(variables), strict=True):
+            variable, value = variables[name], values.get(name, values.get(old_name))
+            shape = tuple(variable.shape)
+            if value is None or value.shape != shape:
+                found = "no value" if value is None else f"shape {value.shape}"
                 raise ConfigError(
-                    f"the saved state has {given} for {name!r}, and this configuration needs "
-                    f"{tuple(variable.shape)}: restore it with the configuration it was saved by"
+                    f"the saved state has {found} for {name!r}, and this configuration needs "
+                    f"shape {shape}: restore it with the configuration that it was saved with"
                 )
-            variable.assign(values[name])
+            variable.assign(value)
+
+
+def _positional_names(names: Iterable[str]) -> list[str]:
+    """Return names that count within each group: `online/0`, ..., `optimizer/0`, `optimizer/1`."""
+    counts: Counter[str] = Counter()
+    positional = []
+    for name in names:
+        group = name.partition("/")[0]
+        positional.append(f"{group}/{counts[group]}")
+        counts[group] += 1
+    return positional

@@ -1,4 +1,4 @@
-"""Q-networks."""
+"""Q-networks with all parameters in one variable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit._system.tensorflow import Tensor, network, tf
 from dqnkit.config.fields import required
@@ -18,19 +19,20 @@ from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
 class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
     """Convolutions for images, dense ReLU layers and a linear output.
 
-    Initialised as TF-Agents' DQN tutorial does. Hidden kernels: truncated normal with variance
-    2 / fan_in (He et al., 2015). Output kernel: uniform in ±0.03, its bias -0.2, so that all
-    actions start nearly equal.
+    Initialization follows TF-Agents' DQN tutorial. Hidden kernels are drawn from a truncated normal
+    distribution with variance 2 / fan_in (He et al., 2015), the output kernel uniformly from ±0.03;
+    hidden biases are 0 and output biases -0.2, so that all actions start with nearly equal values.
 
-    Dueling (Wang et al., 2016, equation 9): the last dense layer is divided between two streams, as
-    in the paper's network for the corridor; V of the one and the advantages A of the other make
-    Q = V + A - mean A.
+    Dueling (Wang et al., 2016, equation 9) divides the last dense layer between two streams, as in
+    the paper's network for the corridor. One stream gives the value V, the other the advantages A,
+    and Q = V + A - mean A.
 
-    All parameters lie in one variable, kernel and bias of each layer from the observation
-    upwards: a call from Python into a compiled function pays for each variable that it touches.
-    Inside, dense activations are [units, batch] and kernels [units, inputs]. A batch of 64 then
-    fills the vectors of a core, which widths such as 50 and 100 do not (`benchmarks/layout.py`
-    measures the products both ways). Convolutions are [batch, height, width, channels].
+    All parameters lie in one variable, the kernel and the bias of each layer in order from input to
+    output, because a call from Python into a compiled function costs time for each variable that it
+    touches. Dense activations are [units, batch] and dense kernels [units, inputs]: a batch of 64
+    then fills a core's vector registers, which widths such as 50 and 100 do not
+    (`benchmarks/layout.py` measures both layouts). Convolutions are [batch, height, width,
+    channels].
     """
 
     def __init__(
@@ -41,17 +43,17 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
         num_outputs: int = 1,
         name: str = "QNetwork",
     ) -> None:
-        """Makes the parameters.
+        """Create the parameters.
 
         Args:
-          env: What the network is given, and how many actions it values.
-          config: Its layers, resolved.
-          seed: Decides every initial weight.
-          num_outputs: Numbers for each action.
-          name: TF-Agents names the copy that it makes as the target network.
+          env: Specification of the environment: its observations and the number of actions.
+          config: The resolved network section.
+          seed: Seed of the initial parameters.
+          num_outputs: Number of outputs for each action.
+          name: Name of the network; TF-Agents sets it on the copy that becomes the target network.
         """
-        # TF-Agents draws a sample of the spec, and cannot of bytes; float32 holds every number that
-        # an observation has, and what is discrete up to 2**24.
+        # float32 and not the observation's dtype: TF-Agents samples the spec, which fails for
+        # bytes. float32 holds every observation exactly, discrete ones below 2**24.
         spec = tf.TensorSpec(env.observation.shape, tf.float32, "observation")
         super().__init__(input_tensor_spec=spec, state_spec=(), name=name)
         self._observation = env.observation
@@ -70,38 +72,47 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
     def call(
         self, observation: Tensor, step_type: Any = None, network_state: Any = (), **_: Any
     ) -> tuple[Tensor, Any]:
-        """Q-values float32 [B, num_actions] of observations float32 [B, *observation.shape]."""
+        """Return Q-values, float32 [B, num_actions], and the network state.
+
+        Args:
+          observation: Observations, float32 [B, *observation.shape].
+          step_type: Unused; part of TF-Agents' interface.
+          network_state: State that is returned unchanged.
+          **_: Unused; part of TF-Agents' interface.
+        """
         del step_type
         return self._outputs(observation)[:, :, 0], network_state
 
     def as_input(self, observation: Tensor) -> Tensor:
-        """Observations of any dtype, whose axes may be flattened into one, as `call` takes them."""
+        """Convert observations of any dtype, [B, *observation.shape] or [B, size], for `call`."""
         spec = self.input_tensor_spec
         return tf.cast(tf.reshape(observation, [-1, *spec.shape]), spec.dtype)
 
     def q_values(self, observation: Tensor) -> Tensor:
-        """Q-values float32 [B, num_actions] of what `as_input` takes."""
+        """Return Q-values, float32 [B, num_actions], of observations that `as_input` accepts."""
         return self(self.as_input(observation))[0]
 
     def _outputs(self, observation: Tensor) -> Tensor:
-        """float32 [B, num_actions, num_outputs]."""
+        """Return the outputs of all actions, float32 [B, num_actions, num_outputs]."""
         parts = tf.split(self.parameters, [math.prod(shape) for shape in self._shapes])
         parts = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
         layers = list(zip(parts[::2], parts[1::2], strict=True))
-        below, heads = layers[: self._num_hidden], layers[self._num_hidden :]
-        values = self._hidden(observation, below)
+        hidden, heads = layers[: self._num_hidden], layers[self._num_hidden :]
+        values = self._hidden(observation, hidden)
         if len(heads) == 1:
             outputs = _linear(values, *heads[0])
             return self._by_action(outputs)
-        state, action = values, values
+        value_stream, advantage_stream = values, values
         if self._value_units:
-            state, action = values[: self._value_units], values[self._value_units :]
-        value, advantages = _linear(state, *heads[0]), self._by_action(_linear(action, *heads[1]))
+            value_stream = values[: self._value_units]
+            advantage_stream = values[self._value_units :]
+        value = _linear(value_stream, *heads[0])
+        advantages = self._by_action(_linear(advantage_stream, *heads[1]))
         advantages -= tf.reduce_mean(advantages, axis=1, keepdims=True)
         return tf.transpose(value)[:, None] + advantages
 
     def _hidden(self, observation: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Activations float32 [units, B] below the output."""
+        """Return the activations of the last hidden layer, float32 [units, B]."""
         depth = len(self._convolutions)
         if depth:
             values = _image(observation, self._observation)
@@ -117,11 +128,11 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
         return values
 
     def _by_action(self, outputs: Tensor) -> Tensor:
-        """[num_actions * num_outputs, B] as [B, num_actions, num_outputs]."""
+        """Reshape [num_actions * num_outputs, B] to [B, num_actions, num_outputs]."""
         return tf.reshape(tf.transpose(outputs), [-1, self._num_actions, self._num_outputs])
 
     def _hidden_shapes(self, dense: tuple[int, ...]) -> tuple[list[tuple[int, ...]], int]:
-        """Of the kernels below the output; and what the first dense one is given."""
+        """Return the shapes of the hidden kernels, and the number of inputs of the dense layers."""
         shapes: list[tuple[int, ...]] = []
         inputs = self._observation.num_features
         if self._convolutions:
@@ -131,24 +142,24 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
             ):
                 shapes.append((kernel, kernel, channels, filters))
             inputs = math.prod(outputs[-1])
-        shapes += [(units, below) for below, units in itertools.pairwise([inputs, *dense])]
+        shapes += [(units, width) for width, units in itertools.pairwise([inputs, *dense])]
         return shapes, inputs
 
-    def _output_shapes(self, below: int, *, dueling: bool) -> list[tuple[int, ...]]:
+    def _output_shapes(self, inputs: int, *, dueling: bool) -> list[tuple[int, ...]]:
         outputs = self._num_actions * self._num_outputs
         if not dueling:
-            return [(outputs, below)]
+            return [(outputs, inputs)]
         return [
-            (self._num_outputs, self._value_units or below),
-            (outputs, below - self._value_units),
+            (self._num_outputs, self._value_units or inputs),
+            (outputs, inputs - self._value_units),
         ]
 
 
 class CategoricalQNetwork(QNetwork):
-    """A distribution of returns for each action (Bellemare et al., 2017).
+    """A Q-network that gives a distribution of returns for each action (Bellemare et al., 2017).
 
-    It is given by logits of probabilities over `num_atoms` returns, spaced equally from `v_min` to
-    `v_max`; with dueling, value and advantages are logits too (Hessel et al., 2018).
+    The outputs are logits of the probabilities of `num_atoms` returns, spaced equally from `v_min`
+    to `v_max`. With dueling, value and advantages are logits too (Hessel et al., 2018).
     """
 
     def __init__(
@@ -159,37 +170,53 @@ class CategoricalQNetwork(QNetwork):
         agent: AgentConfig,
         name: str = "CategoricalQNetwork",
     ) -> None:
-        """As `QNetwork`; the agent's configuration says which returns."""
+        """Create the parameters and the support.
+
+        Args:
+          env: Specification of the environment.
+          config: The resolved network section.
+          seed: Seed of the initial parameters.
+          agent: The resolved agent section, which defines the support.
+          name: Name of the network.
+        """
         self.num_atoms = required(agent.num_atoms)
         super().__init__(env, config, seed, self.num_atoms, name)
         v_min, v_max = required(agent.v_min), required(agent.v_max)
         self.support = np.linspace(v_min, v_max, self.num_atoms, dtype=np.float32)
 
+    @override
     def call(
         self, observation: Tensor, step_type: Any = None, network_state: Any = (), **_: Any
     ) -> tuple[Tensor, Any]:
-        """Logits float32 [B, num_actions, num_atoms] of observations as `QNetwork` takes them."""
+        """Return logits, float32 [B, num_actions, num_atoms], and the network state."""
         del step_type
         return self._outputs(observation), network_state
 
+    @override
     def q_values(self, observation: Tensor) -> Tensor:
-        """See `QNetwork`: the mean of each distribution."""
+        """Return the mean of each action's distribution, float32 [B, num_actions]."""
         return self.mean(self(self.as_input(observation))[0])
 
     def mean(self, logits: Tensor) -> Tensor:
-        """Means float32 [...] of the distributions of logits [..., num_atoms]."""
+        """Return the means, float32 [...], of distributions with logits [..., num_atoms]."""
         return tf.linalg.matvec(tf.nn.softmax(logits), self.support)
 
 
 def make_network(config: Config, env: EnvSpec, seed: int) -> QNetwork:
-    """The network that a resolved configuration asks for."""
+    """Return the network of a resolved configuration.
+
+    Args:
+      config: The resolved configuration.
+      env: Specification of the environment.
+      seed: Seed of the initial parameters.
+    """
     if config.agent.is_categorical:
         return CategoricalQNetwork(env, config.network, seed, config.agent)
     return QNetwork(env, config.network, seed)
 
 
 def _units(kernel: tuple[int, ...]) -> int:
-    """Outputs of a layer: filters stand last in a convolution's kernel, units first in ours."""
+    """Return the number of outputs of a kernel: its last axis if convolutional, else its first."""
     return kernel[-1] if len(kernel) == 4 else kernel[0]
 
 
@@ -202,7 +229,7 @@ def _initial_parameters(
     for layer, shape in enumerate(kernels):
         is_output = layer >= len(hidden)
         initializer = (_output_kernel if is_output else _hidden_kernel)(int(seeds[layer]))
-        # Keras takes the last axis but one for the inputs.
+        # Keras computes fan_in from the last axis but one, where a dense kernel here has its units.
         kernel = initializer(shape) if len(shape) == 4 else tf.transpose(initializer(shape[::-1]))
         bias = tf.fill([_units(shape)], -0.2 if is_output else 0.0)
         parameters += [tf.reshape(kernel, [-1]), bias]
@@ -210,12 +237,12 @@ def _initial_parameters(
 
 
 def _linear(values: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """[units, batch] of values [inputs, batch], kernel [units, inputs] and bias [units]."""
+    """Return kernel [units, inputs] times values [inputs, batch], plus bias [units]."""
     return _add_bias(tf.matmul(kernel, values), bias)
 
 
 def _features(observation: Tensor, spec: ObservationSpec) -> Tensor:
-    """Flat float32 [B, num_features]: one-hot if discrete, scaled if bytes."""
+    """Return features, float32 [B, num_features]: one-hot if discrete, else scaled."""
     if spec.kind is Kind.DISCRETE:
         index = tf.cast(observation, tf.int32) - spec.first_value
         one_hot = tf.one_hot(index, spec.num_values)
@@ -224,14 +251,14 @@ def _features(observation: Tensor, spec: ObservationSpec) -> Tensor:
 
 
 def _image(observation: Tensor, spec: ObservationSpec) -> Tensor:
-    """Scaled float32 [B, height, width, channels]; stacked frames are channels."""
+    """Return scaled images, float32 [B, height, width, channels]; stacked frames are channels."""
     height, width, channels = spec.image_shape
-    each = channels // spec.frame_stack
+    frame_channels = channels // spec.frame_stack
     frames = observation * spec.scale
     if spec.channels_first:
         frames = tf.reshape(frames, [-1, channels, height, width])
         return tf.transpose(frames, [0, 2, 3, 1])
-    frames = tf.reshape(frames, [-1, spec.frame_stack, height, width, each])
+    frames = tf.reshape(frames, [-1, spec.frame_stack, height, width, frame_channels])
     return tf.reshape(tf.transpose(frames, [0, 2, 3, 1, 4]), [-1, height, width, channels])
 
 
@@ -247,9 +274,10 @@ def _output_kernel(seed: int) -> Any:
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow has no types
 def _add_bias(values: Tensor, bias: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """[units, batch] + [units]; the bias's gradient is summed over the batch by a product.
+    """Add a bias [units] to values [units, batch].
 
-    XLA:CPU sums in a scalar loop, and everything behind it waits.
+    The bias's gradient is summed over the batch by a matrix product: XLA:CPU would compute the sum
+    in a scalar loop, which delays every operation after it.
     """
 
     def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,16 +1,18 @@
-"""Keras's optimizers and learning-rate schedules, from a configuration."""
+"""Keras optimizers and learning-rate schedules, built from a configuration."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
-from dqnkit._system.tensorflow import tf
+from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.config.fields import required
 from dqnkit.config.sections import Config, OptimizerConfig
 
 
 def make_optimizer(config: Config) -> Any:
-    """The `tf.keras.optimizers.Optimizer` that a configuration asks for."""
+    """Return the configured `tf.keras.optimizers.Optimizer`."""
     optimizer = config.optimizer
     rate = learning_rate(optimizer, optimizer.decay_updates or max(1, config.num_updates))
     match optimizer.kind:
@@ -30,7 +32,7 @@ def make_optimizer(config: Config) -> Any:
 
 
 def learning_rate(config: OptimizerConfig, updates: int) -> Any:
-    """The learning rate: a number, or a `LearningRateSchedule` over so many updates."""
+    """Return the learning rate: a float, or a `LearningRateSchedule` over `updates` updates."""
     initial = config.learning_rate
     if config.schedule == "constant":
         return initial
@@ -38,6 +40,22 @@ def learning_rate(config: OptimizerConfig, updates: int) -> Any:
     if config.schedule == "linear":
         return schedules.PolynomialDecay(initial, updates, final, power=1.0)
     return schedules.CosineDecay(initial, updates, alpha=final / initial)
+
+
+def named_variables(optimizer: Any) -> dict[str, Tensor]:
+    """Return an optimizer's variables under names that are the same in every process.
+
+    A name is Keras's own, such as `iteration` or `m/parameters`, without `:0` and without the
+    numbers (`_1`) by which Keras may tell models of one process apart. Variables whose names would
+    then be equal are numbered in Keras's order: `m/kernel`, `m/kernel_1`.
+    """
+    counts: Counter[str] = Counter()
+    named = {}
+    for variable in optimizer.variables:
+        name = re.sub(r"_\d+(?=/|$)", "", variable.name.removesuffix(":0"))
+        named[f"{name}_{counts[name]}" if counts[name] else name] = variable
+        counts[name] += 1
+    return named
 
 
 def _moments(config: OptimizerConfig) -> dict[str, float]:

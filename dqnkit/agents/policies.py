@@ -1,11 +1,12 @@
-"""Policies: played while training goes on, saved for whoever serves them, and loaded again."""
+"""Policies that play an environment: greedy, loaded from disk, and random."""
 
 from __future__ import annotations
 
+import abc
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit._system.stderr import quiet_stderr
 from dqnkit._system.tensorflow import Tensor, tf
@@ -15,30 +16,31 @@ from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import PolicyError
 
 Weights = np.ndarray
-"""A Q-network's parameters, float32 [n]."""
+"""Parameters of a Q-network, float32 [n]."""
 
 
-class Policy(Protocol):
-    """Acts, as a pure function of observations and random numbers."""
+class Policy(abc.ABC):
+    """A pure function from observations and random numbers to actions."""
 
     spec: EnvSpec
-    """What it plays."""
+    """Specification of the environment that the policy plays."""
     num_uniforms: int
-    """Random numbers that an action takes."""
+    """Number of random numbers that one action takes."""
 
+    @abc.abstractmethod
     def actions(self, observations: Tensor, uniforms: Tensor) -> Tensor:
-        """Actions int32 [B], counted from 0.
+        """Return actions, int32 [B], counted from 0.
 
         Args:
-          observations: [B, *observation.shape].
-          uniforms: float64 [B, num_uniforms] in [0, 1).
+          observations: Observations, [B, *observation.shape].
+          uniforms: Random numbers in [0, 1), float64 [B, num_uniforms].
         """
 
 
-class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """Acts by the highest Q-value, with weights of its own that are set from outside (`Policy`).
+class GreedyPolicy(tf.Module, Policy):  # type: ignore[misc]  # TensorFlow has no types
+    """Selects the action with the highest Q-value, by weights that `set_weights` sets.
 
-    Saved, it needs TensorFlow alone to be loaded and used.
+    A saved policy can be loaded and used with TensorFlow alone.
     """
 
     num_uniforms = 0
@@ -50,25 +52,29 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         self._network.create_variables()
 
     def q_values(self, observations: Tensor) -> Tensor:
-        """Q-values float32 [B, num_actions] of observations [B, *observation.shape]."""
+        """Return Q-values, float32 [B, num_actions], of observations [B, *observation.shape]."""
         return self._network.q_values(observations)
 
+    @override
     def actions(self, observations: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """See `Policy`: the first of equals."""
+        """Return the actions with the highest Q-values; the first one where several are equal."""
         del uniforms
         return tf.argmax(self.q_values(observations), axis=1, output_type=tf.int32)
 
     def set_weights(self, weights: Weights) -> None:
-        """Takes over the weights of a Q-network of the same shape."""
+        """Copy the parameters of a Q-network of the same architecture."""
         self._network.parameters.assign(weights)
 
     def save(self, path: Path) -> None:
-        """Writes a SavedModel: `observations` to `actions` and `q_values`.
+        """Write a SavedModel with a signature from `observations` to `actions` and `q_values`.
 
-        Observations are Gymnasium's own, [B, *observation.shape], and so are actions: the first
-        has the number that the environment gives it. It is written apart from the class, so that
-        nothing of training comes along.
+        Observations [B, *observation.shape] and actions [B] are those of the Gymnasium
+        environment: its first action keeps the environment's number (`first_action`).
+
+        Args:
+          path: Folder of the SavedModel, which is created.
         """
+        # A bare module, so that the SavedModel holds the parameters and nothing else of this class.
         module = tf.Module()
         module.parameters = self._network.parameters
 
@@ -85,34 +91,35 @@ class GreedyPolicy(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
             tf.saved_model.save(module, str(path), signatures=function)
 
 
-class SavedPolicy:
-    """A policy as `GreedyPolicy.save` left it (`Policy`); the network's code is not needed."""
+class SavedPolicy(Policy):
+    """A policy that `GreedyPolicy.save` wrote; loading it does not need the network's code."""
 
     num_uniforms = 0
 
     def __init__(self, path: Path, spec: EnvSpec) -> None:
-        """Loads it.
+        """Load the policy.
 
         Args:
           path: Folder of the SavedModel.
-          spec: Of the environment that it is to play.
+          spec: Specification of the environment to play.
 
         Raises:
-          PolicyError: It cannot be read, or it was trained on other observations or actions.
+          PolicyError: If the policy cannot be read, or was trained on other observations or
+            actions.
         """
         self.spec = spec
         try:
             self._model = tf.saved_model.load(str(path))
             self._serve = self._model.signatures["serving_default"]
-            given = self._serve.structured_input_signature[1]["observations"]
+            signature = self._serve.structured_input_signature[1]["observations"]
             actions = self._serve.structured_outputs["q_values"].shape[1]
-        except Exception as error:  # each way to be broken raises a class of its own
+        except Exception as error:  # TensorFlow raises many classes for a damaged file
             raise PolicyError(
                 f"{path}: the saved policy cannot be read: {type(error).__name__}: "
-                f"{' '.join(str(error).split()):.200}; it is torn or was not written by dqnkit"
+                f"{' '.join(str(error).split()):.200}; it is damaged or was not written by dqnkit"
             ) from error
         observation = spec.observation
-        trained_on = (tuple(given.shape[1:]), given.dtype.name, actions)
+        trained_on = (tuple(signature.shape[1:]), signature.dtype.name, actions)
         if trained_on != (observation.shape, observation.dtype, spec.num_actions):
             raise PolicyError(
                 f"{path}: the policy takes observations of shape {trained_on[0]} ({trained_on[1]}) "
@@ -122,31 +129,44 @@ class SavedPolicy:
             )
 
     def q_values(self, observations: Tensor) -> Tensor:
-        """Q-values float32 [B, num_actions] of observations [B, *observation.shape]."""
-        return self._served(observations)["q_values"]
+        """Return Q-values, float32 [B, num_actions], of observations [B, *observation.shape]."""
+        return self._call(observations)["q_values"]
 
+    @override
     def actions(self, observations: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """See `Policy`."""
         del uniforms
-        return self._served(observations)["actions"] - self.spec.first_action
+        return self._call(observations)["actions"] - self.spec.first_action
 
-    def _served(self, observations: Tensor) -> dict[str, Tensor]:
-        # Dynamics in the graph give discrete observations as floats [B, 1].
+    def predict(self, observations: np.ndarray) -> np.ndarray:
+        """Return greedy actions for observations, both as the environment knows them.
+
+        Args:
+          observations: Batch of observations, [B, *observation.shape].
+
+        Returns:
+          Actions int32 [B], in the environment's numbering.
+        """
+        actions = self.actions(tf.constant(np.asarray(observations)))
+        numbered: np.ndarray = actions.numpy() + self.spec.first_action
+        return numbered
+
+    def _call(self, observations: Tensor) -> dict[str, Tensor]:
+        # Dynamics in the graph represent discrete observations as floats [B, 1].
         observation = self.spec.observation
-        given = tf.reshape(tf.cast(observations, observation.dtype), [-1, *observation.shape])
-        served: dict[str, Tensor] = self._serve(observations=given)
-        return served
+        cast = tf.reshape(tf.cast(observations, observation.dtype), [-1, *observation.shape])
+        outputs: dict[str, Tensor] = self._serve(observations=cast)
+        return outputs
 
 
-class RandomPolicy:
-    """Acts uniformly at random: the baseline that has learnt nothing (`Policy`)."""
+class RandomPolicy(Policy):
+    """Uniformly random actions: the baseline without any learning."""
 
     num_uniforms = 1
 
     def __init__(self, spec: EnvSpec) -> None:
         self.spec = spec
 
+    @override
     def actions(self, observations: Tensor, uniforms: Tensor) -> Tensor:
-        """See `Policy`."""
         del observations
         return tf.cast(uniforms[:, 0] * self.spec.num_actions, tf.int32)

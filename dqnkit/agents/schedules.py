@@ -9,13 +9,18 @@ from dqnkit.config.fields import required
 from dqnkit.config.sections import Config, ExplorationConfig
 
 Schedule = Callable[[Any], Any]
-"""From an environment step to a value: numbers, or scalar tensors of float64."""
+"""Function from an environment step to a value; both are numbers or float64 scalar tensors."""
 Minimum = Callable[[Any, Any], Any]
-"""`min`, or `tf.minimum` for tensors."""
+"""The function `min` for numbers, or `tf.minimum` for tensors."""
 
 
 def exploration_schedule(config: ExplorationConfig, minimum: Minimum = min) -> Schedule:
-    """Epsilon, or the temperature, of the behaviour policy at each environment step."""
+    """Return the schedule of epsilon, or of the temperature, of the behaviour policy.
+
+    Args:
+      config: The resolved exploration section.
+      minimum: Minimum of two values of the kind that the schedule is called with.
+    """
     if config.policy == "epsilon_greedy":
         initial, final = config.initial_epsilon, required(config.epsilon)
     else:
@@ -29,7 +34,12 @@ def exploration_schedule(config: ExplorationConfig, minimum: Minimum = min) -> S
 
 
 def beta_schedule(config: Config, minimum: Minimum = min) -> Schedule:
-    """Exponent of the importance weights at each environment step; 0 with uniform replay."""
+    """Return the schedule of the importance weights' exponent; 0 throughout with uniform replay.
+
+    Args:
+      config: The resolved configuration.
+      minimum: Minimum of two values of the kind that the schedule is called with.
+    """
     replay = config.replay
     if not replay.is_prioritized:
         return lambda _: 0.0

@@ -1,1 +1,6 @@
-"""What was trained, looked at: evaluated, drawn, compared and listed."""
+"""Evaluation, rendering, comparison and listing of trained policies and recorded runs.
+
+`policy_evaluation` plays a saved policy, `video` renders it (`playback`, `panel`, `video_file`),
+`comparison` pools runs (`groups`) and draws their curves, and `listing` lists runs. Each takes
+references to runs, reads the store, and adds its results to the runs.
+"""

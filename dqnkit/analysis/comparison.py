@@ -1,51 +1,80 @@
-"""What a comparison came to, in memory, in files and in MLflow."""
+"""Comparison of runs: differing parameters, scores, and learning curves in one picture."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dqnkit.analysis.groups import Group
-from dqnkit.errors import ConfigError, DqnkitError
+import numpy as np
+
+from dqnkit._system.files import replace_atomically
+from dqnkit.analysis.groups import Evaluations, Group, grouped
+from dqnkit.errors import ArgumentError, ConfigError, DqnkitError, TrackingError
 from dqnkit.evaluation import plots
-from dqnkit.evaluation.aggregates import Estimate
-from dqnkit.evaluation.formatting import format_interval, format_number
+from dqnkit.evaluation.aggregates import Estimate, probability_of_improvement
+from dqnkit.evaluation.document import EvaluationDocument
+from dqnkit.evaluation.formatting import format_interval, format_number, markdown_table
+from dqnkit.evaluation.plots import Curve
 from dqnkit.events import RunStatus
-from dqnkit.tracking.store import RunStore
-from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG, RunRecord
+from dqnkit.tracking.location import AUTO, StoreLocation, locate_store
+from dqnkit.tracking.names import COMPARISONS, Artifact, Kind, Metric, Tag
+from dqnkit.tracking.recorded_run import RecordedRun
+from dqnkit.tracking.references import find_run
+from dqnkit.tracking.store import RunFilter, RunStore
+from dqnkit.tracking.tracker import RunRecord
 
-_PICTURES = {"learning_curves.png", "learning_curves.html"}
-_TAGGED = 150
-"""Ids that a tag of MLflow's has room for."""
+if TYPE_CHECKING:  # takes half a second
+    from matplotlib.figure import Figure
+
+_MAX_RUNS = 1_000
+_MAX_NAMES = 5
+_MAX_TAGGED = 150
+"""Number of ids that fit into a tag of MLflow."""
+_PICTURES = {Artifact.CURVES_PICTURE, Artifact.CURVES_PAGE}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups, and how the first two stand to each other."""
+    """Groups of runs, and how the first two compare."""
 
     groups: tuple[Group, ...]
     improvement: Estimate | None
-    """Probability that a draw of the first group is above one of the second."""
+    """Probability that a draw from the first group is above one from the second."""
     improvement_over: str = ""
-    """What is drawn: seeds where both groups have several, episodes where both have one."""
+    """What is drawn: seeds if both groups have several, episodes if both have one."""
     files: tuple[Path, ...] = ()
+    """Files in the output folder."""
     run_id: str | None = None
-    """The MLflow run that keeps the comparison."""
-    problems: tuple[str, ...] = ()
+    """Id of the MLflow run that records the comparison."""
+    problems: tuple[str, ...] = field(default=())
+    """Runs that were left out, and what could not be read or recorded."""
+
+    @property
+    def environment(self) -> str:
+        """Ids of the environments that the runs were trained in."""
+        return ", ".join(sorted({group.runs[0].env for group in self.groups}))
+
+    @cached_property
+    def curves(self) -> Mapping[str, Curve]:
+        """Learning curve of each group that has one, by its legend."""
+        return {each.legend: each.curve for each in self.groups if each.curve is not None}
+
+    def make_figure(self) -> Figure:
+        """Make a Matplotlib figure of the learning curves."""
+        return plots.make_learning_curves_figure(self.curves, self.environment)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON document."""
+        improvement = self.improvement._asdict() if self.improvement else None
         return {
             "groups": [group.as_dict() for group in self.groups],
-            "probability_of_improvement": (
-                self.improvement._asdict() if self.improvement else None
-            ),
+            "probability_of_improvement": improvement,
             "improvement_over": self.improvement_over,
             "files": [str(path) for path in self.files],
             "run_id": self.run_id,
@@ -53,40 +82,162 @@ class Comparison:
         }
 
 
-def keep(comparison: Comparison, reader: RunStore, output: Path) -> Comparison:
-    """Writes the pictures, and a run of MLflow's that holds them with the table.
+def compare(
+    *runs: str,
+    experiment: str | None = None,
+    study: str | None = None,
+    output: Path | str | None = None,
+    tracking_uri: str | None = AUTO,
+) -> Comparison:
+    """Compare runs, draw their learning curves, and record the comparison in MLflow.
+
+    Args:
+      runs: References to runs (`dqnkit.tracking.references.FORMS`).
+      experiment: Name of an experiment, whose runs are added.
+      study: Name of a study, whose trials are added; with `experiment`, its trials in that.
+      output: Folder for `comparison.json` and the pictures; None writes no files.
+      tracking_uri: URI of the store (`dqnkit.tracking.location.locate_store`).
 
     Raises:
-      ConfigError: The folder cannot be written; nothing is recorded then.
+      ConfigError: If a reference is wrong, no run matches, or the folder cannot be written.
+      TrackingError: If the store cannot be read.
     """
+    store = RunStore(locate_store(tracking_uri))
+    chosen = _choose(store, runs, experiment, study)
+    groups = grouped(chosen, {run.id: _evaluations(store, run) for run in chosen})
+    problems = [*_left_out(chosen, groups)]
+    problems += [each.problem for group in groups for each in group.evaluations if each.problem]
+    environments = sorted({run.env for run in chosen})
+    if len(environments) > 1:
+        problems.append(
+            f"returns of different environments ({', '.join(environments)}) are not comparable"
+        )
+    comparison = Comparison(groups, None, problems=tuple(problems))
+    if len(groups) > 1 and len(environments) == 1:
+        comparison = _with_improvement(comparison)
+    return _save(comparison, store.location, None if output is None else Path(output))
+
+
+def _choose(
+    store: RunStore, references: Sequence[str], experiment: str | None, study: str | None
+) -> list[RecordedRun]:
+    if not references and experiment is None and study is None:
+        raise ConfigError("there is nothing to compare: name runs, `experiment` or `study`")
+    runs = [find_run(store, reference) for reference in references]
+    if experiment is not None or study is not None:
+        found = store.runs(RunFilter(experiment=experiment, study=study), limit=_MAX_RUNS)
+        if not found:
+            named = {"experiment": experiment, "study": study}
+            of = " and ".join(f"{what} {name!r}" for what, name in named.items() if name)
+            raise ConfigError(f"there are no runs of {of} in {store.location.name}")
+        runs += reversed(found)
+    return list({run.id: run for run in runs}.values())
+
+
+def _evaluations(store: RunStore, run: RecordedRun) -> Evaluations:
+    """Read a run's `evaluation.json`; without that, use its metrics."""
+    document, problem = EvaluationDocument(), ""
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-        files = Path(scratch)
-        _draw(comparison, files)
-        written = _copied(files, output)
-        run_id, problems = _recorded(comparison, reader, files)
+        try:
+            if Artifact.EVALUATION in store.artifacts(run):
+                path = store.fetch(run, Artifact.EVALUATION, Path(scratch))
+                document = EvaluationDocument.from_json(path.read_text(encoding="utf-8"))
+        except (TrackingError, OSError, ValueError) as error:
+            problem = f"{run.label}: its evaluations cannot be read: {error}"
+    returns = document.final.episodes.returns if document.final else ()
+    final = np.array(returns, np.float64)
+    curve = {each.env_steps: np.array(each.returns) for each in document.evaluations}
+    if not curve:
+        means = store.history(run, Metric.EVAL_MEAN)
+        curve = {step: np.array([value]) for step, value in means}
+    mean = float(final.mean()) if final.size else run.metrics.get(Metric.FINAL_MEAN)
+    return Evaluations(curve, final, mean, problem)
+
+
+def _left_out(runs: Sequence[RecordedRun], groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a warning about runs that repeat the configuration and the seed of another."""
+    kept = {run.id for group in groups for run in group.runs}
+    names = [run.label for run in runs if run.id not in kept]
+    if names:
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        yield (
+            f"{', '.join(names[:_MAX_NAMES])}{more} left out: a later run has the same "
+            "configuration and the same seed, so that they are no further evidence"
+        )
+
+
+def _with_improvement(comparison: Comparison) -> Comparison:
+    pair = comparison.groups[:2]
+    several = [len(group.runs) > 1 for group in pair]
+    first, second = (group.sample for group in pair)
+    if first.size < 2 or second.size < 2:
+        return comparison
+    if several[0] != several[1]:  # variation over seeds and over episodes are different things
+        problem = (
+            "no probability of improvement: one of A and B has several seeds and the other has one; "
+            "train more seeds of the latter"
+        )
+        return replace(comparison, problems=(*comparison.problems, problem))
+    what = "seeds" if all(several) else "episodes"
     return replace(
-        comparison, files=written, run_id=run_id, problems=(*comparison.problems, *problems)
+        comparison,
+        improvement=probability_of_improvement(first, second),
+        improvement_over=f"{first.size:,} and {second.size:,} {what}",
     )
 
 
-def _draw(comparison: Comparison, folder: Path) -> None:
+# -- Files and record
+
+
+def _save(comparison: Comparison, location: StoreLocation, output: Path | None) -> Comparison:
+    """Write the pictures into the output folder, and record the comparison in MLflow.
+
+    Raises:
+      ArgumentError: If the folder cannot be written; nothing is recorded then.
+    """
+    with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+        files = Path(scratch)
+        _write_files(comparison, files)
+        copied = _copy(files, output) if output is not None else ()
+        run_id, problems = _record(comparison, location, files)
+    return replace(
+        comparison, files=copied, run_id=run_id, problems=(*comparison.problems, *problems)
+    )
+
+
+def _write_files(comparison: Comparison, folder: Path) -> None:
     document = comparison.as_dict()
-    del document["files"], document["run_id"]  # which are not known yet
-    (folder / "comparison.json").write_text(json.dumps(document), encoding="utf-8")
-    curves = {group.legend: group.curve for group in comparison.groups if group.curve is not None}
-    if curves:
-        environment = ", ".join(sorted({group.runs[0].env for group in comparison.groups}))
-        plots.learning_curves(curves, environment, folder / "learning_curves.png")
-        plots.interactive_curves(curves, environment, folder / "learning_curves.html")
+    del document["files"], document["run_id"]  # not known yet
+    (folder / Artifact.COMPARISON).write_text(json.dumps(document), encoding="utf-8")
+    if comparison.curves:
+        title = comparison.environment
+        plots.learning_curves(comparison.curves, title, folder / Artifact.CURVES_PICTURE)
+        plots.interactive_curves(comparison.curves, title, folder / Artifact.CURVES_PAGE)
 
 
-def _recorded(
-    comparison: Comparison, reader: RunStore, files: Path
+def _copy(files: Path, output: Path) -> tuple[Path, ...]:
+    """Copy each file into the output folder, completely or not at all."""
+    names = sorted(path.name for path in files.iterdir())
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            with replace_atomically(output / name) as partial:
+                shutil.copyfile(files / name, partial)
+        for name in _PICTURES - set(names):  # left by an earlier comparison
+            (output / name).unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror}; give another folder"
+        raise ArgumentError("output", output, problem) from error
+    return tuple(output / name for name in names)
+
+
+def _record(
+    comparison: Comparison, location: StoreLocation, files: Path
 ) -> tuple[str | None, list[str]]:
-    """Makes the run; its id, and what could not be kept."""
-    from dqnkit.tracking.mlflow_tracker import MlflowTracker  # the reader has loaded mlflow
+    """Record the comparison as a run; return its id, and what could not be recorded."""
+    from dqnkit.tracking.mlflow_tracker import MlflowTracker  # loads MLflow, as the store did
 
-    tracker = MlflowTracker(reader.store)
+    tracker = MlflowTracker(location)
     ids = [run.id for group in comparison.groups for run in group.runs]
     names = [group.runs[0].name for group in comparison.groups]
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""
@@ -94,57 +245,36 @@ def _recorded(
         COMPARISONS,
         " vs ".join(names[:2]) + more,
         params={},
-        tags={KIND_TAG: "comparison", "dqnkit.runs": ",".join(ids[:_TAGGED])},
+        tags={Tag.KIND: Kind.COMPARISON, Tag.COMPARED_RUNS: ",".join(ids[:_MAX_TAGGED])},
         description=_markdown(comparison),
     )
     try:
         tracker.start(record)
-        tracker.artifacts(files)
+        tracker.add_artifacts(files)
         return tracker.run_id, tracker.finish(RunStatus.FINISHED)
-    except DqnkitError as error:  # what was read is worth showing
+    except DqnkitError as error:  # the comparison itself is worth showing
         return None, [f"the comparison was not recorded: {error}"]
 
 
-def _copied(files: Path, output: Path) -> tuple[Path, ...]:
-    """Each file under its name in `output`, whole or not at all."""
-    names = sorted(path.name for path in files.iterdir())
-    partial = output / f".{os.getpid()}.partial"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            shutil.copyfile(files / name, partial)
-            partial.replace(output / name)
-        for name in _PICTURES - set(names):  # of an earlier comparison, which this is not
-            (output / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--output {output}: cannot be written: {error.strerror}; give another folder"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return tuple(output / name for name in names)
-
-
 def _markdown(comparison: Comparison) -> str:
-    """The table, for MLflow's page of the run."""
     keys = list(comparison.groups[0].params)
-    head = ["runs", "sample", *keys, "score: IQM (95 % interval)", "best", "steps/s"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for group in comparison.groups:
-        cells = [
+    header = ["runs", "sample", *keys, "score: IQM (95 % interval)", "best", "steps/s"]
+    rows = [
+        [
             group.label,
             group.sample_of,
             *(group.params[key] for key in keys),
             format_interval(*(group.score or (None, None, None))),
-            format_number(group.median("best/return_mean")),
-            format_number(group.median("time/steps_per_second"), whole=True),
+            format_number(group.median(Metric.BEST_MEAN)),
+            format_number(group.median(Metric.STEPS_PER_SECOND), whole=True),
         ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    if comparison.improvement is not None:
-        value, low, high = comparison.improvement
-        lines.append(
-            f"\nProbability that A is above B: {value:.2f} (95 % interval {low:.2f} to "
-            f"{high:.2f}), over {comparison.improvement_over}"
-        )
-    return "\n".join(lines)
+        for group in comparison.groups
+    ]
+    table = markdown_table(header, rows)
+    if comparison.improvement is None:
+        return table
+    value, low, high = comparison.improvement
+    return (
+        f"{table}\n\nProbability that A is above B: {value:.2f} (95 % interval {low:.2f} to "
+        f"{high:.2f}), over {comparison.improvement_over}"
+    )

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, pooled."""
+"""Groups of runs that differ only in the seed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from dqnkit.evaluation.aggregates import Estimate, bootstrap_interval, estimate, interquartile_mean
 from dqnkit.evaluation.plots import Curve
 from dqnkit.events import RunStatus
+from dqnkit.tracking.names import Metric, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 
 _SEED = "training.seed"
-_VERSION = "dqnkit.version"
-_SAYS_NOTHING = (
+_IRRELEVANT = (
     _SEED,
     "description",
     "env.step_timeout",
@@ -24,46 +24,46 @@ _SAYS_NOTHING = (
     "tracking.tags",
     "training.checkpoint_interval",
 )
-"""Parameters that make no difference to what is learnt, the seed aside."""
+"""Parameters that do not change what is learned; the seed has a special role."""
 _CURVE_RESAMPLES = 2_000
 _IN_LEGEND = 2
-"""Parameters that a legend has room for."""
+"""Maximum number of parameters in a legend."""
 
 
 class Evaluations(NamedTuple):
-    """What a run's evaluations came to."""
+    """Returns of a run's evaluations."""
 
     curve: dict[int, np.ndarray]
-    """Returns by environment steps: of each episode, or their mean alone."""
+    """Returns by environment steps: of all episodes, or only their mean."""
     final: np.ndarray
-    """Returns of the final episodes; empty where there were none, or they cannot be read."""
+    """Returns of the final episodes; empty if there are none or they cannot be read."""
     mean: float | None
-    """Of the final episodes."""
+    """Mean return of the final episodes."""
     problem: str = ""
-    """Why something is missing that the run should have."""
+    """Why evaluations of the run are missing, if they are."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed."""
+    """Runs that differ only in the seed."""
 
     runs: tuple[RecordedRun, ...]
     evaluations: tuple[Evaluations, ...]
     letter: str = ""
-    """What the table and the pictures call it."""
+    """Name of the group in tables and pictures."""
     params: Mapping[str, str] = field(default_factory=dict)
-    """Those in which the groups of a comparison differ."""
+    """Parameters in which the groups of a comparison differ."""
 
     @property
     def label(self) -> str:
-        """Its letter, the name of its first run, and how many more there are."""
+        """Letter, name of the first run, and number of further seeds."""
         more = len(self.runs) - 1
         several = f" and {more} more seed{'s' if more > 1 else ''}" if more else ""
         return f"{self.letter} {self.runs[0].name}{several}"
 
     @property
     def legend(self) -> str:
-        """Its letter with what sets it apart, where that is little, else its label."""
+        """Letter and differing parameters if these are few, else the label."""
         if not 1 <= len(self.params) <= _IN_LEGEND:
             return self.label
         parts = [f"{key.rpartition('.')[2]}={value}" for key, value in self.params.items()]
@@ -72,14 +72,14 @@ class Group:
 
     @property
     def sample(self) -> np.ndarray:
-        """What the score is a mean of: of several seeds a mean each, of one its episodes."""
+        """Values behind the score: the mean of each seed, or the episodes of a single one."""
         if len(self.runs) == 1:
             return self.evaluations[0].final
         return np.array([each.mean for each in self.evaluations if each.mean is not None])
 
     @property
     def sample_of(self) -> str:
-        """What `sample` holds, in words."""
+        """Description of `sample`."""
         if len(self.runs) == 1:
             return f"{self.sample.size:,} episodes of 1 seed"
         if self.sample.size < len(self.runs):
@@ -88,28 +88,28 @@ class Group:
 
     @cached_property
     def score(self) -> Estimate | None:
-        """Interquartile mean of `sample`; None where that has fewer than two values."""
+        """Interquartile mean of `sample`; None if that has fewer than two values."""
         if self.sample.size < 2:
             return None
         return estimate(self.sample)
 
     @property
     def status(self) -> str:
-        """Of the runs, which is one."""
+        """Status of the runs, which all have the same."""
         return self.runs[0].status
 
     def median(self, metric: str) -> float | None:
-        """Over the runs, of the last value of a metric."""
+        """Return the median over the runs of the last value of a metric."""
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         return float(np.median(values)) if values else None
 
     @cached_property
     def curve(self) -> Curve | None:
-        """The learning curve, at the steps that all runs were evaluated at."""
+        """Learning curve, at the steps at which all runs were evaluated."""
         return pooled_curve([each.curve for each in self.evaluations])
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON document."""
         return {
             "label": self.label,
             "runs": [{"id": run.id, "name": run.name} for run in self.runs],
@@ -117,20 +117,20 @@ class Group:
             "params": dict(self.params),
             "score": self.score._asdict() if self.score else None,
             "score_of": self.sample_of,
-            "best_return_mean": self.median("best/return_mean"),
-            "steps_per_second": self.median("time/steps_per_second"),
-            "training_seconds": self.median("time/training_seconds"),
+            "best_return_mean": self.median(Metric.BEST_MEAN),
+            "steps_per_second": self.median(Metric.STEPS_PER_SECOND),
+            "training_seconds": self.median(Metric.TRAINING_SECONDS),
         }
 
 
 def pooled_curve(curves: Sequence[Mapping[int, np.ndarray]]) -> Curve | None:
-    """Interquartile means with intervals, over seeds, or over the episodes of the only one.
+    """Return a curve of interquartile means over seeds, or over the episodes of a single one.
 
     Args:
-      curves: Of each seed the returns by environment steps: of all episodes, or their mean alone.
+      curves: Returns by environment steps, for each seed: of all episodes, or only their mean.
 
     Returns:
-      At the steps that all have; None where there are none.
+      The curve at the steps that all seeds have; None if there are none.
     """
     steps = sorted(set.intersection(*(set(each) for each in curves)))
     if not steps:
@@ -148,18 +148,18 @@ def pooled_curve(curves: Sequence[Mapping[int, np.ndarray]]) -> Curve | None:
 def grouped(
     runs: Iterable[RecordedRun], evaluations: Mapping[str, Evaluations]
 ) -> tuple[Group, ...]:
-    """Pools finished runs that differ in nothing but the seed, and names what differs."""
+    """Pool finished runs that differ only in the seed, and find the parameters that differ."""
     pools: dict[Any, list[RecordedRun]] = {}
     for run in runs:
-        same = frozenset((k, v) for k, v in _settings(run).items() if k not in _SAYS_NOTHING)
-        # The same seed twice is no further evidence, and an unfinished run none of its kind.
+        same = frozenset((k, v) for k, v in _settings(run).items() if k not in _IRRELEVANT)
+        # A repeated seed is no further evidence, and an unfinished run stands alone.
         key: Any = same if run.status == RunStatus.FINISHED else run.id
         pools.setdefault(key, []).append(run)
     members = [
         list({run.params.get(_SEED): run for run in pool}.values()) for pool in pools.values()
     ]
     params = [_settings(pool[0]) for pool in members]
-    keys = sorted({key for each in params for key in each} - set(_SAYS_NOTHING))
+    keys = sorted({key for each in params for key in each} - set(_IRRELEVANT))
     differing = [key for key in keys if len({each.get(key) for each in params}) > 1]
     return tuple(
         Group(
@@ -173,12 +173,12 @@ def grouped(
 
 
 def _settings(run: RecordedRun) -> dict[str, str]:
-    """The parameters, and the version of dqnkit, which may change what they come to."""
-    version = run.tags.get(_VERSION)
-    return {**run.params, **({_VERSION: version} if version else {})}
+    """Return the parameters and the version of dqnkit, which may change results."""
+    version = run.tags.get(Tag.VERSION)
+    return {**run.params, **({Tag.VERSION: version} if version else {})}
 
 
 def _letter(number: int) -> str:
-    """A to Z, then A1 to Z1 and so on."""
+    """Return A to Z, then A1 to Z1, and so on."""
     rest, place = divmod(number, 26)
     return chr(ord("A") + place) + (str(rest) if rest else "")

@@ -1,50 +1,52 @@
-"""Runs as a list."""
+"""Listing recorded runs."""
 
 from __future__ import annotations
 
 import re
 
-from dqnkit.errors import ConfigError
-from dqnkit.tracking import location
+from dqnkit.errors import ArgumentError
+from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.recorded_run import RecordedRun
-from dqnkit.tracking.store import ANY, RunFilter, RunStore, highest, with_metric
+from dqnkit.tracking.store import RunFilter, RunStore, highest_first, with_metric
 
 
 def list_runs(
-    chosen: RunFilter = ANY,
     *,
+    experiment: str | None = None,
+    status: str | None = None,
+    study: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
-    tracking_uri: str | None = None,
+    tracking_uri: str | None = AUTO,
 ) -> list[RecordedRun]:
-    """Runs of training; an empty store has none.
+    """Return runs of training; an empty store has none.
 
     Args:
-      chosen: Which.
-      sort: A metric, such as `final/return_iqm`: the highest first, runs without it left out. By
-        default the latest come first.
-      limit: The most that are given.
-      tracking_uri: The store; see `dqnkit.tracking.location.resolve`.
+      experiment: Name of the experiment.
+      status: MLflow's status: RUNNING, FINISHED, FAILED or KILLED.
+      study: Name of the study of which the runs are trials.
+      sort: Name of a metric, such as `final/return_iqm`: the highest value first, without the runs
+        that lack it. None gives the latest run first.
+      limit: Maximum number of runs.
+      tracking_uri: URI of the store (`dqnkit.tracking.location.locate_store`).
 
     Raises:
-      ConfigError: There is no such experiment, or no run has the metric.
-      TrackingError: The store cannot be read.
+      ConfigError: If there is no such experiment, or no run has the metric.
+      TrackingError: If the store cannot be read.
     """
     if limit is not None and limit < 1:
-        raise ConfigError(f"--limit {limit}: give a number from 1 upwards")
-    reader = RunStore(location.locate_store(tracking_uri))
+        raise ArgumentError("limit", limit, "expected a number from 1 upwards")
+    store = RunStore(locate_store(tracking_uri))
+    criteria = RunFilter(experiment, status, study)
     if sort is None:
-        return reader.runs(chosen, limit=limit)
+        return store.runs(criteria, limit=limit)
     runs: list[RecordedRun] = []
-    if re.fullmatch(r"[\w./ -]+", sort):  # as MLflow's metrics are called
-        runs = reader.runs(
-            chosen,
-            where=with_metric(sort),
-            order_by=highest(sort),
-            limit=limit,
-        )
+    if re.fullmatch(r"[\w./ -]+", sort):  # characters that MLflow allows in metrics
+        order = highest_first(sort)
+        runs = store.runs(criteria, where=with_metric(sort), order_by=order, limit=limit)
     if not runs:
-        known = sorted({metric for run in reader.runs(chosen) for metric in run.metrics})
+        known = sorted({metric for run in store.runs(criteria) for metric in run.metrics})
         if known:
-            raise ConfigError(f"--sort {sort}: no run has this metric; give {', '.join(known)}")
+            problem = f"no run has this metric; expected one of {', '.join(known)}"
+            raise ArgumentError("sort", sort, problem)
     return runs

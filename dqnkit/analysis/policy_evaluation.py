@@ -1,14 +1,13 @@
-"""A trained policy's score, on episodes that neither training nor any choice has met."""
+"""Evaluation of a saved policy on episodes that training and selection have not used."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,12 +16,14 @@ import numpy as np
 from dqnkit.config.sections import Config
 from dqnkit.config.seeds import later_evaluation_keys
 from dqnkit.envs.resolution import resolve
-from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.errors import ArgumentError, TrackingError
 from dqnkit.evaluation import plots
 from dqnkit.evaluation.aggregates import Estimate, difference
-from dqnkit.evaluation.episodes import MARKDOWN_HEAD, Episodes
-from dqnkit.tracking import location
-from dqnkit.tracking.client import NOTE_TAG
+from dqnkit.evaluation.document import BaselineEpisodes, EvaluationDocument, FinalEpisodes
+from dqnkit.evaluation.episodes import Episodes, markdown_summary
+from dqnkit.runs.metrics import episode_metrics
+from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.names import FINAL, FINAL_RANDOM, Artifact, Metric, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_policy
 from dqnkit.tracking.store import RunStore
@@ -31,20 +32,21 @@ if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
     from dqnkit.agents.policies import Policy
 
 MAX_EPISODES = 10_000
-"""More than any score needs; the bootstrap takes seconds from here on."""
+"""Maximum number of episodes, at which the bootstrap takes seconds."""
 _HOST_BATCH = 16
-"""Environments in Python at a time; one number for all, so that all meet the same states."""
-_OF_BASELINE = ("final/random/", "final/difference")
+"""Number of environments outside the graph; constant, so that all policies meet the same states."""
+_BASELINE = (f"{FINAL_RANDOM}/", Metric.FINAL_DIFFERENCE)
+"""Beginnings of the names of metrics that a baseline logs."""
 _NOTE = "\n\n**Evaluated again**"
-"""What a run's description says of later evaluations comes behind this."""
+"""Beginning of the part of a run's description that holds later evaluations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedEpisodes(Episodes):
-    """Episodes, and what they took."""
+    """Episodes, and how long they took."""
 
     seconds: float
-    """Playing alone; environments are made and functions compiled before."""
+    """Seconds of playing alone, without making environments and compiling functions."""
 
     def statistics(self) -> dict[str, float]:
         """See `Episodes`."""
@@ -63,23 +65,23 @@ class TimedEpisodes(Episodes):
 
 @dataclass(frozen=True)
 class PolicyEvaluation:
-    """What a policy came to, and the baseline beside it."""
+    """Evaluation of a policy, perhaps with a baseline."""
 
     label: str
     env_id: str
     seed: int
     trained: TimedEpisodes
     random: TimedEpisodes | None
-    """Uniformly random actions in the same initial states."""
+    """Episodes of uniformly random actions from the same initial states."""
     difference: Estimate | None
-    """Interquartile mean of the trained policy less that of the random one."""
+    """Interquartile mean of the trained policy minus that of the random one."""
     run: RecordedRun | None
-    """Where it is recorded; None for a policy's folder, whose run is not known."""
+    """Run that records it; None for the folder of a policy, whose run is not known."""
     problems: list[str] = field(default_factory=list)
-    """What could not be recorded."""
+    """Descriptions of what could not be recorded."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON document."""
         return {
             "policy": self.label,
             "run_id": self.run.id if self.run else None,
@@ -94,36 +96,37 @@ class PolicyEvaluation:
 
 
 def evaluate(
-    reference: str,
+    run: str,
     episodes: int = 100,
     *,
     seed: int = 0,
     baseline: Literal["random"] | None = None,
-    tracking_uri: str | None = None,
+    tracking_uri: str | None = AUTO,
 ) -> PolicyEvaluation:
-    """Plays a saved policy greedily, and adds its score to the run that trained it.
+    """Evaluate a saved policy on greedy episodes, and add its score to the run that trained it.
 
     Args:
-      reference: The run, or a policy's folder (`dqnkit.tracking.references.FORMS`).
-      episodes: How many.
-      seed: Of the episodes; the same one gives the same initial states for any policy of the
-        environment that is played in the same loop.
-      baseline: `random` plays uniformly random actions too, from the same initial states.
-      tracking_uri: The store; see `dqnkit.tracking.location.resolve`.
+      run: Reference to the run (`dqnkit.tracking.references.FORMS`), or the folder of a policy.
+      episodes: Number of episodes.
+      seed: Seed of the episodes. The same seed gives the same initial states for any policy that
+        is evaluated in the same environment and kind of loop.
+      baseline: `random` also evaluates a uniformly random policy from the same initial states.
+      tracking_uri: URI of the store; None records nothing, and needs the folder of a policy.
 
     Raises:
-      ConfigError: The reference or a number is wrong, or the run has no policy.
-      UnsupportedEnvironmentError: The environment is not installed.
-      PolicyError: The policy's files are broken.
-      TrackingError: The store cannot be read.
+      ConfigError: If the reference or a number is wrong, or the run has no policy.
+      UnsupportedEnvironmentError: If the environment is not installed.
+      PolicyError: If files of the policy are damaged.
+      TrackingError: If the store cannot be read.
     """
     if not 1 <= episodes <= MAX_EPISODES:
-        raise ConfigError(f"--episodes {episodes}: give a number from 1 to {MAX_EPISODES:,}")
+        problem = f"expected a number from 1 to {MAX_EPISODES:,}"
+        raise ArgumentError("episodes", episodes, problem)
     if not 0 <= seed < 2**63:
-        raise ConfigError(f"--seed {seed}: give a number from 0 to 2**63 - 1")
-    reader = RunStore(location.locate_store(tracking_uri))
+        raise ArgumentError("seed", seed, "expected a number from 0 to 2**63 - 1")
+    store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-        source = find_policy(reader, reference, Path(scratch))
+        source = find_policy(store, run, Path(scratch))
         config, spec = resolve(source.folder.config)
         from dqnkit.agents.policies import RandomPolicy, SavedPolicy  # seconds
 
@@ -131,13 +134,13 @@ def evaluate(
         random = _play(config, RandomPolicy(spec), episodes, seed) if baseline == "random" else None
     gap = difference(np.asarray(trained.returns), np.asarray(random.returns)) if random else None
     evaluation = PolicyEvaluation(source.label, spec.id, seed, trained, random, gap, source.run)
-    if source.run is not None:
-        evaluation.problems.extend(_record(reader, source.run, evaluation))
-        before = source.run.metrics.get("final/episodes", 0)
+    if source.run is not None and store is not None:
+        evaluation.problems.extend(_record(store, source.run, evaluation))
+        before = source.run.metrics.get(Metric.FINAL_EPISODES, 0)
         if episodes < before:
             evaluation.problems.append(
                 f"the run's score rests on {episodes:,} episodes now, and on {before:,.0f} before; "
-                f"--episodes {before:.0f} or more makes it sure again"
+                f"evaluate {before:,.0f} or more to make it as certain again"
             )
     return evaluation
 
@@ -161,61 +164,66 @@ def _play(config: Config, policy: Policy, episodes: int, seed: int) -> TimedEpis
     )
 
 
-def _record(reader: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> list[str]:
-    """Adds the evaluation to the run, in place of the one that it has; what failed, in words."""
-    values = evaluation.trained.metrics("final")
-    values["final/seconds"] = evaluation.trained.seconds
+def _record(store: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> list[str]:
+    """Replace the run's evaluation; return descriptions of what failed."""
+    values = episode_metrics(FINAL, evaluation.trained)
+    values[Metric.FINAL_SECONDS] = evaluation.trained.seconds
     if evaluation.random is not None and evaluation.difference is not None:
-        values |= evaluation.random.metrics("final/random")
+        values |= episode_metrics(FINAL_RANDOM, evaluation.random)
         names = ("difference", "difference_ci_low", "difference_ci_high")
-        values |= {f"final/{n}": v for n, v in zip(names, evaluation.difference, strict=True)}
-    else:  # what an earlier baseline left does not belong to these episodes
-        stale = [name for name in run.metrics if name.startswith(_OF_BASELINE)]
+        values |= {f"{FINAL}/{n}": v for n, v in zip(names, evaluation.difference, strict=True)}
+    else:  # metrics of an earlier baseline do not belong to these episodes
+        stale = [name for name in run.metrics if name.startswith(_BASELINE)]
         values |= dict.fromkeys(stale, math.nan)
-    note = run.tags.get(NOTE_TAG, "").partition(_NOTE)[0] + _note(evaluation)
+    note = run.tags.get(Tag.NOTE, "").partition(_NOTE)[0] + _note(evaluation)
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         files = Path(scratch) / "files"
-        (files / "final").mkdir(parents=True)
+        (files / Artifact.RETURNS).parent.mkdir(parents=True)
         title = f"{run.name} ({evaluation.env_id})"
         samples = {"trained": evaluation.trained}
         if evaluation.random is not None:
             samples["random"] = evaluation.random
-        plots.returns_histogram(samples, title, files / "final" / "returns.png")
+        plots.returns_histogram(samples, title, files / Artifact.RETURNS)
         problems = []
         try:
-            document = json.dumps(_document(reader, run, evaluation, Path(scratch)))
-            (files / "evaluation.json").write_text(document, encoding="utf-8")
-        except TrackingError as error:  # what training wrote is not lost for what could not be read
+            document = _document(store, run, evaluation, Path(scratch)).to_json()
+            (files / Artifact.EVALUATION).write_text(document, encoding="utf-8")
+        except TrackingError as error:  # what training wrote must not be lost
             problems.append(f"evaluation.json stays as it was: {error}")
-        return [*problems, *reader.add(run, metrics=values, files=files, note=note)]
+        return [*problems, *store.add(run, metrics=values, files=files, note=note)]
 
 
 def _document(
-    reader: RunStore, run: RecordedRun, evaluation: PolicyEvaluation, scratch: Path
-) -> dict[str, Any]:
-    """`evaluation.json`: what training wrote, with the final episodes replaced.
+    store: RunStore, run: RecordedRun, evaluation: PolicyEvaluation, scratch: Path
+) -> EvaluationDocument:
+    """Return the run's `evaluation.json` with its final episodes replaced.
 
     Raises:
-      TrackingError: It is there and cannot be read.
+      TrackingError: If the file exists and cannot be read.
     """
-    document: dict[str, Any] = {}
-    if "evaluation.json" in reader.artifacts(run):
-        path = reader.fetch(run, "evaluation.json", scratch)
-        with contextlib.suppress(ValueError):  # torn: there is nothing to keep
-            document = json.loads(path.read_text("utf-8"))
-    before = document.get("final") or {}
-    final = {key: before.get(key) for key in ("iteration", "env_steps")}
-    document["final"] = final | evaluation.trained.as_dict() | {"seed": evaluation.seed}
-    document.pop("random", None)
-    if evaluation.random is not None:
-        document["random"] = evaluation.random.as_dict()
-    return document
+    document = EvaluationDocument()
+    if Artifact.EVALUATION in store.artifacts(run):
+        path = store.fetch(run, Artifact.EVALUATION, scratch)
+        with contextlib.suppress(ValueError):  # damaged: there is nothing to keep
+            document = EvaluationDocument.from_json(path.read_text("utf-8"))
+    trained, random, before = evaluation.trained, evaluation.random, document.final
+    return replace(
+        document,
+        final=FinalEpisodes(
+            episodes=trained,
+            iteration=before.iteration if before else None,
+            env_steps=before.env_steps if before else None,
+            seconds=trained.seconds,
+            seed=evaluation.seed,
+        ),
+        random=BaselineEpisodes(episodes=random, seconds=random.seconds) if random else None,
+    )
 
 
 def _note(evaluation: PolicyEvaluation) -> str:
-    """Markdown for the run's description."""
-    rows = [evaluation.trained.markdown_row("trained")]
+    """Return Markdown for the run's description."""
+    rows = {"trained": evaluation.trained}
     if evaluation.random is not None:
-        rows.append(evaluation.random.markdown_row("random"))
+        rows["random"] = evaluation.random
     head = f"{_NOTE} by `dqnkit eval`, seed {evaluation.seed}:\n"
-    return "\n".join([head, MARKDOWN_HEAD, *rows])
+    return f"{head}\n{markdown_summary(rows)}"

@@ -21,8 +21,9 @@ from dqnkit.config.seeds import rendering_keys, stream_seeds, training_environme
 from dqnkit.envs.rendering import RenderedEnvironment
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
-from dqnkit.errors import ConfigError
-from dqnkit.tracking import location
+from dqnkit.errors import ArgumentError
+from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.names import Artifact
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import PolicySource, find_policy
 from dqnkit.tracking.store import RunStore
@@ -61,11 +62,11 @@ class VideoOptions:
             ("episodes", self.episodes, 1, 10_000),
             ("seed", self.seed, 0, 2**63 - 1),
             ("fps", self.fps, 0.1, _MAX_FPS),
-            ("max-steps", self.max_steps, 1, 10**9),
+            ("max_steps", self.max_steps, 1, 10**9),
         ):
             # A NaN is in no range.
             if value is not None and not low <= value <= high:
-                raise ConfigError(f"--{name} {value}: give a number from {low:,} to {high:,}")
+                raise ArgumentError(name, value, f"expected a number from {low:,} to {high:,}")
 
 
 DEFAULT_OPTIONS = VideoOptions()
@@ -105,50 +106,51 @@ class Video:
 
 
 def render(
-    reference: str,
+    run: str,
     options: VideoOptions = DEFAULT_OPTIONS,
     *,
-    output: Path | None = None,
+    output: Path | str | None = None,
     video_format: VideoFormat | None = None,
-    tracking_uri: str | None = None,
+    tracking_uri: str | None = AUTO,
 ) -> Video:
-    """Plays a saved policy and writes what one sees into a file, frame by frame.
+    """Play a saved policy, and write a video of it frame by frame.
 
     Args:
-      reference: The run, or a policy's folder (`dqnkit.tracking.references.FORMS`).
-      options: What the video shows.
-      output: The file. By default a run keeps it as an artifact alone, and a folder's policy
-        leaves it in the working directory.
-      video_format: By default that of `output`'s name, else mp4.
-      tracking_uri: The store; see `dqnkit.tracking.location.resolve`.
+      run: Reference to the run (`dqnkit.tracking.references.FORMS`), or the folder of a policy.
+      options: Contents of the video.
+      output: Path of the file. By default, the video of a run is only an artifact, and that of a
+        folder is written into the working directory.
+      video_format: Format; by default that of `output`'s name, or else mp4.
+      tracking_uri: URI of the store; None records nothing, and needs the folder of a policy.
 
     Raises:
-      ConfigError: The reference is wrong, the run has no policy, or the file cannot be written.
-      UnsupportedEnvironmentError: The environment is not installed, or cannot draw.
-      PolicyError: The policy's files are broken.
-      RenderingError: The video cannot be written.
+      ConfigError: If the reference is wrong, the run has no policy, or the file cannot be written.
+      UnsupportedEnvironmentError: If the environment is not installed, or cannot draw.
+      PolicyError: If files of the policy are damaged.
+      RenderingError: If the video cannot be encoded.
     """
+    output = Path(output) if output is not None else None
     suffix = _suffix(output, video_format)
-    reader = RunStore(location.locate_store(tracking_uri))
+    store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-        source = find_policy(reader, reference, Path(scratch))
+        source = find_policy(store, run, Path(scratch))
         config, spec = resolve(source.folder.config)
-        artifact = f"videos/{_name(options)}{suffix}"
+        artifact = f"{Artifact.VIDEOS}/{_name(options)}{suffix}"
         files = Path(scratch) / "files"
         path = output
         if path is None:
             name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.id)
             path = files / artifact if source.run else Path(f"{name}-s{options.seed}{suffix}")
         video = _write(source, config, spec, options, path)
-        if source.run is None:
+        if source.run is None or store is None:
             return video
         if output is not None:
             (files / artifact).parent.mkdir(parents=True)
             shutil.copyfile(output, files / artifact)
-        problems = reader.add(source.run, files=files)
+        problems = store.add(source.run, files=files)
         if problems and output is None:  # a video that nobody keeps was drawn for nothing
             output = Path(shutil.move(path, Path(artifact).name))
-    kept = output or reader.local_path(source.run, artifact)
+    kept = output or store.local_path(source.run, artifact)
     recorded = None if problems else artifact
     return replace(video, path=kept, artifact=recorded, problems=problems)
 
@@ -173,7 +175,7 @@ def _suffix(output: Path | None, video_format: VideoFormat | None) -> str:
     suffix = output.suffix.lower()
     if suffix.removeprefix(".") not in known or (video_format and suffix != f".{video_format}"):
         wanted = f".{video_format}" if video_format else " or ".join(f".{each}" for each in known)
-        raise ConfigError(f"--output {output}: the file's name must end in {wanted}")
+        raise ArgumentError("output", output, f"the name of the file must end in {wanted}")
     return output.suffix
 
 

@@ -56,7 +56,7 @@ class VideoWriter:
             self._said.close()
             self._unmake_folders()
             raise ConfigError(
-                f"{path}: cannot be written: {error.strerror}; give another file by --output"
+                f"{path} cannot be written: {error.strerror}; choose another file with `output`"
             ) from error
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the sections of a configuration are made of: their base and the kinds of numbers."""
+"""Base class and value types of the configuration sections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 
 def _integral_float_to_int(value: Any) -> Any:
-    """`1e5` is a float to YAML and a whole number to whoever wrote it."""
+    """Convert a float without a fractional part, because YAML reads `1e5` as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -24,46 +24,63 @@ Positive = Annotated[float, Field(gt=0.0)]
 Value = TypeVar("Value")
 
 
-class AppliesTo:
-    """Says of a key that it is read with some choices of other keys of its section alone.
+class CombinationError(ValueError):
+    """Values of several keys that do not go together.
 
-    With these, null takes its default; with others, null is all that it may be, so that no value
-    stands in a configuration that does nothing.
+    Attributes:
+      keys: Keys involved, relative to the section that raises the error.
+    """
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+class AppliesTo:
+    """Annotation of a key that applies only with some choices of other keys of its section.
+
+    Where the key applies, null is replaced by a default. Elsewhere any value but null is an error,
+    so that a configuration holds no value without an effect.
     """
 
     def __init__(
         self,
         default: Any = None,
-        *others: Mapping[str, str],
+        *alternatives: Mapping[str, str],
         **choices: str | tuple[str, ...],
     ) -> None:
-        """Ties a key to others.
+        """Set the choices with which the key applies.
 
         Args:
-          default: What null stands for where the key is read.
-          others: Further choices that read this one, each by itself.
-          choices: By key, the value or the values of it that read this one.
+          default: Value that replaces null where the key applies.
+          alternatives: Further combinations of choices, each sufficient by itself.
+          choices: One or several values by key; the key applies if all of these keys have one of
+            their values.
         """
         self.default = default
-        self.ways = [
-            {k: (v,) if isinstance(v, str) else v for k, v in way.items()}
-            for way in (choices, *others)
+        self.combinations = [
+            {key: (value,) if isinstance(value, str) else value for key, value in each.items()}
+            for each in (choices, *alternatives)
         ]
 
 
-class _Objection(NamedTuple):
-    """Why a key is not read."""
+class _Mismatch(NamedTuple):
+    """A choice with which a key does not apply."""
 
-    met: int
-    """Choices that it has."""
+    matched: int
+    """Number of choices before it that match."""
     key: str
     chosen: Any
-    wanted: str
-    """In place of it, as `key=value`."""
+    needed: str
+    """Choices with which the key would apply, as `key=value`."""
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, no unknown key, no silent conversion, no value unread."""
+    """Base class of all sections.
+
+    A section is immutable and rejects unknown keys, implicit type conversions, and values of keys
+    that do not apply (see `AppliesTo`).
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -71,67 +88,89 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_defaults(cls, values: Any) -> Any:
+    def _fill_in_defaults(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
         defaults = {
-            name: only.default
-            for name, only in cls._ties()
-            if values.get(name) is None and not cls._objection(only, values)
+            name: applies_to.default
+            for name, applies_to in cls._conditional_keys()
+            if values.get(name) is None and not cls._mismatch(applies_to, values)
         }
         return values | defaults
 
     @model_validator(mode="after")
-    def _reads_all(self) -> Self:
-        unread: dict[str, list[str]] = {}
-        for name, only in self._ties():
-            value, objection = getattr(self, name), self._objection(only, vars(self))
-            if value is not None and objection:
-                reason = f"{objection.wanted} alone, and {objection.key} is {objection.chosen}"
-                unread.setdefault(reason, []).append(f"{name}={value}")
-        if unread:
-            parts = (f"{', '.join(values)}: read with {why}" for why, values in unread.items())
-            raise ValueError(f"{'; '.join(parts)}; leave out what is not read, or null")
+    def _reject_inapplicable(self) -> Self:
+        found: dict[str, list[str]] = {}
+        keys: list[str] = []
+        for name, applies_to in self._conditional_keys():
+            value, mismatch = getattr(self, name), self._mismatch(applies_to, vars(self))
+            if value is not None and mismatch:
+                reason = f"{mismatch.needed}, and {mismatch.key} is {mismatch.chosen}"
+                found.setdefault(reason, []).append(f"{name}={value}")
+                keys += [name, mismatch.key]
+        if found:
+            problems = [
+                f"{', '.join(values)}: only {'applies' if len(values) == 1 else 'apply'} "
+                f"with {reason}"
+                for reason, values in found.items()
+            ]
+            it = "it" if sum(map(len, found.values())) == 1 else "them"
+            advice = f"remove {it}, or set {it} to null"
+            raise CombinationError(f"{'; '.join(problems)}; {advice}", *keys)
         return self
 
     @classmethod
-    def unread(cls, values: Mapping[str, Any]) -> set[str]:
-        """The keys of a section that the choices among its values do not read."""
-        return {name for name, only in cls._ties() if cls._objection(only, values)}
+    def inapplicable(cls, values: Mapping[str, Any]) -> set[str]:
+        """Return the keys that do not apply with the choices among the values of a section."""
+        return {
+            name
+            for name, applies_to in cls._conditional_keys()
+            if cls._mismatch(applies_to, values)
+        }
 
     @classmethod
-    def _ties(cls) -> Iterator[tuple[str, AppliesTo]]:
+    def _conditional_keys(cls) -> Iterator[tuple[str, AppliesTo]]:
         for name, field in cls.model_fields.items():
             yield from ((name, each) for each in field.metadata if isinstance(each, AppliesTo))
 
     @classmethod
-    def _objection(cls, only: AppliesTo, values: Mapping[str, Any]) -> _Objection | None:
-        """The choice that keeps a key from being read; None if it is read.
+    def _mismatch(cls, applies_to: AppliesTo, values: Mapping[str, Any]) -> _Mismatch | None:
+        """Return the choice with which a key does not apply, or None if it applies.
 
-        Of several ways to be read, what is missing from that which is met the furthest.
+        Of several combinations, the one with most matching choices is reported.
         """
-        found = [cls._first_objection(way, values) for way in only.ways]
-        objections = [each for each in found if each is not None]
-        if len(objections) < len(found):
-            return None
-        return max(objections, key=lambda each: each.met)
+        mismatches = []
+        for combination in applies_to.combinations:
+            mismatch = cls._first_mismatch(combination, values)
+            if mismatch is None:
+                return None
+            mismatches.append(mismatch)
+        return max(mismatches, key=lambda each: each.matched)
 
     @classmethod
-    def _first_objection(
-        cls, way: Mapping[str, tuple[str, ...]], values: Mapping[str, Any]
-    ) -> _Objection | None:
-        defaults = dict(cls._ties())
-        for met, (key, readers) in enumerate(way.items()):
+    def _first_mismatch(
+        cls, combination: Mapping[str, tuple[str, ...]], values: Mapping[str, Any]
+    ) -> _Mismatch | None:
+        conditional = dict(cls._conditional_keys())
+        for matched, (key, accepted) in enumerate(combination.items()):
             chosen = values.get(key, cls.model_fields[key].default)
-            if chosen is None and key in defaults:
-                chosen = defaults[key].default
-            if chosen not in readers:
-                return _Objection(met, key, chosen, f"{key}={' or '.join(readers)}")
+            if chosen is None and key in conditional:
+                chosen = conditional[key].default
+            if chosen not in accepted:
+                return _Mismatch(matched, key, chosen, f"{key}={' or '.join(accepted)}")
         return None
 
 
 def required(value: Value | None) -> Value:
-    """A value that the configuration has wherever it is read (see `AppliesTo`)."""
+    """Return a configuration value that must be set.
+
+    Raises:
+      ValueError: If it is null: the key does not apply (see `AppliesTo`), or the configuration has
+        not been resolved for its environment.
+    """
     if value is None:
-        raise ValueError("a value was read that this configuration leaves open: resolve it first")
+        raise ValueError(
+            "a configuration value that is needed here is null: pass a resolved configuration "
+            "(`dqnkit.envs.resolution.resolve`)"
+        )
     return value

@@ -1,4 +1,4 @@
-"""Experiments: configurations in YAML files, by name or by path, with assignments on top."""
+"""Loading of experiments: YAML files, by name or by path, with overrides on top."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import reprlib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,136 +17,181 @@ from pydantic_core import ErrorDetails
 
 from dqnkit._system.text import one_line
 from dqnkit.config.distributions import KINDS
-from dqnkit.config.fields import Section
+from dqnkit.config.documents import check_values, parse_yaml, plain_copy
+from dqnkit.config.fields import CombinationError, Section
 from dqnkit.config.sections import Config
-from dqnkit.errors import ConfigError
+from dqnkit.errors import ArgumentError, ConfigError
 
 DEFAULT_EXPERIMENT = "cartpole"
 
 _PACKAGE = Path(__file__).parents[1]
 _DIRECTORIES = (_PACKAGE / "_experiments", _PACKAGE.parent / "experiments")
-"""Where the committed experiments are: beside the code in a wheel, at the top in a checkout."""
+"""Candidate directories of the committed experiments: in a wheel, and in a checkout."""
 
-
-_SCALARS = (str, int, float, bool, type(None))
-_MAX_VALUES = 100_000
-_MAX_DEPTH = 50
+_WORDS = {
+    "input should be": "but it should be",
+    "dictionary or instance of WrapperConfig": "path, or path: arguments",
+    "dictionary or object to extract fields from": "mapping",
+    "dictionary": "mapping",
+    "tuple": "list",
+    " after validation": "",
+}
+"""Words of Pydantic's messages, and words of YAML that replace them."""
 
 
 class Override(NamedTuple):
-    """A value that has an option of its own on the command line."""
+    """A value that replaces the one of a key."""
 
-    given: str
-    """As the user wrote it, for messages."""
+    key: str
+    """Key as `section.key`, or deeper, such as `env.kwargs.size`."""
     value: Any
+    given: str = ""
+    """Text by which messages call the override; `key=value` if empty."""
 
 
-class _Loader(yaml.SafeLoader):
-    """`yaml.SafeLoader` with YAML 1.2's floats (`1e-3`) and without repeated keys."""
+Overrides = Mapping[str, Any] | Iterable[str | Override]
+"""Values that replace those of an experiment; later ones win.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands here twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
-    list("-+.0123456789"),
-)
+Either texts of the form `section.key=value` (see `parse_override`) and `Override`s, in any mixture;
+or a mapping from `section.key` to values, in which a mapping under the name of a section sets the
+keys that it contains: `{"training.seed": 1, "optimizer": {"kind": "adamw"}}`.
+"""
 
 
 def experiment_names() -> list[str]:
-    """The committed experiments."""
+    """Return the names of the committed experiments, sorted."""
     return sorted(path.stem for path in _directory().glob("*.yaml"))
 
 
-def load(
-    experiment: str = DEFAULT_EXPERIMENT,
-    assignments: Sequence[str] = (),
-    options: Mapping[str, Override] | None = None,
-) -> Config:
-    """Reads an experiment and puts assignments on top of it.
+def load(experiment: str = DEFAULT_EXPERIMENT, overrides: Overrides = ()) -> Config:
+    """Load an experiment and put overrides on top.
 
     Args:
-      experiment: A committed experiment's name, or a path to a YAML file.
-      assignments: `section.key=value` each, the value in YAML; later ones win.
-      options: Values by `section.key` that win over all, with what messages call them.
+      experiment: Name of a committed experiment, or path of a YAML file.
+      overrides: Values that replace those of the experiment, as `["training.seed=1"]` or
+        `{"training.seed": 1}` (see `Overrides`).
 
     Raises:
-      ConfigError: The experiment, a key or a value is not acceptable; the message names the
-        file or the assignment, the key, what was given and what is allowed.
+      ConfigError: If there is no such experiment, or a key or value is not allowed. The message
+        names the file or override, the key, the value and what is allowed.
     """
     path = _locate(experiment)
     document = _read(path)
     document.setdefault("name", _as_name(path.stem))
-    return _validate(document, assignments, options or {}, str(path))
+    return _validate(document, overrides, str(path))
 
 
-def load_text(
-    text: str,
-    source: str,
-    assignments: Sequence[str] = (),
-    options: Mapping[str, Override] | None = None,
-) -> Config:
-    """An experiment from its text (see `load`); messages call it `source`."""
-    return _validate(_parse(text, source), assignments, options or {}, source)
+def load_text(text: str, source: str, overrides: Overrides = ()) -> Config:
+    """Load an experiment from its YAML text, which messages call `source` (see `load`)."""
+    return _validate(_parse(text, source), overrides, source)
 
 
-def default_config(
-    name: str, assignments: Sequence[str] = (), options: Mapping[str, Override] | None = None
-) -> Config:
-    """The defaults under an experiment name, with assignments on top (see `load`)."""
-    return _validate({"name": _as_name(name)}, assignments, options or {}, "the defaults")
+def default_config(name: str, overrides: Overrides = ()) -> Config:
+    """Return the default configuration under an experiment name, with overrides on top.
+
+    Characters of the name that experiment names do not allow are replaced (see `load`).
+    """
+    return _validate({"name": _as_name(name)}, overrides, "the defaults")
 
 
-def load_for_environment(
-    env_id: str, assignments: Sequence[str] = (), options: Mapping[str, Override] | None = None
-) -> Config:
-    """The committed experiment for an environment; the defaults where there is none."""
+def load_for_environment(env_id: str, overrides: Overrides = ()) -> Config:
+    """Load the committed experiment of an environment, or the defaults if there is none.
+
+    Args:
+      env_id: Gymnasium id of the environment.
+      overrides: Values that replace those of the experiment (see `Overrides`).
+
+    Raises:
+      ConfigError: If a key or value is not allowed.
+    """
     for name in experiment_names():
         if load(name).env.id == env_id:
-            return load(name, assignments, options)
-    return default_config(env_id.lower(), assignments, options)
+            return load(name, overrides)
+    environment = Override("env.id", env_id, f"env_id={env_id}")
+    return default_config(env_id.lower(), [environment, *_as_list(overrides)])
 
 
-def override(
-    config: Config, options: Mapping[str, Override], assignments: Sequence[str] = ()
-) -> Config:
-    """A configuration with other values for some keys (see `load`)."""
-    return _validate(config.model_dump(mode="json"), assignments, options, "the experiment")
+def override(config: Config, overrides: Overrides) -> Config:
+    """Return a configuration with overrides on top (see `load`)."""
+    return _validate(config.model_dump(mode="json"), overrides, "the configuration")
 
 
-def override_choices(config: Config, options: Mapping[str, Override]) -> Config:
-    """As `changed`, and of the options too, what the choices among them do not read becomes null.
+def override_choices(config: Config, overrides: Overrides) -> Config:
+    """Return a configuration with overrides on top, without values that do not apply.
 
-    So a search may go over several kinds of agent though some of its keys are read by one alone.
+    Unlike in `override`, a value among the overrides that does not apply with the choices among
+    them becomes null. A search can therefore cover several kinds of agents and the keys of each.
     """
     document = config.model_dump(mode="json")
-    return _validate(document, (), options, "the experiment", keep_unread=False)
+    return _validate(document, overrides, "the configuration", keep_inapplicable=False)
 
 
 def load_recorded(text: str, source: str) -> Config:
-    """A configuration that `dump` wrote, perhaps of an earlier version (see `loads`).
+    """Load the configuration of a run from its YAML text, which messages call `source`.
 
-    Earlier ones kept values that nothing reads; they are left out.
+    Values that do not apply are dropped: earlier versions recorded them.
     """
-    return _validate(_parse(text, source), (), {}, source, keep_unread=False)
+    return _validate(_parse(text, source), (), source, keep_inapplicable=False)
 
 
 def dump(config: Config) -> str:
-    """The whole configuration as YAML that `load` reads back to an equal one."""
+    """Return a configuration as YAML, from which `load` returns an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def json_schema() -> str:
-    """JSON schema of the configuration, for editors."""
+    """Return the JSON schema of the configuration, for editors."""
     return json.dumps(Config.model_json_schema(), indent=2) + "\n"
+
+
+def parse_override(text: str, given: str | None = None) -> Override:
+    """Parse an override of the form `section.key=value`, with the value in YAML.
+
+    Args:
+      text: Text of the override.
+      given: Text by which messages call the override; the text itself by default.
+
+    Raises:
+      ConfigError: If the text has another form, or the value is not valid YAML. The message begins
+        with `given`.
+    """
+    given = text if given is None else given
+    key, equals, value = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(
+            f"{given}: write section.key=value, for example optimizer.learning_rate=1e-4"
+        )
+    try:
+        return Override(".".join(parts), parse_yaml(value), given)
+    except ValueError as error:
+        raise ConfigError(f"{given}: the value is not valid YAML: {error}") from error
+
+
+def config_keys() -> list[str]:
+    """Return all keys of a configuration, as `section.key`, and the names of the sections."""
+    return list(_keys(Config, ""))
+
+
+def value_at(config: Config, key: str) -> Any:
+    """Return the value under `section.key` in the types of YAML; None if there is none."""
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def applies(config: Config, key: str) -> bool:
+    """Return whether `section.key` applies with the choices of a configuration."""
+    name, _, rest = key.partition(".")
+    section = getattr(config, name, None)
+    return not isinstance(section, Section) or rest not in section.inapplicable(vars(section))
+
+
+def suggestion(given: str, known: Sequence[str]) -> str:
+    """Return ` (did you mean …?)` with the most similar known name; empty if none is similar."""
+    matches = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def _as_name(text: str) -> str:
@@ -158,7 +203,8 @@ def _directory() -> Path:
 
 
 def _locate(experiment: str) -> Path:
-    if experiment in experiment_names():
+    names = experiment_names()
+    if experiment in names:
         return _directory() / f"{experiment}.yaml"
     path = Path(experiment)
     try:
@@ -169,11 +215,12 @@ def _locate(experiment: str) -> Path:
         is_directory = False
     if is_directory:
         raise ConfigError(
-            f"{experiment!r} is a folder; give a YAML file or one of {experiment_names()}"
+            f"{experiment!r} is a directory: give the path of a YAML file, or one of the "
+            f"committed experiments {', '.join(names)}"
         )
     raise ConfigError(
-        f"there is no experiment {experiment!r}{suggestion(experiment, experiment_names())}. "
-        f"Committed experiments: {', '.join(experiment_names())}; or give the path of a YAML file"
+        f"there is no experiment {experiment!r}{suggestion(experiment, names)}. "
+        f"Committed experiments: {', '.join(names)}; or give the path of a YAML file"
     )
 
 
@@ -189,202 +236,246 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        document = yaml.load(text, Loader=_Loader)
-        _check_values(document)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: is not valid YAML: {one_line(error)}") from error
+        document = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{source}: is not valid YAML: {error}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(
-            f"{source}: holds a {type(document).__name__}; a configuration is a mapping of "
+            f"{source}: contains {reprlib.repr(document)}, and a configuration is a mapping of "
             f"sections ({', '.join(Config.model_fields)})"
         )
     return document
 
 
-def _check_values(document: Any) -> None:
-    """Refuses what no file of JSON could hold, and what aliases make larger than any memory.
+def _as_list(overrides: Overrides) -> list[Override]:
+    """Return the overrides in order, with their values checked and copied."""
+    if isinstance(overrides, str | Override):  # both are iterable
+        raise ArgumentError("overrides", overrides, 'give a list, as ["training.seed=1"]')
+    items = _entries(overrides) if isinstance(overrides, Mapping) else overrides
+    return [_as_override(each) for each in items]
 
-    Raises:
-      ValueError: It is such.
-    """
-    values, count = [(document, 0)], 0
-    while values:
-        value, depth = values.pop()
-        count += 1
-        if count > _MAX_VALUES or depth > _MAX_DEPTH:
-            raise ValueError(
-                f"it holds more than {_MAX_VALUES:,} values, or nests them more than {_MAX_DEPTH} "
-                "deep, aliases counted as what they stand for"
-            )
-        if isinstance(value, dict):
-            odd = next((key for key in value if not isinstance(key, str)), None)
-            if odd is not None or None in value:
-                raise ValueError(f"the key {reprlib.repr(odd)} is no text: put it in quotes")
-            values += [(each, depth + 1) for each in value.values()]
-        elif isinstance(value, list):
-            values += [(each, depth + 1) for each in value]
-        elif not isinstance(value, _SCALARS):
-            raise ValueError(  # noqa: TRY004 - as all that is wrong with the text
-                f"{reprlib.repr(value)} is a {type(value).__name__}, and values are text, numbers, "
-                "true, false, null, lists and mappings: put it in quotes"
-            )
+
+def _entries(overrides: Mapping[str, Any]) -> Iterator[Override]:
+    for key, value in overrides.items():
+        if _section(key) and isinstance(value, Mapping):
+            yield from (Override(f"{key}.{name}", inner) for name, inner in value.items())
+        else:
+            yield Override(key, value)
+
+
+def _as_override(item: str | Override) -> Override:
+    if isinstance(item, str):
+        return parse_override(item)
+    if not isinstance(item, Override) or not isinstance(item.key, str):
+        problem = "each is a text `section.key=value`, an Override, or a key of a mapping"
+        raise ArgumentError("overrides", item, problem)
+    given = item.given or one_line(f"{item.key}={item.value}")
+    try:
+        check_values(item.value)
+    except ValueError as error:
+        raise ConfigError(f"{given}: {error}") from error
+    return Override(item.key, plain_copy(item.value), given)
+
+
+class _Draft:
+    """A document with overrides on top, which knows the origin of each value."""
+
+    def __init__(self, document: Mapping[str, Any], source: str) -> None:
+        self.values: dict[str, Any] = plain_copy(document)
+        self._document = document
+        self._source = source
+        self._overrides: dict[tuple[str, ...], str] = {}
+
+    def apply(self, item: Override) -> None:
+        """Set the value of an override.
+
+        Raises:
+          ConfigError: If a value that is not a mapping takes the place of a section above the key.
+        """
+        *above, last = path = _path(item.key)
+        target = self.values
+        for depth, part in enumerate(above, 1):
+            inner = target.get(part)
+            if inner is None:
+                inner = target[part] = {}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{item.given}: {self._not_a_mapping(path[:depth], inner)}")
+            target = inner
+        target[last] = item.value
+        # Overrides at and below the path have lost their effect.
+        kept = {p: given for p, given in self._overrides.items() if p[: len(path)] != path}
+        self._overrides = {**kept, path: item.given}
+
+    def is_overridden(self, *path: str) -> bool:
+        """Return whether an override sets exactly this path."""
+        return path in self._overrides
+
+    def origins(self, path: tuple[str, ...]) -> list[str]:
+        """Return the names of the overrides or the source that determine the value at a path."""
+        related = [
+            (len(each) <= len(path), given)
+            for each, given in self._overrides.items()
+            if all(ours == theirs for ours, theirs in zip(each, path, strict=False))
+        ]
+        given = [given for _, given in related]
+        whole = [index for index, (is_whole, _) in enumerate(related) if is_whole]
+        if whole:
+            return given[whole[-1] :]
+        is_in_source = not given or _contains(self._document, path)
+        return [self._source, *given] if is_in_source else given
+
+    def origins_of_keys(self, paths: Iterable[tuple[str, ...]]) -> list[str]:
+        """Return the name of the source and of the overrides that determine any of the paths."""
+        involved = {origin for path in paths for origin in self.origins(path)}
+        return [self._source, *(each for each in self._overrides.values() if each in involved)]
+
+    def origins_within(self, path: tuple[str, ...]) -> list[str]:
+        """Return the name of the source and of the overrides at or below a path."""
+        within = [given for p, given in self._overrides.items() if p[: len(path)] == path]
+        return [self._source, *within]
+
+    def _not_a_mapping(self, path: tuple[str, ...], value: Any) -> str:
+        origin, section = ", ".join(self.origins(path)), _section(path[0])
+        given = f"{'.'.join(path)!r} in {origin} is given as the value {reprlib.repr(value)}"
+        if section is not None and len(path) == 1:
+            return f"{given}, while it is {_with_keys(section)}"
+        return f"{given}, which has no keys below it"
+
+
+def _path(key: str) -> tuple[str, ...]:
+    return tuple(key.split("."))
+
+
+def _contains(document: Any, path: tuple[str, ...]) -> bool:
+    """Return whether a document has a value at or below a path; its own keys may be dotted."""
+    if not path:
+        return True
+    if not isinstance(document, Mapping):
+        # Validation expands lists and short forms, so that a path can lead beyond the document.
+        return document is not None
+    for key, value in document.items():
+        parts = _path(key)
+        if parts[: len(path)] == path or (
+            path[: len(parts)] == parts and _contains(value, path[len(parts) :])
+        ):
+            return True
+    return False
 
 
 def _validate(
     document: dict[str, Any],
-    assignments: Sequence[str],
-    options: Mapping[str, Override],
+    overrides: Overrides,
     source: str,
     *,
-    keep_unread: bool = True,
+    keep_inapplicable: bool = True,
 ) -> Config:
-    origins: dict[tuple[str, ...], str] = {}
-    unread_before = _unread(document)
-    for assignment in assignments:
-        path, value = _parse_assignment(assignment)
-        _assign(document, path, value, assignment)
-        origins[path] = f"--set {assignment}"
-    for key, option in options.items():
-        path = tuple(key.split("."))
-        _assign(document, path, option.value, option.given)
-        origins[path] = option.given
-    for section, key in _unread(document):
-        # Another choice takes its own defaults; a value beside the choice that does not read it is
-        # a mistake.
-        is_given = (section, key) in unread_before or any(
-            path in ((section,), (section, key)) for path in origins
+    draft = _Draft(document, source)
+    inapplicable_before = _inapplicable(document)
+    for item in _as_list(overrides):
+        draft.apply(item)
+    for section, key in _inapplicable(draft.values):
+        # Overriding a choice drops the values that the document gives to another choice. A value
+        # that is given together with a choice to which it does not apply is a mistake.
+        is_mistake = (
+            (section, key) in inapplicable_before
+            or draft.is_overridden(section)
+            or draft.is_overridden(section, key)
         )
-        if not (is_given and keep_unread):
-            document[section].pop(key, None)
+        if not (is_mistake and keep_inapplicable):
+            draft.values[section].pop(key, None)
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(draft.values)
     except ValidationError as error:
-        lines = [_explain(detail, origins, source) for detail in error.errors()]
+        lines = [_explain(detail, draft) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _unread(document: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Section and key of each value in a document that the choices in its section do not read."""
+def _inapplicable(document: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return section and key of the values of a document that do not apply with its choices."""
     found = set()
     for name, values in document.items():
-        field = Config.model_fields.get(name)
-        model = _model_in(field.annotation) if field else None
-        if model is not None and issubclass(model, Section) and isinstance(values, dict):
-            found |= {(name, key) for key in model.unread(values) if values.get(key) is not None}
+        section = _section(name)
+        if section is not None and isinstance(values, dict):
+            keys = section.inapplicable(values)
+            found |= {(name, key) for key in keys if values.get(key) is not None}
     return found
 
 
-def _parse_assignment(assignment: str) -> tuple[tuple[str, ...], Any]:
-    key, equals, text = assignment.partition("=")
-    path = tuple(part.strip() for part in key.split("."))
-    if not equals or not all(path):
-        raise ConfigError(
-            f"--set {assignment}: write section.key=value, "
-            "for example --set optimizer.learning_rate=1e-4"
-        )
-    try:
-        value = yaml.load(text, Loader=_Loader)
-        _check_values(value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"--set {assignment}: the value is not valid YAML: {one_line(error)}"
-        ) from error
-    return path, value
-
-
-def _assign(document: dict[str, Any], path: tuple[str, ...], value: Any, assignment: str) -> None:
-    target = document
-    for part in path[:-1]:
-        child = target.get(part)
-        if child is None:
-            child = target[part] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {assignment}: {part!r} is a value and has no key below it")
-        target = child
-    target[path[-1]] = value
-
-
-def _explain(detail: ErrorDetails, origins: dict[tuple[str, ...], str], source: str) -> str:
+def _explain(detail: ErrorDetails, draft: _Draft) -> str:
     location = tuple(str(part) for part in detail["loc"])
-    # Pydantic names the kind of a distribution as if it were a key.
-    key = ".".join(location[:2] + location[3:] if location[0:1] == ("search",) else location)
-    parts = tuple(key.split("."))
-    origin = next(
-        (
-            text
-            for path, text in origins.items()
-            if path == parts[: len(path)] or (location and parts == path[: len(parts)])
-        ),
-        source,
-    )
-    if detail["type"] == "extra_forbidden":
-        siblings = list(_model_at(location[:-1]).model_fields)
-        everywhere = [path for path in _all_keys() if path.endswith(f".{location[-1]}")]
-        hint = f" (did you mean {everywhere[0]!r}?)" if everywhere else ""
-        hint = suggestion(location[-1], siblings) or hint
-        section = f"the section {key.rpartition('.')[0]!r}" if location[1:] else "the top level"
-        return f"{origin}: there is no key {key!r}{hint}. Keys of {section}: {', '.join(siblings)}"
+    # Pydantic inserts the `type` of a distribution into the location as if it were a key.
+    place = location[:2] + location[3:] if location[:1] == ("search",) else location
+    key = ".".join(place)
+    path = _path(key) if place else ()
+    origin = ", ".join(draft.origins(path))
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if len(location) < 2 and detail["type"] == "value_error":
-        # Keys that do not fit together: any of the sources may be the one to mend.
-        within = [text for path, text in origins.items() if path[: len(location)] == location]
-        where = f"{location[0]}: " if location else ""
-        return f"{', '.join([source, *within])}: {where}{message}"
-    message = message.replace("input should be", "but it should be", 1).replace("tuple", "list")
-    message = message.replace("dictionary or instance of WrapperConfig", "path, or path: arguments")
-    if detail["type"].startswith("union_tag"):
+    error = detail.get("ctx", {}).get("error")
+    if isinstance(error, CombinationError):
+        origins = draft.origins_of_keys([(*path, *_path(each)) for each in error.keys])
+        return f"{', '.join(origins)}: {f'{key}: ' if key else ''}{message}"
+    if len(place) < 2 and detail["type"] == "value_error":
+        return f"{', '.join(draft.origins_within(path))}: {f'{key}: ' if key else ''}{message}"
+    if detail["type"] == "extra_forbidden":
+        return f"{origin}: {_unknown_key(location, key)}"
+    if detail["type"] == "missing":
+        return f"{origin}: {key} is required"
+    section = _section(key)
+    if section is not None and detail["type"] == "model_type":
+        message = f"but it is {_with_keys(section)}"
+    elif detail["type"].startswith("union_tag"):
         message = f"but it needs a type of {', '.join(KINDS)}"
+    else:
+        for pydantic, ours in _WORDS.items():
+            message = message.replace(pydantic, ours)
     return f"{origin}: {key}: {reprlib.repr(detail['input'])} was given, {message}"
 
 
+def _unknown_key(location: tuple[str, ...], key: str) -> str:
+    siblings = list(_model_at(location[:-1]).model_fields)
+    hint = suggestion(location[-1], siblings)
+    elsewhere = [each for each in config_keys() if each.endswith(f".{location[-1]}")]
+    if not hint and elsewhere:
+        hint = f" (did you mean {elsewhere[0]!r}?)"
+    section = f"the section {key.rpartition('.')[0]!r}" if location[1:] else "the top level"
+    return f"there is no key {key!r}{hint}. Keys of {section}: {', '.join(siblings)}"
+
+
+def _with_keys(section: type[Section]) -> str:
+    return f"a section with keys ({', '.join(section.model_fields)})"
+
+
+def _section(name: str) -> type[Section] | None:
+    """Return the class of a section of `Config`; None for other keys."""
+    field = Config.model_fields.get(name)
+    annotation: Any = field.annotation if field else None
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return None
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+
+
 def _model_at(location: tuple[str, ...]) -> type[BaseModel]:
+    """Return the model in which validation found the last part of a location."""
     model: type[BaseModel] = Config
     if location[0:1] == ("search",) and len(location) > 2:
         return KINDS[location[2]]
     for part in location:
-        if part in model.model_fields:  # else it is a place in a list
+        if part in model.model_fields:  # other parts are indices of lists
             model = _model_in(model.model_fields[part].annotation) or model
     return model
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation is, or that it is a list of."""
+    """Return the first model in an annotation, such as the items of a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
-
-
-def config_keys() -> list[str]:
-    """Every key that a configuration has, as `section.key`."""
-    return list(_all_keys())
-
-
-def value_at(config: Config, key: str) -> Any:
-    """What a configuration has under `section.key`, as YAML has it; None where there is nothing."""
-    value: Any = config.model_dump(mode="json")
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def is_read(config: Config, key: str) -> bool:
-    """Whether the choices of a configuration read what stands under `section.key`."""
-    name, _, rest = key.partition(".")
-    section = getattr(config, name, None)
-    return not isinstance(section, Section) or rest not in section.unread(vars(section))
-
-
-def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _all_keys(field.annotation, f"{prefix}{name}.")
-
-
-def suggestion(given: str, known: Sequence[str]) -> str:
-    """` (did you mean …?)` where something known is much like what was given."""
-    matches = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -19,10 +19,11 @@ RESET_BOUND = 0.1
 
 @dataclass(frozen=True)
 class Acrobot:
-    """Sutton (1996), in the equations of Sutton and Barto's book: swing two links up.
+    """Swing up a pendulum of two links by a torque on the joint between them (Sutton, 1996).
 
-    The state is (angle 1, angle 2, angular velocity 1, angular velocity 2), integrated by one
-    step of Runge and Kutta's fourth-order method; -1 a step until the tip is up, then 0.
+    The equations are those of Sutton and Barto's book. The state is (angle 1, angle 2, angular
+    velocity 1, angular velocity 2), integrated by the fourth-order Runge-Kutta method. The reward
+    is -1 per step, and 0 for the step after which the tip is one link length above the pivot.
     """
 
     id: str = "Acrobot-v1"
@@ -34,14 +35,14 @@ class Acrobot:
     num_step_uniforms: int = 0
 
     def reset(self, uniforms: Tensor) -> Tensor:
-        """See `Dynamics.reset`. Rounded to float32, as Gymnasium's initial states are."""
+        """Draw initial states from [-0.1, 0.1), rounded to float32 as Gymnasium does."""
         state = (2.0 * uniforms - 1.0) * RESET_BOUND
         return tf.cast(tf.cast(state, tf.float32), tf.float64)
 
     def step(
         self, state: Tensor, action: Tensor, uniforms: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Dynamics.step`."""
+        """Apply a torque of `action - 1` for one time step."""
         del uniforms
         torque = tf.cast(action, state.dtype) - 1.0
         half = TIME_STEP / 2.0
@@ -59,7 +60,7 @@ class Acrobot:
         return tf.stack([angle_1, angle_2, velocity_1, velocity_2], axis=1), reward, terminated
 
     def observe(self, state: Tensor) -> Tensor:
-        """See `Dynamics.observe`: cosines and sines of both angles, then both velocities."""
+        """Return cosine and sine of angle 1, cosine and sine of angle 2, and both velocities."""
         angle_1, angle_2, velocity_1, velocity_2 = tf.unstack(state, axis=1)
         features = [
             tf.cos(angle_1),
@@ -73,7 +74,7 @@ class Acrobot:
 
 
 def _derivative(state: Tensor, torque: Tensor) -> Tensor:
-    """Time derivative of the state [B, 4] under a torque [B] on the joint."""
+    """Return the time derivative of the state [B, 4] under a torque [B] on the joint."""
     theta_1, theta_2, omega_1, omega_2 = tf.unstack(state, axis=1)
     cos_2, sin_2 = tf.cos(theta_2), tf.sin(theta_2)
     m, l1, lc = LINK_MASS, LINK_LENGTH, CENTRE_OF_MASS
@@ -94,7 +95,7 @@ def _derivative(state: Tensor, torque: Tensor) -> Tensor:
 
 
 def _wrap(angle: Tensor) -> Tensor:
-    """Into [-pi, pi]; an angle that is inside already stays as it is to the last bit."""
+    """Wrap angles into [-pi, pi]; angles within these bounds are returned unchanged."""
     turns = tf.where(
         angle > math.pi,
         tf.math.ceil((angle - math.pi) / (2 * math.pi)),

@@ -21,9 +21,10 @@ RESET_BOUND = 0.05
 
 @dataclass(frozen=True)
 class CartPole:
-    """Barto, Sutton and Anderson (1983): keep a pole on a cart upright; 1 a step.
+    """Balance a pole on a cart (Barto, Sutton and Anderson, 1983).
 
-    The state is (position, velocity, angle, angular velocity), integrated by Euler's method.
+    The state is (position, velocity, angle, angular velocity), integrated by Euler's method. The
+    reward is 1 per step, the last one included.
     """
 
     id: str = "CartPole-v1"
@@ -35,13 +36,13 @@ class CartPole:
     num_step_uniforms: int = 0
 
     def reset(self, uniforms: Tensor) -> Tensor:
-        """See `Dynamics.reset`."""
+        """Draw each number of the initial states uniformly from [-0.05, 0.05)."""
         return (2.0 * uniforms - 1.0) * RESET_BOUND
 
     def step(
         self, state: Tensor, action: Tensor, uniforms: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Dynamics.step`."""
+        """Push the cart to the left (action 0) or to the right (action 1) for one time step."""
         del uniforms
         x, x_dot, theta, theta_dot = tf.unstack(state, axis=1)
         force = FORCE * (2.0 * tf.cast(action, state.dtype) - 1.0)
@@ -58,5 +59,5 @@ class CartPole:
         return tf.stack([x, x_dot, theta, theta_dot], axis=1), reward, terminated
 
     def observe(self, state: Tensor) -> Tensor:
-        """See `Dynamics.observe`."""
+        """Return the states as float32."""
         return tf.cast(state, tf.float32)

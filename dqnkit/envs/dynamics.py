@@ -1,4 +1,4 @@
-"""What an environment must offer to live in the graph, and its batch with time limit and reset."""
+"""Interface of environments written as TensorFlow operations, and batches of them."""
 
 from __future__ import annotations
 
@@ -10,138 +10,162 @@ from dqnkit._system.tensorflow import Tensor, tf
 class Dynamics(Protocol):
     """A Markov decision process as pure functions of batches.
 
-    States are float64, as Gymnasium's own classes compute them, so that whole episodes agree
-    and not only single steps; observations are float32.
+    States are float64, as in Gymnasium's own classes, so that whole episodes agree with Gymnasium
+    and not only single steps. Observations are float32.
     """
 
     def __hash__(self) -> int:
-        """Of the object: what is compiled of it is kept by it."""
+        """Return the hash by which functions compiled for the dynamics are cached."""
 
     @property
     def id(self) -> str:
-        """Gymnasium's id of it."""
+        """Gymnasium id of the environment."""
 
     @property
     def observation_size(self) -> int:
-        """Numbers in an observation."""
+        """Number of values in an observation."""
 
     @property
     def num_actions(self) -> int:
-        """Actions, numbered from 0."""
+        """Number of actions; they are counted from 0."""
 
     @property
     def state_size(self) -> int:
-        """Numbers in a state."""
+        """Number of values in a state."""
 
     @property
     def num_reset_uniforms(self) -> int:
-        """Random numbers that an initial state takes."""
+        """Number of uniform random numbers that determine an initial state."""
 
     @property
     def num_step_uniforms(self) -> int:
-        """Random numbers that a step takes."""
+        """Number of uniform random numbers that determine the outcome of a step."""
 
     @property
     def max_episode_steps(self) -> int:
-        """The time limit."""
+        """Number of steps after which an episode is truncated."""
 
     def reset(self, uniforms: Tensor) -> Tensor:
-        """Initial states [B, state_size] from uniforms [B, num_reset_uniforms] in [0, 1)."""
+        """Return initial states.
+
+        Args:
+          uniforms: Random numbers in [0, 1), float64 [B, num_reset_uniforms].
+
+        Returns:
+          States, float64 [B, state_size].
+        """
 
     def step(
         self, state: Tensor, action: Tensor, uniforms: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Successors of states under actions.
+        """Take one action in each state.
 
         Args:
-          state: float64 [B, state_size].
-          action: int32 [B].
-          uniforms: float64 [B, num_step_uniforms] in [0, 1).
+          state: States, float64 [B, state_size].
+          action: Actions, int32 [B].
+          uniforms: Random numbers in [0, 1), float64 [B, num_step_uniforms].
 
         Returns:
-          Next state float64 [B, state_size], reward float32 [B], terminated bool [B].
+          Next states float64 [B, state_size], rewards float32 [B] and terminations bool [B].
         """
 
     def observe(self, state: Tensor) -> Tensor:
-        """Observations float32 [B, observation_size] of states float64 [B, state_size]."""
+        """Return the observations of states.
+
+        Args:
+          state: States, float64 [B, state_size].
+
+        Returns:
+          Observations, float32 [B, observation_size].
+        """
 
 
 class EpisodeState(NamedTuple):
-    """Where each environment of a batch is in its episode."""
+    """Running episodes of a batch of environments."""
 
     state: Tensor
-    """float64 [B, state_size]."""
+    """Current states, float64 [B, state_size]."""
     elapsed: Tensor
-    """Steps since the reset, int32 [B]."""
+    """Number of steps since the reset, int32 [B]."""
 
 
 class Timestep(NamedTuple):
-    """What one step of a batch gave, before any reset."""
+    """Result of one step of a batch of environments, before any reset."""
 
     observation: Tensor
-    """Where the actions led, float32 [B, observation_size]: at an episode's end the true last
-    observation, never the first one of the next episode."""
+    """Observations after the step, float32 [B, observation_size]. At the end of an episode this
+    is its true last observation, never the first one of the next episode."""
     reward: Tensor
-    """float32 [B]."""
+    """Rewards, float32 [B]."""
     terminated: Tensor
-    """bool [B]: the episode ended in the process itself; nothing follows."""
+    """True where the step led to a terminal state, bool [B]."""
     truncated: Tensor
-    """bool [B]: the time limit cut the episode; its value goes on."""
+    """True where the time limit ended the episode, bool [B]; returns are bootstrapped."""
 
     @property
     def discount(self) -> Tensor:
-        """0 at a terminal state and 1 elsewhere, a time limit included; float32 [B]."""
+        """Discounts, float32 [B]: 0 at a terminal state, 1 elsewhere, also at a time limit."""
         return 1.0 - tf.cast(self.terminated, tf.float32)
 
     @property
     def done(self) -> Tensor:
-        """Bool [B]: the episode is over, either way."""
+        """True where the episode is terminated or truncated, bool [B]."""
         return self.terminated | self.truncated
 
 
 class BatchedEnvironment:
-    """Independent copies of one environment: time limit as Gymnasium's, reset within the step."""
+    """Independent copies of one environment that reset within the step that ends an episode.
+
+    The time limit is that of Gymnasium's `TimeLimit` wrapper.
+    """
 
     def __init__(self, dynamics: Dynamics) -> None:
         self.dynamics = dynamics
 
     @property
     def num_uniforms(self) -> int:
-        """Random numbers that `step` takes for each environment."""
+        """Number of uniform random numbers that `step` takes for each environment."""
         return self.dynamics.num_reset_uniforms + self.dynamics.num_step_uniforms
 
     def reset(self, uniforms: Tensor) -> EpisodeState:
-        """Starts an episode in each environment; uniforms as `Dynamics.reset` takes them."""
+        """Start an episode in each environment.
+
+        Args:
+          uniforms: Random numbers in [0, 1), float64 [B, num_reset_uniforms].
+        """
         state = self.dynamics.reset(uniforms)
         return EpisodeState(state, tf.zeros_like(state[:, 0], dtype=tf.int32))
 
     def observe(self, episodes: EpisodeState) -> Tensor:
-        """Current observations, float32 [B, observation_size]."""
+        """Return the current observations, float32 [B, observation_size]."""
         return self.dynamics.observe(episodes.state)
 
     def step(
         self, episodes: EpisodeState, action: Tensor, uniforms: Tensor
     ) -> tuple[EpisodeState, Timestep]:
-        """Steps each environment; one that ends starts anew at once.
+        """Step each environment, and reset those whose episode has ended.
 
         Args:
-          episodes: Where they are.
-          action: int32 [B].
-          uniforms: float64 [B, num_uniforms] in [0, 1).
+          episodes: Episodes before the step.
+          action: Actions, int32 [B].
+          uniforms: Random numbers in [0, 1), float64 [B, num_uniforms].
+
+        Returns:
+          The episodes after the step and the resets, and the timestep before the resets.
         """
-        resets, steps = tf.split(
+        reset_uniforms, step_uniforms = tf.split(
             uniforms, [self.dynamics.num_reset_uniforms, self.dynamics.num_step_uniforms], axis=1
         )
-        state, reward, terminated = self.dynamics.step(episodes.state, action, steps)
+        state, reward, terminated = self.dynamics.step(episodes.state, action, step_uniforms)
         elapsed = episodes.elapsed + 1
-        # As Gymnasium's TimeLimit: an episode may be terminated and truncated in one step.
+        # As with Gymnasium's TimeLimit, an episode may be terminated and truncated in one step.
         truncated = elapsed >= self.dynamics.max_episode_steps
         timestep = Timestep(self.dynamics.observe(state), reward, terminated, truncated)
         done = timestep.done
-        fresh = self.dynamics.reset(resets)
+        initial_state = self.dynamics.reset(reset_uniforms)
         return (
             EpisodeState(
-                tf.where(done[:, None], fresh, state),
+                tf.where(done[:, None], initial_state, state),
                 tf.where(done, tf.zeros_like(elapsed), elapsed),
             ),
             timestep,

@@ -1,4 +1,4 @@
-"""What is said when Gymnasium, or an environment's own code, raises while it is made."""
+"""Conversion of exceptions of Gymnasium and of environments into errors of dqnkit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
-_EXTRAS = {"ale_py": "atari", "cv2": "atari", "opencv": "atari", "minatar": "minatar"} | {
-    "box2d": "box2d",
-    "swig": "box2d",
-}
-"""Our extra that brings a package which a message of Gymnasium's names."""
+_EXTRAS = {"ale_py": "atari", "cv2": "atari", "minatar": "minatar", "Box2D": "box2d"}
+"""Extras of dqnkit, by the top-level module that they install."""
 _PACKAGES = {
     "atari": "ale-py opencv-python-headless",
     "box2d": "'gymnasium[box2d]'",
     "minatar": "minatar",
 }
-"""What an extra brings, as `pyproject.toml` says."""
+"""Packages of each extra, as in `pyproject.toml`."""
 
 
 @contextmanager
 def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
-    """Silences Gymnasium's advice, and turns what it raises into our error."""
+    """Raise any exception as `UnsupportedEnvironmentError`, and ignore warnings of Gymnasium.
+
+    Args:
+      config: Configuration of the environment that is created in the body, for messages.
+    """
     level = logging.getLogger().level
     try:
         with warnings.catch_warnings():
@@ -37,37 +38,52 @@ def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
             yield
     except UnsupportedEnvironmentError:
         raise
-    except Exception as error:  # an environment's own code runs here, and raises what it likes
-        raise UnsupportedEnvironmentError(_failure(config, error)) from error
+    except Exception as error:  # an environment's own code runs here and may raise anything
+        raise UnsupportedEnvironmentError(_creation_message(config, error)) from error
     finally:
         logging.getLogger().setLevel(level)
 
 
-def _failure(config: EnvConfig, error: Exception) -> str:
-    missing = extra_for(error)
-    if missing:
-        return f"env.id: {config.id!r} needs a package that is not installed{missing}"
+def _creation_message(config: EnvConfig, error: Exception) -> str:
+    if _missing_module(error) is not None:
+        advice = extra_for(error) or f": {one_line(error)}"
+        return f"env.id: {config.id!r} needs a package that is not installed{advice}"
     hint = ""
     if isinstance(error, gymnasium.error.UnregisteredEnv):
         nearest = difflib.get_close_matches(config.id, gymnasium.registry, n=1)
         hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
     if "entry_point is not specified" in str(error):
-        hint = " (it has only a vector class: take env.vectorization=vector_entry_point)"
+        hint = " (it has only a vector class: set env.vectorization=vector_entry_point)"
     kwargs = f" with {config.kwargs}" if config.kwargs else ""
-    return (
-        f"env.id: Gymnasium cannot make {config.id!r}{hint}{kwargs}: "
-        f"{type(error).__name__}: {one_line(error)}"
-    )
+    return f"env.id: Gymnasium cannot create {config.id!r}{hint}{kwargs}: {describe_error(error)}"
+
+
+def describe_error(error: Exception) -> str:
+    """Return the class and the text of an exception on one line.
+
+    Gymnasium raises `DependencyNotInstalled` for every `ImportError`, also if the package is
+    installed and fails to load, for example because of a missing shared library. In that case the
+    `ImportError` is described instead.
+    """
+    cause = error.__cause__
+    if (
+        isinstance(error, gymnasium.error.DependencyNotInstalled)
+        and isinstance(cause, ImportError)
+        and _missing_module(cause) is None
+    ):
+        return describe_error(cause)
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def extra_for(error: Exception) -> str:
-    """How to install what an error misses, if one of our extras has it."""
-    if not isinstance(error, ImportError | gymnasium.error.DependencyNotInstalled):
-        return ""
-    text = f"{getattr(error, 'name', '') or ''} {error}".lower()
-    extra = next((extra for package, extra in _EXTRAS.items() if package in text), None)
+    """Return how to install a missing module, to be appended to a message.
+
+    The result is empty if the exception does not report a missing module, or if no extra of dqnkit
+    installs the module.
+    """
+    extra = _EXTRAS.get(_missing_module(error) or "")
     if extra is None:
-        return f": {one_line(error)}"
+        return ""
     return (
         f": install the extra {extra!r}, in a checkout by `uv sync --extra {extra}` (or `uv run "
         f"--extra {extra} dqnkit …` for one command), elsewhere by `pip install "
@@ -75,15 +91,33 @@ def extra_for(error: Exception) -> str:
     )
 
 
+def _missing_module(error: BaseException | None) -> str | None:
+    """Return the name of the module that an exception reports as missing, "" if it is unknown.
+
+    The result is None for exceptions with any other reason.
+    """
+    if isinstance(error, gymnasium.error.DependencyNotInstalled):
+        return _missing_module(error.__cause__)
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    # For an id such as `module:Id`, Gymnasium raises the error again without the module's name.
+    return error.name or _missing_module(error.__cause__) or ""
+
+
 @contextmanager
 def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
-    """What the environment's own code raises is its fault, and named as that."""
+    """Raise any exception, and `SystemExit`, as `EnvironmentFailedError`.
+
+    Args:
+      env_id: Id of the environment whose code runs in the body, for messages.
+      call: Name of the method that is called in the body, for messages.
+    """
     try:
         yield
     except EnvironmentFailedError:
         raise
     except (Exception, SystemExit) as error:
         raise EnvironmentFailedError(
-            f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error)}; mend "
-            "the environment, or its env.kwargs and env.wrappers (--traceback shows where)"
+            f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error)}; fix the "
+            "environment, or its env.kwargs and env.wrappers"
         ) from error

@@ -1,4 +1,7 @@
-"""MountainCar as TensorFlow operations; matches `gymnasium...classic_control.MountainCarEnv`."""
+"""MountainCar as TensorFlow operations.
+
+Matches `gymnasium.envs.classic_control.MountainCarEnv`.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ RESET_LOW, RESET_HIGH = -0.6, -0.4
 
 @dataclass(frozen=True)
 class MountainCar:
-    """Moore (1990): swing a weak car out of a valley; -1 a step until the goal.
+    """Drive a car out of a valley whose slope is too steep for its engine (Moore, 1990).
 
-    The state is (position, velocity).
+    The state is (position, velocity). The reward is -1 per step, the last one included.
     """
 
     id: str = "MountainCar-v0"
@@ -31,14 +34,14 @@ class MountainCar:
     num_step_uniforms: int = 0
 
     def reset(self, uniforms: Tensor) -> Tensor:
-        """See `Dynamics.reset`."""
+        """Draw initial positions uniformly from [-0.6, -0.4); the velocity is 0."""
         position = RESET_LOW + (RESET_HIGH - RESET_LOW) * uniforms
         return tf.concat([position, tf.zeros_like(position)], axis=1)
 
     def step(
         self, state: Tensor, action: Tensor, uniforms: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Dynamics.step`."""
+        """Accelerate to the left (0), not at all (1) or to the right (2) for one time step."""
         del uniforms
         position, velocity = tf.unstack(state, axis=1)
         push = (tf.cast(action, state.dtype) - 1.0) * FORCE
@@ -52,5 +55,5 @@ class MountainCar:
         return tf.stack([position, velocity], axis=1), reward, terminated
 
     def observe(self, state: Tensor) -> Tensor:
-        """See `Dynamics.observe`."""
+        """Return the states as float32."""
         return tf.cast(state, tf.float32)

@@ -1,4 +1,4 @@
-"""Which environments run in the graph, and their dynamics there."""
+"""Environments that run in the graph loop, and their dynamics."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import transition_table
 
-if TYPE_CHECKING:  # imports TensorFlow, which a look at an id need not wait for
+if TYPE_CHECKING:  # at run time, TensorFlow is imported only when dynamics are made
     from dqnkit.envs.dynamics import Dynamics
 
 
 NO_LIMIT = 2**31 - 1
-"""Steps that no episode reaches; -1 asks Gymnasium for it."""
+"""Time limit of environments without one, more steps than any episode has. In Gymnasium,
+`max_episode_steps=-1` removes the limit."""
 
 
-def _equations(home: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
-    module, _, name = home.partition(":")
+def _make_from_equations(path: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
+    module, _, name = path.partition(":")
     limit = config.kwargs.get("max_episode_steps")
     if limit is not None:
         parameters["max_episode_steps"] = NO_LIMIT if limit == -1 else limit
@@ -27,20 +28,20 @@ def _equations(home: str, *, config: EnvConfig, **parameters: Any) -> Dynamics:
     return dynamics
 
 
-def _table(config: EnvConfig) -> Dynamics:
-    from dqnkit.envs.tabular import Tabular  # imports TensorFlow
+def _make_from_table(config: EnvConfig) -> Dynamics:
+    from dqnkit.envs.tabular import Tabular  # imports TensorFlow, which takes seconds
 
     table = transition_table.transition_table(config)
     return Tabular(config.id, table, table.max_episode_steps or NO_LIMIT)
 
 
-_CARTPOLE = partial(_equations, "dqnkit.envs.cartpole:CartPole")
+_CARTPOLE = partial(_make_from_equations, "dqnkit.envs.cartpole:CartPole")
 
 _BY_EQUATIONS = {
     "CartPole-v0": partial(_CARTPOLE, id="CartPole-v0", max_episode_steps=200),
     "CartPole-v1": partial(_CARTPOLE, id="CartPole-v1", max_episode_steps=500),
-    "MountainCar-v0": partial(_equations, "dqnkit.envs.mountain_car:MountainCar"),
-    "Acrobot-v1": partial(_equations, "dqnkit.envs.acrobot:Acrobot"),
+    "MountainCar-v0": partial(_make_from_equations, "dqnkit.envs.mountain_car:MountainCar"),
+    "Acrobot-v1": partial(_make_from_equations, "dqnkit.envs.acrobot:Acrobot"),
 }
 _BY_TABLE = (
     "FrozenLake-v1",
@@ -56,40 +57,48 @@ _REWARDS = {
     "MountainCar-v0": (-1.0, -1.0),
     "Acrobot-v1": (-1.0, 0.0),
 }
-"""Least and greatest reward of a step, of those by equations."""
+"""Least and greatest reward of a step."""
 
 GRAPH_ENVIRONMENTS = (*_BY_EQUATIONS, *_BY_TABLE)
-"""Ids that have a version in the graph."""
+"""Ids of the environments that are implemented as TensorFlow operations."""
 
 
 def graph_objection(config: EnvConfig) -> str | None:
-    """Why an environment cannot run in the graph as it is configured; None if it can."""
+    """Return why an environment cannot run in the graph loop as configured, None if it can."""
     return next(_objections(config), None)
 
 
 def _objections(config: EnvConfig) -> Iterator[str]:
     if config.id not in GRAPH_ENVIRONMENTS:
-        yield f"{config.id!r} has no version in the graph ({', '.join(GRAPH_ENVIRONMENTS)} have)"
+        yield (
+            f"{config.id!r} is not implemented as TensorFlow operations (implemented are "
+            f"{', '.join(GRAPH_ENVIRONMENTS)})"
+        )
     if config.wrappers:
-        yield f"env.wrappers holds {config.wrappers[0].path}, and wrappers run in Python"
+        yield f"env.wrappers contains {config.wrappers[0].path}, and wrappers run in Python"
     if config.frame_stack > 1:
         yield f"env.frame_stack is {config.frame_stack}, and frames are stacked in Python"
     if config.vectorization != "sync":
-        yield f"env.vectorization is {config.vectorization}, and the graph steps them all at once"
+        yield f"env.vectorization is {config.vectorization}, and the graph loop needs sync"
     changed = sorted(set(config.kwargs) - {"max_episode_steps"})
     if config.id in _BY_EQUATIONS and changed:
-        yield f"its version in the graph does not know env.kwargs.{changed[0]}"
+        yield f"its TensorFlow implementation does not support env.kwargs.{changed[0]}"
     if config.kwargs.get("fickle_passenger"):
-        yield "env.kwargs.fickle_passenger is not in Taxi's transition table"
+        yield "env.kwargs.fickle_passenger is not part of Taxi's transition table"
 
 
 def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
-    """Between what an environment's discounted returns lie; None where that is not known.
+    """Return bounds of the discounted return, or None if they are unknown.
 
-    By the rewards of a step, going on for ever: a time limit is bootstrapped from. From a
-    transition table, whose rewards may come once, what good play comes to after any first step.
+    For environments given by equations, the bounds are those of an endless sequence of the least
+    or the greatest reward, because the return is bootstrapped at a time limit. Rewards of a
+    transition table may occur only once per episode: see `transition_table.return_range`.
+
+    Args:
+      config: Configuration of the environment.
+      gamma: Discount.
     """
-    # How it is stepped changes no reward.
+    # Frame stacks and vectorization do not change rewards.
     plain = config.model_copy(update={"frame_stack": 1, "vectorization": "sync"})
     if gamma == 1.0 or graph_objection(plain) is not None:
         return None
@@ -100,9 +109,9 @@ def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
 
 
 def make_dynamics(config: EnvConfig) -> Dynamics:
-    """The dynamics of an environment that `graph_objection` has nothing against.
+    """Return the dynamics of an environment for which `graph_objection` is None.
 
-    The same object for the same configuration: what is compiled of it need not be compiled again.
+    Equal configurations give the same object, so that functions compiled for it are reused.
     """
     return _dynamics(config.model_dump_json())
 
@@ -111,5 +120,5 @@ def make_dynamics(config: EnvConfig) -> Dynamics:
 def _dynamics(document: str) -> Dynamics:
     config = EnvConfig.model_validate_json(document)
     if config.id in _BY_TABLE:
-        return _table(config)
+        return _make_from_table(config)
     return _BY_EQUATIONS[config.id](config=config)

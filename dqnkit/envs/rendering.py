@@ -1,4 +1,4 @@
-"""One environment that is drawn as it is played."""
+"""A single environment that renders frames while it is played."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 _DEFAULT_FPS = 15.0
-"""Of environments that do not say how fast they go."""
+"""Frame rate of environments whose metadata names none."""
 
 
 class RenderedEnvironment:
-    """A Gymnasium environment in `rgb_array` mode; no display is needed."""
+    """A Gymnasium environment in `rgb_array` mode, which needs no display."""
 
     def __init__(
         self,
@@ -31,22 +31,22 @@ class RenderedEnvironment:
         spec: EnvSpec,
         wrappers: Sequence[WrapperConfig] | None = None,
     ) -> None:
-        """Makes it.
+        """Create the environment.
 
         Args:
-          config: How.
-          spec: Of it, as `factory.describe_env` gives it.
-          wrappers: In place of the configuration's.
+          config: Configuration of the environment.
+          spec: Spec of the environment, as returned by `factory.describe_env`.
+          wrappers: Wrappers that replace those of the configuration.
 
         Raises:
-          UnsupportedEnvironmentError: It cannot be made, or cannot draw.
+          UnsupportedEnvironmentError: If the environment cannot be created, or cannot render.
         """
-        # SDL, which draws for Gymnasium, looks for a screen and for sound otherwise.
+        # Without these, SDL, with which Gymnasium renders, looks for a display and a sound device.
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         self._spec = spec
         self._dtype = np.dtype(spec.observation.dtype)
-        _check_that_it_draws(config, wrappers)
+        _check_rendering_supported(config, wrappers)
         env = factory.make_env(config, wrappers, render_mode="rgb_array")
         if spec.observation.frame_stack > 1:
             env = gymnasium.wrappers.FrameStackObservation(env, spec.observation.frame_stack)
@@ -54,7 +54,7 @@ class RenderedEnvironment:
 
     @property
     def fps(self) -> float:
-        """Frames a second at which it looks as fast as it is meant to be."""
+        """Number of frames per second that the environment's metadata recommends."""
         fps = self._env.metadata.get("render_fps")
         if isinstance(fps, int | float) and 0.0 < fps < math.inf:
             return float(fps)
@@ -62,22 +62,26 @@ class RenderedEnvironment:
 
     @property
     def action_names(self) -> list[str]:
-        """What each action is called; its number where nothing is known."""
-        with contextlib.suppress(Exception):  # what it cannot tell, it need not tell
-            meanings = self._env.get_wrapper_attr("get_action_meanings")()  # of Atari's games
+        """Names of the actions, or their numbers if the environment has no names for them."""
+        with contextlib.suppress(Exception):  # names are optional
+            meanings = self._env.get_wrapper_attr("get_action_meanings")()  # Atari has this method
             if len(meanings) == self._spec.num_actions:
                 return [str(name).lower() for name in meanings]
         first = self._spec.first_action
         return [f"action {first + index}" for index in range(self._spec.num_actions)]
 
     def reset(self, seed: int) -> np.ndarray:
-        """Starts an episode; its first observation, [*observation.shape]."""
+        """Start an episode and return its first observation, [*observation.shape]."""
         with wrap_env_errors(self._spec.id, "reset"):
             observation, _ = self._env.reset(seed=seed)
         return np.asarray(observation, self._dtype)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool]:
-        """Takes an action, counted from 0: observation, reward, terminated, truncated."""
+        """Take an action, counted from 0.
+
+        Returns:
+          Observation [*observation.shape], reward, terminated and truncated.
+        """
         with wrap_env_errors(self._spec.id, "step"):
             observation, reward, terminated, truncated, _ = self._env.step(
                 action + self._spec.first_action
@@ -90,38 +94,41 @@ class RenderedEnvironment:
         )
 
     def frame(self) -> np.ndarray:
-        """The picture of the present state, uint8 [height, width, 3].
+        """Render the current state.
+
+        Returns:
+          Frame of the current state, uint8 [height, width, 3].
 
         Raises:
-          EnvironmentFailedError: It draws nothing, or something that is no picture.
+          EnvironmentFailedError: If `render` fails, or returns something that is not an image.
         """
         with wrap_env_errors(self._spec.id, "render"):
-            drawn: Any = self._env.render()
-            picture: np.ndarray = np.asarray(drawn if drawn is not None else [])
-        if picture.ndim == 2:
-            picture = np.repeat(picture[..., None], 3, axis=2)
-        if picture.ndim != 3 or picture.shape[2] not in {3, 4} or picture.size == 0:
+            rendered: Any = self._env.render()
+            image: np.ndarray = np.asarray(rendered if rendered is not None else [])
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.ndim != 3 or image.shape[2] not in {3, 4} or image.size == 0:
             raise EnvironmentFailedError(
-                f"{self._spec.id!r}: render gave {one_line(repr(drawn))[:80]}, and a frame is an "
-                "array [height, width, 3] of bytes"
+                f"{self._spec.id!r}: render returned {one_line(repr(rendered))[:80]}, but it must "
+                "return an array [height, width, 3] of bytes"
             )
-        if picture.dtype.kind in "fb":  # in [0, 1], as matplotlib has it
-            picture = np.clip(picture, 0.0, 1.0) * 255
-        return np.ascontiguousarray(picture[..., :3].astype(np.uint8))
+        if image.dtype.kind in "fb":  # in [0, 1], as in matplotlib
+            image = np.clip(image, 0.0, 1.0) * 255
+        return np.ascontiguousarray(image[..., :3].astype(np.uint8))
 
     def close(self) -> None:
-        """Ends the environment."""
+        """Close the environment."""
         self._env.close()
 
 
-def _check_that_it_draws(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> None:
-    """Asks an environment that does not draw: one that cannot may not even take the argument."""
+def _check_rendering_supported(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> None:
+    # The constructor of an environment that cannot render may not even accept a render mode.
     env = factory.make_env(config, wrappers)
     with contextlib.closing(env):
         modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise UnsupportedEnvironmentError(
             f"env.id: {config.id!r} cannot be drawn: its metadata['render_modes'] is "
-            f"{list(modes)}, and a video needs 'rgb_array'; give the class a render method that "
-            "returns an array [height, width, 3] of bytes"
+            f"{list(modes)}, and a video needs 'rgb_array'; add this mode and a render method that "
+            "returns an array [height, width, 3] of bytes to the class"
         )

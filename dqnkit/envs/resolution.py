@@ -1,4 +1,4 @@
-"""What a configuration leaves open, decided by its environment."""
+"""Configuration values that depend on the environment."""
 
 from __future__ import annotations
 
@@ -13,52 +13,54 @@ from dqnkit.errors import ConfigError
 Convolutions = tuple[tuple[int, int, int], ...]
 
 IMAGE_NETWORKS: tuple[tuple[Convolutions, tuple[int, ...]], ...] = (
-    # Mnih et al. (2015), for frames of 84 by 84
+    # Mnih et al. (2015), for images of 84 by 84
     (((32, 8, 4), (64, 4, 2), (64, 3, 1)), (512,)),
-    # MinAtar (Young and Tian, 2019), for 10 by 10
+    # MinAtar (Young and Tian, 2019), for images of 10 by 10
     (((16, 3, 1),), (128,)),
 )
-"""Convolutions [filters, kernel, stride] and dense layers; the first that an image is large
-enough for is its default."""
+"""Convolutions [filters, kernel, stride] and dense layers. The default for an image is the first
+entry whose convolutions fit into it."""
 _DENSE = (100, 50)
-"""Of TF-Agents' tutorial, where no image is."""
+"""Default dense layers without convolutions, as in TF-Agents' DQN tutorial."""
 
 
 def resolve(config: Config) -> tuple[Config, EnvSpec]:
-    """Looks at the environment, and fills in loop, network and range of values.
+    """Choose the loop, the network and the range of returns that suit the environment.
 
     Returns:
-      The configuration with nothing left open (to resolve it again changes nothing), and the
+      The configuration with these values set (resolving it again changes nothing), and the
       environment's spec.
 
     Raises:
-      ConfigError: Environment and configuration do not fit.
-      UnsupportedEnvironmentError: The environment cannot be made, or a DQN cannot use it.
+      ConfigError: If environment and configuration do not fit together, or if the configuration
+        needs Reverb and it is not installed.
+      UnsupportedEnvironmentError: If the environment cannot be created, or if a DQN cannot use it.
     """
     if config.replay.kind == "reverb":
         check_installed("replay.kind=reverb")
     spec = factory.describe_env(config.env)
     _check_evaluation(config, spec)
     training = config.training.model_copy(update={"loop": _loop(config)})
-    found = {
+    update = {
         "training": training,
         "network": _network(config.network, spec.observation),
         "agent": _agent(config),
     }
-    return config.model_copy(update=found), spec
+    return config.model_copy(update=update), spec
 
 
 def _check_evaluation(config: Config, spec: EnvSpec) -> None:
-    """A policy plays in evaluation what it was trained for, whatever wrappers stand there."""
+    """Check that wrappers for evaluation keep the observations and actions of training."""
     wrappers = config.evaluation.wrappers
     if wrappers is None:
         return
-    seen = factory.describe_env(config.env.model_copy(update={"wrappers": wrappers}))
-    if seen != spec:
+    evaluated = factory.describe_env(config.env.model_copy(update={"wrappers": wrappers}))
+    if evaluated != spec:
         raise ConfigError(
-            f"evaluation.wrappers: observations and actions become {seen.observation} and "
-            f"{seen.num_actions}, and training has {spec.observation} and {spec.num_actions}; only "
-            "rewards and ends of episodes may differ"
+            "evaluation.wrappers: the wrapped environment has the observations "
+            f"{evaluated.observation} and {evaluated.num_actions} actions, but training has "
+            f"{spec.observation} and {spec.num_actions}: only rewards and ends of episodes may "
+            "differ"
         )
 
 
@@ -71,7 +73,7 @@ def _loop(config: Config) -> str:
     if config.training.loop == "auto":
         return "graph" if reason is None else "host"
     if config.training.loop == "graph" and reason is not None:
-        raise ConfigError(f"training.loop=graph: {reason}; take training.loop=host, or auto")
+        raise ConfigError(f"training.loop=graph: {reason}; set training.loop to host or auto")
     return config.training.loop
 
 
@@ -79,24 +81,23 @@ def _agent(config: Config) -> AgentConfig:
     agent = config.agent
     if not agent.is_categorical:
         return agent
-    known = registry.return_range(config.env, agent.gamma)
-    if known is None:
+    bounds = registry.return_range(config.env, agent.gamma)
+    if bounds is None:
         if None in (agent.v_min, agent.v_max):
             raise ConfigError(
-                f"agent.kind={agent.kind} learns a distribution of returns, and nothing is known "
-                f"of the discounted returns of {config.env.id!r} as it is configured, with "
-                f"agent.gamma={agent.gamma:g}: say between what they lie, as agent.v_min and "
-                "agent.v_max"
+                f"agent.kind={agent.kind} learns a distribution of returns within bounds, and the "
+                f"bounds of the discounted return of {config.env.id!r} are unknown as it is "
+                f"configured, with agent.gamma={agent.gamma:g}: set agent.v_min and agent.v_max"
             )
         return agent
-    low, high = (float(f"{end:.6g}") for end in known)
+    low, high = (float(f"{bound:.6g}") for bound in bounds)
     v_min = low if agent.v_min is None else agent.v_min
     v_max = high if agent.v_max is None else agent.v_max
     if not max(v_min, low) < min(v_max, high):
         raise ConfigError(
-            f"agent.v_min={v_min:g} and agent.v_max={v_max:g} hold none of the discounted returns "
-            f"of {config.env.id!r}, which lie between {low:g} and {high:g} with "
-            f"agent.gamma={agent.gamma:g}: null takes these"
+            f"agent.v_min={v_min:g} and agent.v_max={v_max:g} do not overlap with the discounted "
+            f"returns of {config.env.id!r}, which lie between {low:g} and {high:g} with "
+            f"agent.gamma={agent.gamma:g}: set them to null to use these bounds"
         )
     return agent.model_copy(update={"v_min": v_min, "v_max": v_max})
 
@@ -106,7 +107,8 @@ def _network(network: NetworkConfig, observation: ObservationSpec) -> NetworkCon
     if convolutions and observation.kind is not Kind.IMAGE:
         raise ConfigError(
             f"network.conv_layer_params={[list(x) for x in convolutions]}: observations of shape "
-            f"{observation.shape} are no images; leave it null, or make them images by env.wrappers"
+            f"{observation.shape} are not images; set it to null, or convert the observations to "
+            "images by a wrapper in env.wrappers"
         )
     default = _default_network(observation)
     if convolutions is None:

@@ -1,4 +1,4 @@
-"""What an environment shows and takes: the contract between environments, replays and networks."""
+"""Specs of observations and actions, shared by environments, replays and networks."""
 
 from __future__ import annotations
 
@@ -10,49 +10,51 @@ from dqnkit.errors import ConfigError
 
 
 class Kind(StrEnum):
-    """How a network reads an observation."""
+    """Kind of an observation, which determines how a network encodes it."""
 
     VECTOR = "vector"
-    """Numbers; flattened where they have several axes."""
+    """Array of numbers, flattened if it has several axes."""
     DISCRETE = "discrete"
-    """One of finitely many values; one-hot."""
+    """One of finitely many values, encoded as one-hot."""
     IMAGE = "image"
-    """Two spatial axes, and channels before or behind them where there are three."""
+    """Array of height and width, optionally with channels as its first or last axis."""
 
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """Observations as Gymnasium gives them, but for the width of their numbers."""
+    """Shape, dtype and bounds of observations, which are Gymnasium's cast to `dtype`."""
 
     kind: Kind
     frame_shape: tuple[int, ...]
-    """Of what one step gives; () if discrete."""
+    """Shape of the frame that one step gives; () if discrete."""
     dtype: str
-    """NumPy's name: float32, int64 (discrete), or uint8, int8 or bool as they are."""
+    """NumPy's name of the dtype: int64 if discrete; uint8, int8 or bool if the environment uses
+    it; else float32."""
     frame_stack: int = 1
-    """Consecutive frames that make an observation, the newest last."""
+    """Number of consecutive frames in an observation, the newest last."""
     num_values: int = 0
-    """Values that a discrete observation takes."""
+    """Number of values of a discrete observation."""
     first_value: int = 0
-    """The least of them."""
+    """Least value of a discrete observation."""
     low: float = -math.inf
+    """Lower bound of all numbers of an observation."""
     high: float = math.inf
-    """Bounds of the numbers."""
+    """Upper bound of all numbers of an observation."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an observation: the frame's, below an axis of frames where they are stacked."""
+        """Shape of an observation: `frame_shape`, preceded by `frame_stack` if that is not 1."""
         stack = () if self.frame_stack == 1 else (self.frame_stack,)
         return (*stack, *self.frame_shape)
 
     @property
     def size(self) -> int:
-        """Numbers in an observation."""
+        """Number of values in an observation."""
         return math.prod(self.shape)
 
     @property
     def scale(self) -> float:
-        """What numbers are multiplied by: bytes that span 0 to 255 come into [0, 1]."""
+        """Factor applied to the inputs of a network: 1/255 for bytes from 0 to 255, else 1."""
         return 1.0 / 255.0 if (self.dtype, self.low, self.high) == ("uint8", 0, 255) else 1.0
 
     @property
@@ -71,28 +73,35 @@ class ObservationSpec:
 
     @property
     def channels_first(self) -> bool:
-        """Whether channels come before height and width: if that axis is shorter than both."""
+        """True if the first of three axes is shorter than both others: it holds the channels."""
         return len(self.frame_shape) == 3 and self.frame_shape[0] < min(self.frame_shape[1:])
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an agent must know of its environment."""
+    """Observations and actions of an environment."""
 
     id: str
     observation: ObservationSpec
     num_actions: int
     first_action: int = 0
-    """The environment's number of the first action; networks count from 0."""
+    """Number that the environment gives to the first action; networks count from 0."""
 
 
 def convolution_shapes(
     convolutions: tuple[tuple[int, int, int], ...], observation: ObservationSpec
 ) -> list[tuple[int, int, int]]:
-    """Height, width and channels of the image and of each convolution's output, no padding.
+    """Return the shapes of the image and of each convolution's output, without padding.
+
+    Args:
+      convolutions: Filters, kernel size and stride of each convolution.
+      observation: Spec of the image.
+
+    Returns:
+      Height, width and channels, first of the image, then of each output.
 
     Raises:
-      ConfigError: A kernel is larger than what it is laid on.
+      ConfigError: If a kernel is larger than its input.
     """
     shapes = [observation.image_shape]
     for filters, kernel, stride in convolutions:
@@ -100,9 +109,9 @@ def convolution_shapes(
         if min(height, width) < kernel:
             raise ConfigError(
                 f"network.conv_layer_params={[list(x) for x in convolutions]}: a kernel of "
-                f"{kernel} by {kernel} does not fit into {height} by {width}, which is left of an "
-                f"image of shape {observation.frame_shape}; give smaller kernels or strides, such "
-                "as [[16, 3, 1]], or [] for dense layers alone"
+                f"{kernel} by {kernel} does not fit into its input of {height} by {width}, given "
+                f"images of shape {observation.frame_shape}; choose smaller kernels or strides, "
+                "such as [[16, 3, 1]], or [] for dense layers only"
             )
         shapes.append(((height - kernel) // stride + 1, (width - kernel) // stride + 1, filters))
     return shapes

@@ -10,12 +10,12 @@ from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.envs.transition_table import TransitionTable
 
 
-@dataclass(frozen=True, eq=False)  # its tables have no hash
+@dataclass(frozen=True, eq=False)  # arrays cannot be hashed
 class Tabular:
-    """A finite Markov decision process (`Dynamics`): FrozenLake, CliffWalking, Taxi.
+    """A finite Markov decision process: FrozenLake, CliffWalking and Taxi.
 
-    The state is its own index, which is the observation too. Where a step goes is decided by
-    Gymnasium's rule: the first outcome whose cumulative probability exceeds a uniform number.
+    State and observation are the index of the state. Outcomes are drawn by Gymnasium's rule: the
+    first outcome whose cumulative probability exceeds a uniform random number.
     """
 
     id: str
@@ -27,20 +27,20 @@ class Tabular:
 
     @property
     def num_actions(self) -> int:
-        """See `Dynamics`."""
+        """Number of actions in the table."""
         return int(self.table.next_state.shape[1])
 
     @property
     def num_step_uniforms(self) -> int:
-        """See `Dynamics`: none where every outcome is certain."""
+        """1, or 0 if every action has a single outcome."""
         return int(self.table.next_state.shape[2] > 1)
 
     def reset(self, uniforms: Tensor) -> Tensor:
-        """See `Dynamics.reset`."""
+        """Draw initial states from the table's initial distribution."""
         return tf.cast(_pick(np.cumsum(self.table.initial_probability), uniforms), tf.float64)
 
     def step(self, state: Tensor, action: Tensor, uniforms: Tensor) -> tuple[Tensor, ...]:
-        """See `Dynamics.step`."""
+        """Draw an outcome of each action from the table."""
         num_actions, num_outcomes = self.table.next_state.shape[1:]
         row = tf.cast(state[:, 0], tf.int32) * num_actions + action
         if num_outcomes > 1:
@@ -58,11 +58,19 @@ class Tabular:
         )
 
     def observe(self, state: Tensor) -> Tensor:
-        """See `Dynamics.observe`."""
+        """Return the indices of the states as float32."""
         return tf.cast(state, tf.float32)
 
 
 def _pick(cumulative: Tensor, uniforms: Tensor) -> Tensor:
-    """The first index of [..., K] whose cumulative probability exceeds a uniform [B, 1]; [B, 1]."""
+    """Return the first indices at which cumulative probabilities exceed uniform numbers.
+
+    Args:
+      cumulative: Cumulative probabilities, float64 [K] or [B, K].
+      uniforms: Uniform random numbers in [0, 1), float64 [B, 1].
+
+    Returns:
+      Indices below K, int32 [B, 1].
+    """
     exceeds = tf.cast(tf.convert_to_tensor(cumulative) > uniforms, tf.int32)
     return tf.argmax(exceeds, axis=-1, output_type=tf.int32)[:, None]

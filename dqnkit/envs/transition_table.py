@@ -1,4 +1,4 @@
-"""Transition tables, as Gymnasium's toy-text environments have them."""
+"""Transition tables of Gymnasium's toy-text environments."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ class TransitionTable(NamedTuple):
     """A finite Markov decision process: S states, A actions, at most K outcomes of each."""
 
     probability: np.ndarray
-    """float64 [S, A, K]; 0 where there are fewer outcomes."""
+    """Probabilities of the outcomes, float64 [S, A, K]; 0 where there are fewer than K."""
     next_state: np.ndarray
-    """int64 [S, A, K]."""
+    """Next states, int64 [S, A, K]."""
     reward: np.ndarray
-    """float64 [S, A, K]."""
+    """Rewards, float64 [S, A, K]."""
     terminated: np.ndarray
-    """bool [S, A, K]."""
+    """True where the next state is terminal, bool [S, A, K]."""
     initial_probability: np.ndarray
-    """float64 [S]."""
+    """Probabilities of the initial states, float64 [S]."""
     max_episode_steps: int | None
+    """Time limit, None if there is none."""
 
 
 def transition_table(config: EnvConfig) -> TransitionTable:
-    """The table of a Gymnasium environment that has one, as its toy-text environments do."""
+    """Read the transition table of a toy-text environment.
+
+    Raises:
+      EnvironmentFailedError: If a reward is not finite.
+      UnsupportedEnvironmentError: If the environment cannot be created.
+    """
     env = factory.make_env(config)
     process: Any = env.unwrapped
     num_states = len(process.P)
@@ -44,7 +50,7 @@ def transition_table(config: EnvConfig) -> TransitionTable:
     probability, next_state, reward, terminated = columns
     if not np.isfinite(reward).all():
         raise EnvironmentFailedError(
-            f"{config.id!r} has a reward that is not finite in its table of transitions; mend the "
+            f"{config.id!r} has a reward that is not finite in its transition table; fix the "
             "environment, or its env.kwargs"
         )
     limit = env.spec.max_episode_steps if env.spec else None
@@ -60,34 +66,38 @@ def transition_table(config: EnvConfig) -> TransitionTable:
 
 
 def return_range(table: TransitionTable, gamma: float) -> tuple[float, float]:
-    """Least and greatest discounted return of a step of any kind with good play behind it.
+    """Return bounds of the discounted return, extended to include 0.
 
-    Good play has luck as well for the greatest one, and none in that step for the least one.
+    The lower bound is the value of the worst possible transition: any action in any state, with the
+    optimal policy afterwards. The upper bound is the greatest return of any possible trajectory.
 
     Args:
-      table: Of the process.
+      table: Transition table of the process.
       gamma: Discount, below 1.
     """
     possible = table.probability > 0
-    goes_on = np.where(table.terminated, 0.0, gamma)
+    discount = np.where(table.terminated, 0.0, gamma)
 
-    def converged(backup: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def outcome_values(state_values: np.ndarray) -> np.ndarray:
+        values: np.ndarray = table.reward + discount * state_values[table.next_state]
+        return values
+
+    def expected_backup(state_values: np.ndarray) -> np.ndarray:
+        expected = (table.probability * outcome_values(state_values)).sum(axis=2)
+        best: np.ndarray = expected.max(axis=1)
+        return best
+
+    def luckiest_backup(state_values: np.ndarray) -> np.ndarray:
+        values = np.where(possible, outcome_values(state_values), -np.inf)
+        best: np.ndarray = values.max(axis=(1, 2))
+        return best
+
+    def fixed_point(backup: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         values = np.zeros(len(table.reward))
         while np.abs((new := backup(values)) - values).max() > 1e-9 * (1.0 + np.abs(new).max()):
             values = new
         return new
 
-    def outcomes(values: np.ndarray) -> np.ndarray:
-        found: np.ndarray = table.reward + goes_on * values[table.next_state]
-        return found
-
-    def expected(values: np.ndarray) -> np.ndarray:
-        best: np.ndarray = (table.probability * outcomes(values)).sum(axis=2).max(axis=1)
-        return best
-
-    def lucky(values: np.ndarray) -> np.ndarray:
-        best: np.ndarray = np.where(possible, outcomes(values), -np.inf).max(axis=(1, 2))
-        return best
-
-    low = outcomes(converged(expected))[possible].min()
-    return min(0.0, float(low)), max(0.0, float(converged(lucky).max()))
+    low = outcome_values(fixed_point(expected_backup))[possible].min()
+    high = fixed_point(luckiest_backup).max()
+    return min(0.0, float(low)), max(0.0, float(high))

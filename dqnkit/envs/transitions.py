@@ -1,4 +1,4 @@
-"""What the agent learns from."""
+"""Transitions, the training data of an agent."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Transitions(NamedTuple):
     """A batch of transitions."""
 
     observation: Tensor
-    """[B, *observation.shape]."""
+    """Observations that were acted on, [B, *observation.shape]."""
     action: Tensor
-    """int32 [B]."""
+    """Actions, int32 [B]."""
     reward: Tensor
-    """float32 [B]; the discounted sum where it goes over several steps."""
+    """Rewards, float32 [B]; discounted sums of rewards if a transition spans several steps."""
     discount: Tensor
-    """float32 [B]: 0 where the next observation is terminal, else gamma to the power of the steps
-    beyond the first; an agent multiplies by gamma once more."""
+    """Discounts, float32 [B]: 0 if the next observation is terminal, else gamma ** (n - 1) for a
+    transition of n steps. The agent multiplies by gamma once more."""
     next_observation: Tensor
-    """[B, *observation.shape]."""
+    """Observations after the last step, [B, *observation.shape]."""

@@ -1,4 +1,4 @@
-"""Environments that step together in Python, whatever way they have of starting anew."""
+"""Vectors of Gymnasium environments with one interface to all autoreset modes."""
 
 from __future__ import annotations
 
@@ -21,34 +21,37 @@ from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 
 class Step(NamedTuple):
-    """What one step of N environments gave. Arrays may be overwritten by the next step."""
+    """Result of one step of N environments. The next step may overwrite its arrays."""
 
     stepped: np.ndarray
-    """bool [N]: the action was taken. Elsewhere the environment spent the step starting anew,
-    and the other fields but `started` say nothing of it."""
+    """True where the action was taken, bool [N]. Elsewhere the step was a reset, and of the other
+    fields only `started` is meaningful."""
     frame: np.ndarray
-    """Where the actions led, [N, *frame_shape]: at an episode's end its true last frame."""
+    """Frames after the actions, [N, *frame_shape]; at the end of an episode, its true last
+    frame."""
     reward: np.ndarray
-    """float32 [N]."""
+    """Rewards, float32 [N]."""
     terminated: np.ndarray
-    """bool [N]: the episode ended in the process itself; nothing follows."""
+    """True where the action led to a terminal state, bool [N]."""
     truncated: np.ndarray
-    """bool [N]: the episode was cut; its value goes on."""
+    """True where the episode was cut off, bool [N]; its return is bootstrapped."""
     started: np.ndarray
-    """bool [N]: an episode has begun; its first frame stands in `VectorEnvironment.frame`."""
+    """True where a new episode has begun, bool [N]; `VectorEnvironment.frame` has its first
+    frame."""
 
     @property
     def done(self) -> np.ndarray:
-        """Bool [N]: the episode is over, either way."""
+        """True where the episode is terminated or truncated, bool [N]."""
         done: np.ndarray = self.terminated | self.truncated
         return done
 
 
 class VectorEnvironment:
-    """Gymnasium's vector environments behind one contract for all their autoreset modes.
+    """A vector of Gymnasium environments with one interface to all autoreset modes.
 
-    The modes are those of https://farama.org/Vector-Autoreset-Mode. `same_step` and `disabled`
-    take an action everywhere at each step; `next_step` spends the step after an end on the reset.
+    The modes are described in https://farama.org/Vector-Autoreset-Mode. In the modes `SAME_STEP`
+    and `DISABLED`, each step takes an action in every environment; in the mode `NEXT_STEP`, the
+    step after the end of an episode is its reset.
     """
 
     def __init__(
@@ -58,16 +61,17 @@ class VectorEnvironment:
         num_envs: int,
         wrappers: Sequence[WrapperConfig] | None = None,
     ) -> None:
-        """Makes the environments.
+        """Create the environments.
 
         Args:
-          config: How to make one, and how they are stepped.
-          spec: Of one, as `factory.describe_env` gives it.
-          num_envs: How many.
-          wrappers: In place of the configuration's.
+          config: Configuration of the environments.
+          spec: Spec of one environment, as returned by `factory.describe_env`.
+          num_envs: Number of environments.
+          wrappers: Wrappers that replace those of the configuration.
 
         Raises:
-          UnsupportedEnvironmentError: They cannot be made, or reset in a way that is not known.
+          UnsupportedEnvironmentError: If the environments cannot be created, or if their autoreset
+            mode is unknown.
         """
         self.num_envs = num_envs
         self._spec = spec
@@ -76,114 +80,122 @@ class VectorEnvironment:
         if not isinstance(mode, AutoresetMode):
             self._envs.close()
             raise UnsupportedEnvironmentError(
-                f"env.vectorization: the vector class of {config.id!r} says {mode!r} in its "
-                "metadata['autoreset_mode'], which must be one of Gymnasium's AutoresetMode; "
-                "take sync or async"
+                f"env.vectorization={config.vectorization}: the vector class of {config.id!r} has "
+                f"metadata['autoreset_mode']={mode!r}, which must be a member of "
+                "gymnasium.vector.AutoresetMode; set env.vectorization to sync or async"
             )
         self._mode = mode
         self._timeout = config.step_timeout
-        # Processes have a time limit of their own.
-        in_processes = isinstance(self._envs, AsyncVectorEnv)
-        self._watch = Watchdog(None if in_processes else config.step_timeout, spec.id)
-        self._is_foreign = config.vectorization == "vector_entry_point"
+        # AsyncVectorEnv takes a timeout for each call.
+        has_timeout = isinstance(self._envs, AsyncVectorEnv)
+        self._watchdog = Watchdog(None if has_timeout else config.step_timeout, spec.id)
+        self._takes_one_seed = config.vectorization == "vector_entry_point"
         self._dtype = np.dtype(spec.observation.dtype)
         self._ended = np.zeros(num_envs, np.bool_)
-        self._everywhere = np.ones(num_envs, np.bool_)
+        self._all_true = np.ones(num_envs, np.bool_)
         stack = spec.observation.frame_stack
         shape = (num_envs, stack, *spec.observation.frame_shape)
         self._frames = np.zeros(shape, self._dtype)
 
     @property
     def frame(self) -> np.ndarray:
-        """The newest frames, [N, *frame_shape]; of an episode that began, the first."""
+        """Current frames, [N, *frame_shape]; where an episode has begun, its first frame."""
         newest: np.ndarray = self._frames[:, -1]
         return newest
 
     @property
     def observation(self) -> np.ndarray:
-        """What to act on, [N, *spec.shape].
+        """Current observations, [N, *observation.shape].
 
-        Before an episode's first frame stand copies of it, as in Gymnasium's
-        `FrameStackObservation`.
+        The stack at the start of an episode consists of copies of its first frame, as in
+        Gymnasium's `FrameStackObservation`.
         """
         return self.frame if self._spec.observation.frame_stack == 1 else self._frames
 
     def reset(self, seeds: Sequence[int]) -> None:
-        """Starts an episode in each environment, from a seed each."""
-        # A vector class of the environment's own makes its seeds from one.
-        given: Any = seeds[0] if self._is_foreign else list(seeds)
-        with self._blamed("reset"):
-            frame, _ = self._reset(seed=given)
+        """Start an episode in each environment.
+
+        Args:
+          seeds: Seed of each environment. A vector class of the environment's own gets only the
+            first one, and derives the others from it.
+        """
+        seed: Any = seeds[0] if self._takes_one_seed else list(seeds)
+        with self._errors_wrapped("reset"):
+            frame, _ = self._call_reset(seed=seed)
         self._ended = np.zeros(self.num_envs, np.bool_)
-        first = self._cast(frame)
-        self._check_numbers(first, np.zeros(0))
-        self._frames[:] = first[:, None]
+        frame = self._cast(frame)
+        self._check_finite(frame, np.zeros(0))
+        self._frames[:] = frame[:, None]
 
     def step(self, actions: np.ndarray) -> Step:
-        """Takes actions int [N], counted from 0, and starts ended episodes anew."""
-        with self._blamed("step"):
-            following, rewards, terminated, truncated, infos = self._take(
+        """Take an action in each environment, and reset those whose episode has ended.
+
+        Args:
+          actions: Actions counted from 0, int [N].
+        """
+        with self._errors_wrapped("step"):
+            frame, rewards, terminated, truncated, infos = self._call_step(
                 actions + self._spec.first_action
             )
-        following = self._cast(following)
-        self._check_numbers(following, rewards)
+        frame = self._cast(frame)
+        self._check_finite(frame, rewards)
         done = terminated | truncated
-        outcome = following
-        stepped, started = self._everywhere, done
+        last_frame = frame
+        stepped, started = self._all_true, done
         if self._mode is AutoresetMode.NEXT_STEP:
             stepped, started = ~self._ended, self._ended
             self._ended = done
         elif done.any():
-            outcome = following.copy()
+            last_frame = frame.copy()
             if self._mode is AutoresetMode.SAME_STEP:
-                ends = [self._cast(infos["final_obs"][i]) for i in np.flatnonzero(done)]
-                outcome[done] = np.stack(ends)
+                final = [self._cast(infos["final_obs"][i]) for i in np.flatnonzero(done)]
+                last_frame[done] = np.stack(final)
             else:
-                # The reset clears arrays that the step gave, where they are the class's own.
+                # Some vector classes return their own arrays, which the reset then clears.
                 rewards, terminated, truncated = (
                     x.copy() for x in (rewards, terminated, truncated)
                 )
-                with self._blamed("reset"):
-                    fresh, _ = self._reset(options={"reset_mask": done})
-                following = self._cast(fresh)
-                self._check_numbers(following, np.zeros(0))
-        self._push(following, started)
-        return Step(stepped, outcome, rewards.astype(np.float32), terminated, truncated, started)
+                with self._errors_wrapped("reset"):
+                    frame, _ = self._call_reset(options={"reset_mask": done})
+                frame = self._cast(frame)
+                self._check_finite(frame, np.zeros(0))
+        self._push(frame, started)
+        return Step(stepped, last_frame, rewards.astype(np.float32), terminated, truncated, started)
 
     def close(self) -> None:
-        """Ends the environments and their processes, whatever those are doing."""
-        self._watch.close()
+        """Close the environments, and kill their processes even if these are busy."""
+        self._watchdog.close()
         if isinstance(self._envs, AsyncVectorEnv):
             for process in self._envs.processes:
                 process.kill()
                 process.join()
-            with contextlib.suppress(Exception):  # it misses the processes
+            with contextlib.suppress(Exception):  # raised because the processes are gone
                 self._envs.close(terminate=True)
         else:
             self._envs.close()
 
-    def _take(self, actions: np.ndarray) -> Any:
+    def _call_step(self, actions: np.ndarray) -> Any:
         if isinstance(self._envs, AsyncVectorEnv):
             self._envs.step_async(actions)
             return self._envs.step_wait(timeout=self._timeout)
-        with self._watch:
+        with self._watchdog:
             return self._envs.step(actions)
 
-    def _reset(self, **arguments: Any) -> Any:
+    def _call_reset(self, **arguments: Any) -> Any:
         if isinstance(self._envs, AsyncVectorEnv):
             self._envs.reset_async(**arguments)
             return self._envs.reset_wait(timeout=self._timeout)
-        with self._watch:
+        with self._watchdog:
             return self._envs.reset(**arguments)
 
     @contextmanager
-    def _blamed(self, call: str) -> Iterator[None]:
-        """What the environment's own code raises is its fault, and named as that."""
+    def _errors_wrapped(self, call: str) -> Iterator[None]:
+        """Raise exceptions of the environment's own code as `EnvironmentFailedError`."""
         if not isinstance(self._envs, AsyncVectorEnv):
             with wrap_env_errors(self._spec.id, call):
                 yield
             return
-        # What a process raises is raised here again; Gymnasium's warning is one too many.
+        # Exceptions of a process are raised again here, so Gymnasium's warnings add nothing.
         with _without_warnings(), wrap_env_errors(self._spec.id, call):
             try:
                 yield
@@ -192,16 +204,16 @@ class VectorEnvironment:
             except (EOFError, ConnectionError) as error:
                 raise EnvironmentFailedError(
                     f"a process of {self._spec.id!r} has died in {call} ({type(error).__name__}); "
-                    "with env.vectorization=sync an environment says more of what happened"
+                    "env.vectorization=sync may show the reason"
                 ) from error
 
-    def _check_numbers(self, frame: np.ndarray, rewards: np.ndarray) -> None:
-        """A NaN spreads through a network within one update, and names no cause there."""
-        for what, numbers in (("a reward", rewards), ("an observation", frame)):
+    def _check_finite(self, frame: np.ndarray, rewards: np.ndarray) -> None:
+        # A single update would spread a NaN through the whole network, and hide where it came from.
+        for name, numbers in (("a reward", rewards), ("an observation", frame)):
             if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
                 raise EnvironmentFailedError(
-                    f"{self._spec.id!r} gave {what} that is not finite: {numbers.tolist()!r:.80}; "
-                    "mend the environment, or clip by env.wrappers"
+                    f"{self._spec.id!r} gave {name} that is not finite: {numbers.tolist()!r:.80}; "
+                    "fix the environment, or clip the values by a wrapper in env.wrappers"
                 )
 
     def _push(self, frame: np.ndarray, started: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""An end to calls into an environment that do not come back."""
+"""Time limit for calls into an environment."""
 
 from __future__ import annotations
 
@@ -13,64 +13,65 @@ from weakref import WeakSet
 from dqnkit.errors import EnvironmentFailedError
 
 _SIGNAL: Final = signal.SIGURG
-"""Does nothing where nobody waits for it, and hardly anybody does."""
-_watches: WeakSet[Watchdog] = WeakSet()
+"""Signal that is ignored by default and that hardly any program handles."""
+_watchdogs: WeakSet[Watchdog] = WeakSet()
 
 
 class Watchdog:
-    """A context whose body raises when it takes too long.
+    """A context manager that raises `EnvironmentFailedError` if its body takes too long.
 
-    A thread looks on, which costs the body nothing, and sends a signal, which interrupts Python's
-    code and waiting in the system. Code in a C extension that never comes back to Python is
-    beyond its reach, and so is all in threads other than the main one, where Python hears no
-    signals: there the time is not limited.
+    A thread checks the time, at no cost to the body, and sends a signal, which interrupts Python
+    code and blocking system calls. Two cases have no time limit: code of a C extension that never
+    returns to Python, and threads other than the main one, where Python handles no signals.
     """
 
     def __init__(self, seconds: float | None, env_id: str) -> None:
-        """Looks at nothing yet.
+        """Start the thread, if there is a limit and this is the main thread.
 
         Args:
-          seconds: Limit; None sets none.
-          env_id: Of what runs in the context, for messages.
+          seconds: Time limit of the body; None sets none.
+          env_id: Id of the environment that runs in the body, for messages.
         """
         self.seconds = seconds
         self.env_id = env_id
-        self._began: float | None = None
+        self._started_at: float | None = None
         self._closed = threading.Event()
         main = threading.main_thread()
         if seconds is None or threading.current_thread() is not main or main.ident is None:
             return
-        _watches.add(self)
+        _watchdogs.add(self)
         if signal.getsignal(_SIGNAL) is not _interrupt:
             signal.signal(_SIGNAL, _interrupt)
-        looking = threading.Thread(
-            target=self._look, args=(main.ident, seconds), name="dqnkit-watch", daemon=True
+        thread = threading.Thread(
+            target=self._watch, args=(main.ident, seconds), name="dqnkit-watchdog", daemon=True
         )
-        looking.start()
+        thread.start()
 
     def __enter__(self) -> None:
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
-        self._began = None
+        self._started_at = None
 
     @property
     def is_late(self) -> bool:
-        """Whether the body should have ended by now."""
-        began, seconds = self._began, self.seconds
-        return began is not None and seconds is not None and time.monotonic() - began > seconds
+        """True if the body is running and has exceeded the limit."""
+        started_at, seconds = self._started_at, self.seconds
+        if started_at is None or seconds is None:
+            return False
+        return time.monotonic() - started_at > seconds
 
     def close(self) -> None:
-        """Looks no more."""
+        """End the thread; there is no time limit from now on."""
         self._closed.set()
-        _watches.discard(self)
+        _watchdogs.discard(self)
 
-    def _look(self, thread: int, seconds: float) -> None:
+    def _watch(self, thread: int, seconds: float) -> None:
         while not self._closed.wait(min(1.0, seconds / 4)):
             if self.is_late:
                 with contextlib.suppress(ProcessLookupError):
@@ -78,15 +79,15 @@ class Watchdog:
 
 
 def hang_error(env_id: str, seconds: float | None) -> EnvironmentFailedError:
-    """What is raised when it does."""
+    """Return the error of a call that took longer than its time limit."""
     return EnvironmentFailedError(
         f"{env_id!r} hangs: a step or reset took longer than env.step_timeout={seconds or 0:g} "
-        "seconds; mend the environment, or allow it more"
+        "seconds; fix the environment, or increase the timeout"
     )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
-    for watch in tuple(_watches):
-        if watch.is_late:
-            raise hang_error(watch.env_id, watch.seconds)
+    for watchdog in tuple(_watchdogs):
+        if watchdog.is_late:
+            raise hang_error(watchdog.env_id, watchdog.seconds)

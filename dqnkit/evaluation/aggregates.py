@@ -1,4 +1,10 @@
-"""Aggregates of returns. NumPy only."""
+"""Aggregates of returns with bootstrap confidence intervals, in NumPy.
+
+The statistics match those of rliable (Agarwal et al., 2021, "Deep Reinforcement Learning at the
+Edge of the Statistical Precipice"): the interquartile mean is its `aggregate_iqm` for sample sizes
+that are multiples of four, the intervals are its percentile intervals of a stratified bootstrap,
+and `probability_of_improvement` is its metric of that name for a single task.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +15,19 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 10_000
-"""Of a bootstrap."""
+"""Number of bootstrap resamples."""
 CONFIDENCE = 0.95
-"""Of an interval."""
+"""Level of the confidence intervals."""
 _BLOCK = 2_000_000
-"""Numbers that are resampled at once: what bounds the memory of a bootstrap."""
+"""Maximum number of values that are resampled at once, which bounds the memory of a bootstrap."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics of one sample of episode returns."""
+    """Statistics of a sample of episode returns."""
 
     n: int
+    """Sample size."""
     mean: float
     std: float
     """Population standard deviation."""
@@ -28,6 +35,7 @@ class Summary:
     max: float
     median: float
     iqm: float
+    """Interquartile mean."""
 
 
 class Estimate(NamedTuple):
@@ -39,23 +47,24 @@ class Estimate(NamedTuple):
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the middle half (Agarwal et al., 2021).
+    """Return the mean of the middle half of the values (Agarwal et al., 2021).
 
-    The values that straddle a quartile count by the share of them that lies inside, so that the
-    sample size needs not be a multiple of four: the weights always sum to n / 2.
+    A value that straddles a quartile has the weight of its share inside, so the sample size need
+    not be a multiple of four: the weights always sum to n / 2. If it is one, the result equals
+    `scipy.stats.trim_mean(values, 0.25)`, which rliable uses for every n.
 
     Args:
-      values: [..., n], n at least 1.
+      values: Array [..., n] with n >= 1.
 
     Returns:
-      float64 [...].
+      Means over the last axis, float64 [...].
     """
     ordered = np.sort(np.asarray(values, np.float64), axis=-1)
     return _middle_half(ordered, np.ones(ordered.shape[-1]))
 
 
 def summarize(values: np.ndarray) -> Summary:
-    """Statistics of returns [n], n at least 1."""
+    """Return statistics of returns [n], n >= 1."""
     values = np.asarray(values, np.float64)
     return Summary(
         n=int(values.size),
@@ -74,14 +83,14 @@ def bootstrap_interval(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Stratified-bootstrap confidence interval of the interquartile mean, by percentiles.
+    """Return the percentile interval of the interquartile mean by a stratified bootstrap.
 
     Args:
-      values: [n] or [n, strata], n at least 1. Each stratum is resampled by itself, and the mean
-        is that of all values together, as in rliable (Agarwal et al., 2021).
-      resamples: Samples with replacement, each of size n in each stratum.
-      confidence: Share of resampled means inside.
-      seed: Of the resampling alone.
+      values: Array [n] or [n, strata], n >= 1. Each stratum is resampled independently, and the
+        mean is taken over all values together, as in rliable (Agarwal et al., 2021).
+      resamples: Number of samples with replacement, each of size n per stratum.
+      confidence: Fraction of the resampled means inside the interval.
+      seed: Seed of the resampling.
 
     Returns:
       Lower and upper end.
@@ -90,17 +99,19 @@ def bootstrap_interval(
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """Interquartile mean of values [n] with its interval; both ends are the value where n is 1."""
+    """Return the interquartile mean of values [n] with its interval, which is a point if n is 1."""
     return Estimate(float(interquartile_mean(values)), *bootstrap_interval(values))
 
 
 def difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
-    """How much the interquartile mean of one sample is above another's.
+    """Return the difference between the interquartile means of two independent samples.
+
+    The two samples are resampled independently.
 
     Args:
-      first: [n].
-      second: [m], from other environments or another policy; each is resampled by itself.
-      seed: Of the resampling alone.
+      first: Minuend, array [n].
+      second: Subtrahend, array [m].
+      seed: Seed of the resampling.
     """
     value = float(interquartile_mean(first) - interquartile_mean(second))
     resampled = _resampled_means(first, RESAMPLES, seed) - _resampled_means(
@@ -110,40 +121,40 @@ def difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate
 
 
 def probability_of_improvement(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
-    """How probable it is that a draw of one sample is above a draw of another; equals count half.
+    """Return the probability that a value of one sample is above a value of another.
 
-    Mann and Whitney's U over n * m; the interval as in rliable (Agarwal et al., 2021), each sample
-    resampled by itself.
+    The probability is the Mann-Whitney U statistic divided by n * m, so ties count one half. As in
+    rliable (Agarwal et al., 2021), the two samples are resampled independently.
 
     Args:
-      first: [n].
-      second: [m].
-      seed: Of the resampling alone.
+      first: Array [n].
+      second: Array [m].
+      seed: Seed of the resampling.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     levels = np.unique(np.concatenate([first, second]))
-    places = [np.searchsorted(levels, sample) for sample in (first, second)]
+    ranks = [np.searchsorted(levels, sample) for sample in (first, second)]
     rng = np.random.default_rng(seed)
 
     def probability(higher: np.ndarray, lower: np.ndarray) -> np.ndarray:
-        """Of counts [..., levels] of the samples' values."""
+        """Return the probability from each sample's counts [..., levels] of the values."""
         beaten = np.cumsum(lower, axis=-1) - 0.5 * lower
-        share: np.ndarray = (higher * beaten).sum(axis=-1) / (first.size * second.size)
-        return share
+        wins: np.ndarray = (higher * beaten).sum(axis=-1)
+        return wins / (first.size * second.size)
 
-    def resampled(block: int) -> np.ndarray:
-        drawn = [p[rng.integers(0, p.size, (block, p.size))] for p in places]
+    def resample(block: int) -> np.ndarray:
+        drawn = [r[rng.integers(0, r.size, (block, r.size))] for r in ranks]
         return probability(*(_counts(each, levels.size) for each in drawn))
 
-    value = float(probability(*(_counts(p[None], levels.size)[0] for p in places)))
-    shares = _in_blocks(resampled, RESAMPLES, first.size + second.size)
-    return Estimate(value, *_percentiles(shares, CONFIDENCE))
+    value = float(probability(*(_counts(r[None], levels.size)[0] for r in ranks)))
+    resampled = _in_blocks(resample, RESAMPLES, first.size + second.size)
+    return Estimate(value, *_percentiles(resampled, CONFIDENCE))
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Interquartile means [resamples] of samples with replacement.
+    """Return the interquartile means of samples with replacement, float64 [resamples].
 
-    A resample is how often it holds each of the sorted values: none has to be sorted.
+    A resample is represented by its counts of the sorted values, so it need not be sorted.
     """
     values = np.asarray(values, np.float64)
     values = values.reshape(len(values), -1)
@@ -163,7 +174,7 @@ def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
 
 
 def _middle_half(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Interquartile mean [...] of sorted values [..., n], each `counts` [..., n] times there."""
+    """Return the interquartile mean [...] of sorted values [..., n] with counts [..., n]."""
     ends = np.cumsum(counts, axis=-1)
     total = ends[..., -1:]
     weights = np.minimum(ends, 0.75 * total) - np.maximum(ends - counts, 0.25 * total)
@@ -172,10 +183,10 @@ def _middle_half(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _counts(places: np.ndarray, size: int) -> np.ndarray:
-    """How often each row of places [rows, n] holds 0 to size - 1: float64 [rows, size]."""
-    rows = len(places)
-    shifted = places + size * np.arange(rows)[:, None]
+def _counts(ranks: np.ndarray, size: int) -> np.ndarray:
+    """Return counts of 0 to size - 1 in each row of ranks [rows, n], float64 [rows, size]."""
+    rows = len(ranks)
+    shifted = ranks + size * np.arange(rows)[:, None]
     counts = np.bincount(shifted.ravel(), minlength=rows * size)
     return counts.reshape(rows, size).astype(np.float64)
 

@@ -1,28 +1,31 @@
-"""Interface of evaluators."""
+"""The interface of evaluators."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import abc
 
 import numpy as np
 
 
-class Evaluator(Protocol):
-    """Plays the episodes of evaluations, greedily, with a policy's present weights."""
+class Evaluator(abc.ABC):
+    """Plays batches of evaluation episodes with the current weights of a policy."""
 
+    @abc.abstractmethod
     def prepare(self) -> None:
-        """Compiles what `play` runs."""
+        """Compile the functions that `play` calls."""
 
+    @abc.abstractmethod
     def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
-        """One batch of episodes.
+        """Play one batch of episodes.
 
         Args:
-          counter: Picks the episodes: the same ones for the same seed and counter, and for
-            another policy the same initial states. Other counters have others, but by chance.
+          counter: Number of the batch. The seed of the evaluator and this number determine the
+            initial states, whatever the policy, and the episodes of a given policy.
 
         Returns:
-          Undiscounted returns float32 [num_episodes], lengths int32 [num_episodes].
+          Undiscounted returns, float32 [num_episodes], and lengths, int32 [num_episodes].
         """
 
+    @abc.abstractmethod
     def close(self) -> None:
-        """Ends the environments."""
+        """Close the environments."""

@@ -1,34 +1,33 @@
-"""Greedy episodes of a policy, in environments and with seeds of their own."""
+"""Evaluation episodes and their statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit.evaluation.aggregates import Summary, bootstrap_interval, summarize
-from dqnkit.evaluation.formatting import format_interval, format_number
-
-MARKDOWN_HEAD = (
-    "| | episodes | mean | std | min | max | IQM (95 % interval) |\n|---|---|---|---|---|---|---|"
-)
-"""Of the table that a run's description has."""
+from dqnkit.evaluation.formatting import format_interval, format_number, markdown_table
 
 LATE_EVALUATIONS = 5
-"""The last evaluations of a training that say how good it was at its end: one alone says little,
-since a DQN's policy changes much from one to the next."""
+"""Number of evaluations at the end of training that are pooled into its score.
+
+A single evaluation is too noisy: the policy of a DQN changes a lot between two evaluations.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episodes:
-    """What a policy came to."""
+    """Returns and lengths of episodes played with one policy."""
 
     returns: tuple[float, ...]
     """Undiscounted return of each episode."""
     lengths: tuple[int, ...]
+    """Number of steps of each episode."""
 
     @cached_property
     def summary(self) -> Summary:
@@ -37,11 +36,11 @@ class Episodes:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of their interquartile mean."""
+        """95 % confidence interval of the interquartile mean of the returns."""
         return bootstrap_interval(np.asarray(self.returns))
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """For the record, as `PREFIX/return_mean` and so on."""
+        """Return the statistics as metrics of a run, named `PREFIX/return_mean` and so on."""
         summary, (low, high) = self.summary, self.interval
         values = {
             "return_mean": summary.mean,
@@ -60,47 +59,65 @@ class Episodes:
         return {f"{prefix}/{name}": value for name, value in values.items()}
 
     def statistics(self) -> dict[str, float]:
-        """For JSON: what the episodes came to."""
+        """Return the statistics of the returns as a JSON object."""
         low, high = self.interval
         return {**asdict(self.summary), "ci_low": low, "ci_high": high}
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: every episode."""
+        """Return every episode as a JSON object."""
         return {"returns": list(self.returns), "lengths": list(self.lengths)}
-
-    def markdown_row(self, name: str, *, with_interval: bool = True) -> str:
-        """A row under `MARKDOWN_HEAD`; without interval where the episodes were chosen by."""
-        summary = self.summary
-        values = (summary.mean, summary.std, summary.min, summary.max)
-        ends = self.interval if with_interval else (None, None)
-        cells = [
-            name,
-            str(summary.n),
-            *map(format_number, values),
-            format_interval(summary.iqm, *ends),
-        ]
-        return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Episodes):
-    """The episodes of one evaluation in the course of a training."""
+    """Episodes of one evaluation during training."""
 
     iteration: int
-    """Training iterations that the policy had seen."""
+    """Number of training iterations before the evaluation."""
     env_steps: int
-    """Environment steps that it had seen."""
+    """Number of environment steps before the evaluation."""
 
+    @override
     def as_dict(self) -> dict[str, Any]:
-        """See `Episodes`."""
         counters = {"iteration": self.iteration, "env_steps": self.env_steps}
         return counters | super().as_dict()
 
 
 def late_episodes(evaluations: Sequence[Evaluation]) -> Episodes:
-    """The episodes of the last evaluations together; that before training does not count."""
+    """Return the pooled episodes of the last `LATE_EVALUATIONS` evaluations.
+
+    The evaluation before training is left out, unless it is the only one.
+    """
     late = evaluations[1:][-LATE_EVALUATIONS:] or evaluations
     return Episodes(
         returns=tuple(value for each in late for value in each.returns),
         lengths=tuple(value for each in late for value in each.lengths),
     )
+
+
+def markdown_summary(
+    rows: Mapping[str, Episodes], *, without_interval: Collection[str] = ()
+) -> str:
+    """Return a Markdown table with the statistics of the returns.
+
+    Args:
+      rows: Episodes of each row, by the name of the row.
+      without_interval: Names of the rows whose episodes were selected by their returns: the
+        bootstrap interval does not account for the selection, and is left out.
+    """
+    header = ("", "episodes", "mean", "std", "min", "max", "IQM (95 % interval)")
+    return markdown_table(
+        header,
+        [_summary_row(name, each, name not in without_interval) for name, each in rows.items()],
+    )
+
+
+def _summary_row(name: str, episodes: Episodes, has_interval: bool) -> list[str]:
+    summary = episodes.summary
+    low, high = episodes.interval if has_interval else (None, None)
+    return [
+        name,
+        str(summary.n),
+        *map(format_number, (summary.mean, summary.std, summary.min, summary.max)),
+        format_interval(summary.iqm, low, high),
+    ]

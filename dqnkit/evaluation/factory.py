@@ -1,4 +1,4 @@
-"""The evaluator that a configuration asks for."""
+"""Construction of the evaluator that a configuration selects."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from dqnkit.evaluation.host import HostEvaluator
 def make_evaluator(
     config: Config, policy: Policy, num_episodes: int, keys: EpisodeKeys
 ) -> Evaluator:
-    """An evaluator in environments of its own: in the graph where the training is.
+    """Return an evaluator with its own environments, which runs in the graph if training does.
 
     Args:
-      config: Resolved; says which environments, and which seeds are training's.
-      policy: Acts.
-      num_episodes: In a batch.
-      keys: Of the episodes.
+      config: The resolved configuration.
+      policy: The policy that chooses the actions.
+      num_episodes: Number of episodes per batch.
+      keys: Random keys of the episodes.
 
     Raises:
-      UnsupportedEnvironmentError: The environments cannot be made.
+      UnsupportedEnvironmentError: If the environments cannot be made.
     """
     limit = config.evaluation.max_episode_steps
     if config.training.loop == "graph":
         dynamics = registry.make_dynamics(config.env)
         return GraphEvaluator(policy, dynamics, num_episodes, keys, limit)
-    # A process an episode would be as many as the machine has never seen.
-    in_turn = config.env.vectorization == "async"
-    env = config.env.model_copy(update={"vectorization": "sync"} if in_turn else {})
+    # An asynchronous vector would start one process per episode, far more than there are cores.
+    is_async = config.env.vectorization == "async"
+    env = config.env.model_copy(update={"vectorization": "sync"} if is_async else {})
     environment = VectorEnvironment(env, policy.spec, num_episodes, config.evaluation.wrappers)
     try:
         avoided = frozenset(training_environment_seeds(config.training.seed, config.env.num_envs))

@@ -1,18 +1,20 @@
-"""Evaluation in the graph."""
+"""Evaluation inside the TensorFlow graph."""
 
 from __future__ import annotations
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit._system.random_bits import draw, uniform
 from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.agents.policies import Policy
 from dqnkit.config.seeds import EpisodeKeys
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
+from dqnkit.evaluation.base import Evaluator
 
 
-class GraphEvaluator:
-    """Plays all episodes of an evaluation as one compiled batch (`Evaluator`)."""
+class GraphEvaluator(Evaluator):
+    """Plays all episodes of a batch in one XLA-compiled loop."""
 
     def __init__(
         self,
@@ -22,14 +24,14 @@ class GraphEvaluator:
         keys: EpisodeKeys,
         max_steps: int,
     ) -> None:
-        """Lays out the batch.
+        """Create the compiled function, which is traced by its first call.
 
         Args:
-          policy: Acts.
-          dynamics: The environment.
-          num_episodes: In a batch.
-          keys: Of the episodes.
-          max_steps: Where an episode is broken off that the environment lets go on.
+          policy: The policy that chooses the actions.
+          dynamics: Dynamics of the environment.
+          num_episodes: Number of episodes per batch.
+          keys: Random keys of the episodes.
+          max_steps: Number of steps after which an episode is cut off.
         """
         self._policy = policy
         self._environment = BatchedEnvironment(dynamics)
@@ -38,36 +40,36 @@ class GraphEvaluator:
         self._keys = keys
         self._play = tf.function(self._play_batch, jit_compile=True, autograph=False)
 
+    @override
     def prepare(self) -> None:
-        """See `Evaluator`."""
         self.play(0)
 
+    @override
     def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Evaluator`."""
         returns, lengths = self._play(tf.constant(counter, tf.int64))
         return returns.numpy(), lengths.numpy()
 
+    @override
     def close(self) -> None:
-        """See `Evaluator`: there is nothing to end."""
+        """Do nothing: the batch holds no resources outside the graph."""
 
     def _play_batch(self, counter: Tensor) -> tuple[Tensor, Tensor]:
         num_episodes = self._num_episodes
-        drawn = [self._environment.dynamics.num_step_uniforms, self._policy.num_uniforms]
-        first = self._uniforms(
+        sizes = [self._environment.dynamics.num_step_uniforms, self._policy.num_uniforms]
+        reset_uniforms = self._uniforms(
             self._keys.resets, counter, self._environment.dynamics.num_reset_uniforms
         )
 
         def body(
             step: Tensor, episodes: EpisodeState, alive: Tensor, returns: Tensor, lengths: Tensor
         ) -> tuple[Tensor, EpisodeState, Tensor, Tensor, Tensor]:
-            # Steps of one counter never reach those of the next.
-            by_environment, by_policy = tf.split(
-                self._uniforms(self._keys.steps, counter * 2**32 + step, sum(drawn)), drawn, axis=1
-            )
-            action = self._policy.actions(self._environment.observe(episodes), by_policy)
-            # An environment that has ended goes on into episodes that nobody counts.
+            # Each batch has 2**32 counters to itself, more than an episode has steps.
+            uniforms = self._uniforms(self._keys.steps, counter * 2**32 + step, sum(sizes))
+            step_uniforms, policy_uniforms = tf.split(uniforms, sizes, axis=1)
+            action = self._policy.actions(self._environment.observe(episodes), policy_uniforms)
+            # An environment whose episode is over starts another one, which is not counted.
             episodes, timestep = self._environment.step(
-                episodes, action, tf.concat([first, by_environment], axis=1)
+                episodes, action, tf.concat([reset_uniforms, step_uniforms], axis=1)
             )
             returns += tf.where(alive, timestep.reward, tf.zeros_like(returns))
             lengths += tf.cast(alive, tf.int32)
@@ -75,7 +77,7 @@ class GraphEvaluator:
 
         start = (
             tf.constant(0, tf.int64),
-            self._environment.reset(first),
+            self._environment.reset(reset_uniforms),
             tf.ones([num_episodes], tf.bool),
             tf.zeros([num_episodes]),
             tf.zeros([num_episodes], tf.int32),
@@ -87,9 +89,9 @@ class GraphEvaluator:
         )
         return returns, lengths
 
-    def _uniforms(self, key: int, counter: Tensor, each: int) -> Tensor:
-        """float64 [num_episodes, each]; nothing is drawn where `each` is 0."""
-        if each == 0:
+    def _uniforms(self, key: int, counter: Tensor, size: int) -> Tensor:
+        """Draw uniform numbers in [0, 1), float64 [num_episodes, size]; `size` may be 0."""
+        if size == 0:
             return tf.zeros([self._num_episodes, 0], tf.float64)
-        bits = draw(tf.constant(key, tf.int64), counter, self._num_episodes * each)
-        return tf.reshape(uniform(bits), [self._num_episodes, each])
+        bits = draw(tf.constant(key, tf.int64), counter, self._num_episodes * size)
+        return tf.reshape(uniform(bits), [self._num_episodes, size])

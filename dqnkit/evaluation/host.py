@@ -1,19 +1,21 @@
-"""Evaluation in Python."""
+"""Evaluation in Gymnasium environments."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit._system.tensorflow import compiled, tf
 from dqnkit.agents.policies import Policy
 from dqnkit.config.seeds import EpisodeKeys, stream_seeds
 from dqnkit.envs.vector import VectorEnvironment
+from dqnkit.evaluation.base import Evaluator
 
 
-class HostEvaluator:
-    """Plays an episode in each of several Gymnasium environments (`Evaluator`)."""
+class HostEvaluator(Evaluator):
+    """Plays one episode in each environment of a vector; only the policy is compiled."""
 
     def __init__(
         self,
@@ -23,14 +25,14 @@ class HostEvaluator:
         max_steps: int,
         avoided: Container[int] = (),
     ) -> None:
-        """Compiles the policy.
+        """Compile the policy.
 
         Args:
-          policy: Acts.
-          environment: As many as a batch has episodes.
-          keys: Of the episodes.
-          max_steps: Where an episode is broken off that the environment lets go on.
-          avoided: Seeds that no environment is given.
+          policy: The policy that chooses the actions.
+          environment: Environments, one per episode of a batch; closed by `close`.
+          keys: Random keys of the episodes.
+          max_steps: Number of steps after which an episode is cut off.
+          avoided: Seeds that are never used to reset an environment, such as those of training.
         """
         self._environment = environment
         self._keys = keys
@@ -44,13 +46,13 @@ class HostEvaluator:
         )
         self._num_uniforms = policy.num_uniforms
 
+    @override
     def prepare(self) -> None:
-        """See `Evaluator`."""
         uniforms = np.zeros([self._environment.num_envs, self._num_uniforms])
         self._actions(tf.constant(self._environment.observation), tf.constant(uniforms))
 
+    @override
     def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Evaluator`."""
         num_episodes = self._environment.num_envs
         returns = np.zeros(num_episodes, np.float32)
         lengths = np.zeros(num_episodes, np.int32)
@@ -62,13 +64,13 @@ class HostEvaluator:
             uniforms = tf.constant(rng.random([num_episodes, self._num_uniforms]))
             observation = tf.constant(self._environment.observation)
             actions = self._actions(observation, uniforms).numpy()
-            # An environment that has ended goes on into episodes that nobody counts.
+            # An environment whose episode is over starts another one, which is not counted.
             step = self._environment.step(actions)
             returns[alive] += step.reward[alive]
             lengths += alive
             alive &= ~step.done
         return returns, lengths
 
+    @override
     def close(self) -> None:
-        """See `Evaluator`."""
         self._environment.close()

@@ -1,11 +1,15 @@
-"""Pictures of runs: PNGs by Matplotlib, pages that answer to the mouse by Plotly."""
+"""Figures of runs: static PNGs by Matplotlib, interactive HTML pages by Plotly.
+
+Each `make_…_figure` function returns a figure, and `save_figure` or `save_interactive_figure`
+writes it. Both libraries are imported by the first figure only, since that takes up to a second.
+"""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,101 +19,148 @@ from dqnkit.evaluation.formatting import format_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
 
-_COLOURS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df", "#cf222e", "#1b7c83", "#9a6700", "#6e7781")
+_COLORS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df", "#cf222e", "#1b7c83", "#9a6700", "#6e7781")
+_LINE_STYLES = ("-", "--", ":", "-.")
 _BINS = 30
+_DPI = 120
 
 
 class Curve(NamedTuple):
-    """A learning curve with its 95 % interval, all [points]."""
+    """A learning curve with its 95 % confidence interval; all arrays have shape [points]."""
 
     steps: np.ndarray
+    """Environment steps."""
     middle: np.ndarray
+    """Interquartile means of the returns."""
     low: np.ndarray
+    """Lower ends of the intervals."""
     high: np.ndarray
+    """Upper ends of the intervals."""
 
 
-def learning_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
-    """Writes a PNG: evaluation returns over environment steps, mean with range and quartiles."""
+# -- Matplotlib
+
+
+def make_learning_curve_figure(evaluations: Sequence[Evaluation], title: str) -> Figure:
+    """Draw the returns of one run: mean, range and quartiles over environment steps."""
     steps = [evaluation.env_steps for evaluation in evaluations]
     returns = [np.asarray(evaluation.returns) for evaluation in evaluations]
-    colour = _COLOURS[0]
-    figure, axes = _figure()
+    color = _COLORS[0]
+    figure, axes = _new_figure()
     low, high = [r.min() for r in returns], [r.max() for r in returns]
-    axes.fill_between(steps, low, high, color=colour, alpha=0.12, lw=0, label="min to max")
+    axes.fill_between(steps, low, high, color=color, alpha=0.12, lw=0, label="min to max")
     quartiles = [np.quantile(r, [0.25, 0.75]) for r in returns]
     axes.fill_between(
         steps,
         [q[0] for q in quartiles],
         [q[1] for q in quartiles],
-        color=colour,
+        color=color,
         alpha=0.25,
         lw=0,
         label="middle half",
     )
-    axes.plot(steps, [r.mean() for r in returns], color=colour, lw=2, label="mean")
+    axes.plot(steps, [r.mean() for r in returns], color=color, lw=2, label="mean")
     axes.set_xlabel("environment steps")
     axes.set_ylabel(f"return ({len(returns[0])} greedy episodes)")
-    axes.set_title(_plain(title))
+    axes.set_title(_escape_math(title))
     axes.legend(loc="best", frameon=False)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def returns_histogram(samples: Mapping[str, Episodes], title: str, path: Path) -> None:
-    """Writes a PNG: the returns of each sample, with interquartile mean and its interval."""
-    figure, axes = _figure()
-    every = np.concatenate([each.returns for each in samples.values()])
-    low, high = float(every.min()), float(every.max())
-    if low == high:  # one value alone has no width
+def make_returns_histogram_figure(samples: Mapping[str, Episodes], title: str) -> Figure:
+    """Draw a histogram of each sample's returns, with the interquartile mean and its interval."""
+    figure, axes = _new_figure()
+    returns = np.concatenate([each.returns for each in samples.values()])
+    low, high = float(returns.min()), float(returns.max())
+    if low == high:  # bins need a positive width
         low, high = low - 0.5, high + 0.5
     bins = np.linspace(low, high, _BINS + 1).tolist()
-    for colour, (name, episodes) in zip(_COLOURS, samples.items(), strict=False):
+    for color, (name, episodes) in zip(_COLORS, samples.items(), strict=False):
         iqm, (start, end) = episodes.summary.iqm, episodes.interval
         label = f"{name}: IQM {format_interval(iqm, start, end)}, n={episodes.summary.n}"
-        axes.hist(episodes.returns, bins=bins, color=colour, alpha=0.45, label=_plain(label))
-        axes.axvspan(start, end, color=colour, alpha=0.15, lw=0)
-        axes.axvline(iqm, color=colour, lw=1.5)
+        axes.hist(episodes.returns, bins=bins, color=color, alpha=0.45, label=_escape_math(label))
+        axes.axvspan(start, end, color=color, alpha=0.15, lw=0)
+        axes.axvline(iqm, color=color, lw=1.5)
     axes.set_xlabel("return of an episode")
     axes.set_ylabel("episodes")
-    axes.set_title(_plain(title))
+    axes.set_title(_escape_math(title))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=2)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def learning_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
-    """Writes a PNG: interquartile means over environment steps, with their intervals."""
-    figure, axes = _figure()
-    for number, (name, curve) in enumerate(curves.items()):
-        colour, label = _COLOURS[number % len(_COLOURS)], _plain(name)
-        axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, lw=0)
-        style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
-        marker = "o" if len(curve.steps) == 1 else ""  # one point makes no line
+def make_learning_curves_figure(curves: Mapping[str, Curve], title: str) -> Figure:
+    """Draw several learning curves with their intervals, by label."""
+    figure, axes = _new_figure()
+    for number, (label, curve) in enumerate(curves.items()):
+        color = _COLORS[number % len(_COLORS)]
+        axes.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=0.18, lw=0)
+        style = _LINE_STYLES[number // len(_COLORS) % len(_LINE_STYLES)]
+        marker = "o" if len(curve.steps) == 1 else ""  # a line of one point is invisible
         axes.plot(
-            curve.steps, curve.middle, style + marker, color=colour, lw=1.8, label=_plain(label)
+            curve.steps,
+            curve.middle,
+            style + marker,
+            color=color,
+            lw=1.8,
+            label=_escape_math(label),
         )
     axes.set_xlabel("environment steps")
     axes.set_ylabel("evaluation return: IQM, 95 % interval")
-    axes.set_title(_plain(title))
+    axes.set_title(_escape_math(title))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
     figure.set_size_inches(8, 4.5 + 0.2 * len(curves))
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
-    """Writes the picture of `learning_curves` as a page; it needs no network."""
-    from plotly import graph_objects  # only a comparison waits for it
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a Matplotlib figure as a PNG."""
+    figure.savefig(path, dpi=_DPI)
+
+
+def learning_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
+    """Write the figure of `make_learning_curve_figure` as a PNG."""
+    save_figure(make_learning_curve_figure(evaluations, title), path)
+
+
+def returns_histogram(samples: Mapping[str, Episodes], title: str, path: Path) -> None:
+    """Write the figure of `make_returns_histogram_figure` as a PNG."""
+    save_figure(make_returns_histogram_figure(samples, title), path)
+
+
+def learning_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
+    """Write the figure of `make_learning_curves_figure` as a PNG."""
+    save_figure(make_learning_curves_figure(curves, title), path)
+
+
+def save_axes(axes: Axes, path: Path) -> None:
+    """Write the figure of pyplot axes, such as those that Optuna returns, as a PNG and close it."""
+    import matplotlib.pyplot as plt  # takes seconds, and holds state of the whole process
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=_DPI, bbox_inches="tight")
+    plt.close(figure)
+
+
+# -- Plotly
+
+
+def make_interactive_curves_figure(curves: Mapping[str, Curve], title: str) -> PlotlyFigure:
+    """Draw the learning curves of `make_learning_curves_figure` with Plotly."""
+    from plotly import graph_objects  # slow to import, and needed by comparisons only
 
     figure = graph_objects.Figure()
     for number, (label, curve) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        around = np.concatenate([curve.steps, curve.steps[::-1]])
-        band = np.concatenate([curve.high, curve.low[::-1]])
+        color = _COLORS[number % len(_COLORS)]
         shared = {"legendgroup": label, "name": label}
+        # The band is a polygon: along the upper ends, and back along the lower ones.
         figure.add_scatter(
-            x=around,
-            y=band,
+            x=np.concatenate([curve.steps, curve.steps[::-1]]),
+            y=np.concatenate([curve.high, curve.low[::-1]]),
             fill="toself",
-            fillcolor=colour,
+            fillcolor=color,
             opacity=0.18,
             line={"width": 0},
             hoverinfo="skip",
@@ -119,7 +170,7 @@ def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> N
         figure.add_scatter(
             x=curve.steps,
             y=curve.middle,
-            line={"color": colour},
+            line={"color": color},
             mode="lines" if len(curve.steps) > 1 else "markers",
             customdata=np.stack([curve.low, curve.high], axis=1),
             hovertemplate="%{y:.4g} (%{customdata[0]:.4g} to %{customdata[1]:.4g})",
@@ -133,22 +184,22 @@ def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> N
         template="plotly_white",
         legend={"orientation": "h", "yanchor": "top", "y": -0.15},
     )
-    # MLflow shows the page in a frame that loads nothing from elsewhere.
+    return figure
+
+
+def save_interactive_figure(figure: PlotlyFigure, path: Path) -> None:
+    """Write a Plotly figure as an HTML page that needs no network."""
+    # MLflow shows the page in a frame that cannot load scripts from other hosts.
     figure.write_html(path, include_plotlyjs=True)
 
 
-def save_axes(axes: Axes, path: Path) -> None:
-    """Writes the figure of axes that a library drew with pyplot as a PNG, and forgets it."""
-    import matplotlib.pyplot as plt  # seconds, and state that the whole process shares
-
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
+def interactive_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
+    """Write the figure of `make_interactive_curves_figure` as an HTML page."""
+    save_interactive_figure(make_interactive_curves_figure(curves, title), path)
 
 
-def write_page(title: str, figures: Mapping[str, Any], path: Path) -> None:
-    """Writes Plotly's figures below each other in one page, which needs no network."""
+def write_page(title: str, figures: Mapping[str, PlotlyFigure], path: Path) -> None:
+    """Write several Plotly figures, one below the other, as an HTML page that needs no network."""
     parts = [
         figure.to_html(full_html=False, include_plotlyjs=number == 0)
         for number, figure in enumerate(figures.values())
@@ -158,14 +209,14 @@ def write_page(title: str, figures: Mapping[str, Any], path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _plain(text: str) -> str:
-    """Text that Matplotlib takes for no formula."""
+def _escape_math(text: str) -> str:
+    r"""Escape `$`, which would start a formula of Matplotlib."""
     return text.replace("$", r"\$")
 
 
-def _figure() -> tuple[Figure, Axes]:
-    # Without pyplot there is no global state, and no display is looked for.
-    from matplotlib.figure import Figure  # half a second that only a plot needs
+def _new_figure() -> tuple[Figure, Axes]:
+    # Figures made without pyplot have no global state and need no display.
+    from matplotlib.figure import Figure  # takes half a second, and only plots need it
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()

@@ -1,32 +1,32 @@
-"""The interface of a training loop."""
+"""The interface of a training loop, and the metrics that it returns."""
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from dqnkit.agents.policies import Weights
-
 Arrays = dict[str, np.ndarray]
+"""Arrays by name; names are paths such as `loop/replay/table`."""
 
 
 @dataclass(frozen=True)
 class IntervalMetrics:
-    """Training metrics over one log interval."""
+    """Training metrics of one log interval."""
 
     iteration: int
-    """Iterations done at its end."""
+    """Iterations done at the end of the interval."""
     env_steps: int
-    """Environment steps done at its end, initial collection included."""
+    """Environment steps done at the end of the interval, initial collection included."""
     loss: float
-    """Mean loss of its updates; NaN if it had none."""
+    """Mean loss of the updates; NaN if there were none."""
     exploration: float
-    """Mean epsilon of its steps, or mean temperature."""
+    """Mean epsilon, or mean temperature, over the environment steps."""
     episodes: int
-    """Episodes that ended in it."""
+    """Number of episodes that ended."""
     return_mean: float
     """Mean undiscounted return of these episodes; NaN if there were none."""
     length_mean: float
@@ -47,7 +47,7 @@ class IntervalSums(NamedTuple):
     lengths: float
 
     def metrics(self) -> IntervalMetrics:
-        """Means: the loss by updates, exploration by steps, the rest by episodes."""
+        """Return the means: of the loss over updates, of exploration over steps."""
 
         def mean(total: float, count: float) -> float:
             return float(total / count) if count else math.nan
@@ -63,49 +63,64 @@ class IntervalSums(NamedTuple):
         )
 
 
-class Loop(Protocol):
-    """Training in chunks. A loop returns metrics and logs nothing."""
+class Loop(abc.ABC):
+    """Training that advances by chunks of iterations.
+
+    One iteration collects `collect_steps_per_iteration` steps in each environment, then makes
+    `gradient_steps_per_iteration` updates.
+    """
 
     @property
+    @abc.abstractmethod
     def iteration(self) -> int:
-        """Iterations done."""
+        """Number of iterations done."""
 
     @property
+    @abc.abstractmethod
     def env_steps(self) -> int:
-        """Environment steps done, initial collection included."""
+        """Number of environment steps done, initial collection included."""
 
+    @abc.abstractmethod
     def check(self) -> None:
-        """Looks whether training can begin with what is there, new or restored.
+        """Check that training can begin from the current state, new or restored.
 
         Raises:
-          ConfigError: It cannot.
-          ReplayError: The server of its replay does not answer.
+          ConfigError: If the replay holds the experience of another run.
+          ReplayError: If the replay server does not answer.
         """
 
+    @abc.abstractmethod
     def start(self) -> None:
-        """Compiles what it will run, and fills the replay with the initial steps."""
+        """Compile the loop, and fill the replay with the initial steps of a new run."""
 
+    @abc.abstractmethod
     def advance(self, num_iterations: int) -> list[IntervalMetrics]:
-        """Trains for some iterations; gives the log intervals that ended in them."""
+        """Train for some iterations; return metrics of the log intervals that ended in them."""
 
+    @abc.abstractmethod
     def flush(self) -> list[IntervalMetrics]:
-        """IntervalMetrics of the log interval that is under way, if it has any; it starts anew."""
+        """Return metrics of the log interval under way, if it holds any, and begin a new one."""
 
-    def notes(self) -> list[str]:
-        """What the user should know of the time since the last call."""
+    def warnings(self) -> list[str]:
+        """Return what the user should know about the time since the last call."""
+        return []
 
-    def policy_weights(self) -> Weights:
-        """The weights that a greedy policy would play with now."""
+    @abc.abstractmethod
+    def policy_weights(self) -> np.ndarray:
+        """Return the current weights of the greedy policy, float32 [n]."""
 
+    @abc.abstractmethod
     def state(self) -> Arrays:
-        """All that decides how training goes on, as named arrays."""
+        """Return everything that decides how training continues, as named arrays."""
 
+    @abc.abstractmethod
     def restore(self, state: Arrays) -> None:
-        """Goes back to a `state` of a loop of the same configuration.
+        """Set the loop to a `state` of a loop with the same configuration.
 
         Raises:
-          ConfigError: It is not one.
+          ConfigError: If the state is of another kind of loop or another configuration.
         """
 
+    @abc.abstractmethod
     def close(self) -> None:
-        """Ends the environments."""
+        """Close the environments and whatever else the loop has started."""

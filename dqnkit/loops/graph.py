@@ -1,9 +1,10 @@
 """The graph loop: environment, replay, sampling and update in one XLA program.
 
-One call of `_chunk` runs any number of iterations of
+One call of `_chunk` runs any number of iterations, each of
   collect_steps_per_iteration steps of the behaviour policy in every environment, then
-  gradient_steps_per_iteration updates of sampled batches.
-Its state goes in and comes out; the agent's variables are the only other thing it touches.
+  gradient_steps_per_iteration updates on sampled batches (`DqnLearner.update`).
+The state of the loop is an argument and a result of the call. The only other state is in the
+variables of the agent.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit._system.random_bits import below, draw, uniform
 from dqnkit._system.tensorflow import Tensor, tf, xla
 from dqnkit.agents.exploration import GRAPH_POLICIES
 from dqnkit.agents.learner import DqnLearner
-from dqnkit.agents.policies import Weights
 from dqnkit.agents.schedules import Schedule, beta_schedule, exploration_schedule
 from dqnkit.config.sections import Config, ReplayConfig
 from dqnkit.config.seeds import Stream, stream_key
@@ -26,16 +27,19 @@ from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
-from dqnkit.loops.base import Arrays, IntervalMetrics, IntervalSums
+from dqnkit.loops.base import Arrays, IntervalMetrics, IntervalSums, Loop
+from dqnkit.loops.state import named_leaves, prefixed, section
 from dqnkit.replay.factory import make_graph_replay
 from dqnkit.replay.graph_uniform import GraphUniformReplay, ReplayState
 
+TABLE = "loop/replay/table"
+"""Name of the replay's table in `GraphLoop.state`."""
 MAX_CHUNK = 20_000
-"""Iterations of one call at most; bounds the table of metrics that it returns."""
+"""Maximum number of iterations per call, which bounds the table of metrics that it returns."""
 
 
 class GraphInterval(NamedTuple):
-    """IntervalSums over the log interval that is under way; float64 scalars."""
+    """Sums over the log interval under way; float64 scalars."""
 
     updates: Tensor
     loss: Tensor
@@ -47,17 +51,17 @@ class GraphInterval(NamedTuple):
 
     @classmethod
     def empty(cls) -> GraphInterval:
-        """Nothing summed yet."""
+        """Return sums of zero."""
         return cls(*[tf.constant(0.0, tf.float64)] * len(cls._fields))
 
     def plus(self, **amounts: Tensor) -> GraphInterval:
-        """With amounts added."""
+        """Return the sums with amounts added."""
         sums = {name: getattr(self, name) + tf.cast(v, tf.float64) for name, v in amounts.items()}
         return self._replace(**sums)
 
 
 class LoopState(NamedTuple):
-    """The explicit state: with the learner's variables, all that decides what comes next.
+    """Explicit state of the loop: with the learner's variables it decides all that follows.
 
     Random numbers are functions of (stream key, iteration), so there is no generator to save.
     """
@@ -68,23 +72,23 @@ class LoopState(NamedTuple):
     """int64 scalar."""
     episodes: EpisodeState
     returns: Tensor
-    """Undiscounted return so far of each environment's episode, float32 [num_envs]."""
+    """Undiscounted return so far of the episode in each environment, float32 [num_envs]."""
     replay: ReplayState
-    window: GraphInterval
+    interval: GraphInterval
 
 
 class Collector:
-    """Steps of the environments into the replay, whoever chooses the actions."""
+    """Steps of all environments into the replay, for actions chosen by the caller."""
 
     def __init__(self, dynamics: Dynamics, num_envs: int, replay: GraphUniformReplay) -> None:
         self._num_envs = num_envs
         self.dynamics = dynamics
         self.environment = BatchedEnvironment(dynamics)
         self.replay = replay
-        self.bits_a_step = num_envs * (2 + self.environment.num_uniforms)
+        self.bits_per_step = num_envs * (2 + self.environment.num_uniforms)
 
     def split(self, bits: Tensor) -> list[Tensor]:
-        """The random bits of a step: two for the action, and how the environment goes."""
+        """Split the random bits of a step: whether to explore, the action, the environment."""
         num_envs = self._num_envs
         sizes = [num_envs, num_envs, num_envs * self.environment.num_uniforms]
         parts: list[Tensor] = tf.split(bits, sizes)
@@ -93,7 +97,7 @@ class Collector:
     def step(
         self, state: LoopState, action: Tensor, moves: Tensor, exploration: Tensor
     ) -> LoopState:
-        """One step of every environment with actions int32 [num_envs]."""
+        """Step every environment with actions int32 [num_envs]."""
         num_envs = self._num_envs
         observation = self.environment.observe(state.episodes)
         episodes, timestep = self.environment.step(
@@ -111,7 +115,7 @@ class Collector:
         )
         returns = state.returns + timestep.reward
         zeros = tf.zeros_like(returns)
-        window = state.window.plus(
+        interval = state.interval.plus(
             steps=num_envs,
             exploration=exploration * num_envs,
             episodes=tf.math.count_nonzero(done),
@@ -123,29 +127,29 @@ class Collector:
             episodes=episodes,
             returns=tf.where(done, zeros, returns),
             replay=replay,
-            window=window,
+            interval=interval,
         )
 
     def fill(self, state: LoopState, key: Tensor, steps: Tensor) -> LoopState:
-        """Resets the environments and takes the initial steps with random actions."""
+        """Reset the environments and take the initial steps with random actions."""
         shape = [self._num_envs, self.dynamics.num_reset_uniforms]
         first = uniform(draw(key, tf.constant(-1, tf.int64), shape[0] * shape[1]))
         state = state._replace(episodes=self.environment.reset(tf.reshape(first, shape)))
 
         def body(i: Tensor, state: LoopState) -> tuple[Tensor, LoopState]:
-            _, choices, moves = self.split(draw(key, i, self.bits_a_step))
+            _, choices, moves = self.split(draw(key, i, self.bits_per_step))
             action = below(choices, self.dynamics.num_actions)
             return i + 1, self.step(state, action, moves, tf.constant(1.0, tf.float64))
 
         _, state = tf.while_loop(lambda i, _: i < steps, body, (tf.constant(0, tf.int64), state))
-        return state._replace(window=GraphInterval.empty())
+        return state._replace(interval=GraphInterval.empty())
 
 
 @lru_cache(maxsize=4)
 def _compiled_fill(
     dynamics: Dynamics, num_envs: int, replay: ReplayConfig
 ) -> Callable[..., LoopState]:
-    """`Collector.fill`, which is the same for all seeds, and most trials of a search."""
+    """Compile `Collector.fill`, which is the same for all seeds and most trials of a search."""
     kept = make_graph_replay(replay, num_envs, dynamics.observation_size)
     collector = Collector(dynamics, num_envs, kept)
     compiled: Callable[..., LoopState] = tf.function(
@@ -154,19 +158,19 @@ def _compiled_fill(
     return compiled
 
 
-class GraphLoop:
-    """Training in an environment whose dynamics are TensorFlow operations (`Loop`)."""
+class GraphLoop(Loop):
+    """Training in an environment whose dynamics are TensorFlow operations."""
 
     def __init__(self, config: Config, spec: EnvSpec, dynamics: Dynamics) -> None:
-        """Makes agent, replay and initial state.
+        """Make the agent, the replay and the initial state.
 
         Args:
-          config: Resolved.
-          spec: Of its environment.
-          dynamics: Of its environment, in the graph.
+          config: The resolved configuration.
+          spec: Specification of its environment.
+          dynamics: Dynamics of its environment.
 
         Raises:
-          ConfigError: The replay does not fit into this machine.
+          ConfigError: If the replay does not fit into memory.
         """
         training, seed = config.training, config.training.seed
         self._config = config
@@ -181,34 +185,28 @@ class GraphLoop:
         self._beta = beta_schedule(config, tf.minimum)
         self._rows = MAX_CHUNK // training.log_interval + 2
         self._state = self._initial_state()
-        tensors = tf.nest.flatten(self._state)
-        self._table_key = next(
-            f"loop/{i}" for i, x in enumerate(tensors) if x is self._state.replay.table
-        )
-
-        # tf.function stands here, at the outermost edge; everything below is plain functions.
+        # `tf.function` is applied at the outermost edge only; all below are plain functions.
         self._fill = _compiled_fill(dynamics, num_envs, config.replay)
         self._chunk = tf.function(self._run_chunk, jit_compile=True, autograph=False)
 
-    # -- Loop
-
     @property
+    @override
     def iteration(self) -> int:
-        """See `Loop`."""
         return int(self._state.iteration)
 
     @property
+    @override
     def env_steps(self) -> int:
-        """See `Loop`."""
         return int(self._state.env_steps)
 
+    @override
     def check(self) -> None:
-        """See `Loop`: all that it needs is its own."""
+        """Return at once: the loop depends on nothing outside itself."""
 
+    @override
     def start(self) -> None:
-        """See `Loop`."""
-        nothing = tf.constant(0, tf.int64)
-        self._chunk(self._state, nothing)
+        no_iterations = tf.constant(0, tf.int64)
+        self._chunk(self._state, no_iterations)
         if self.env_steps == 0:
             steps = -(-self._config.training.initial_collect_steps // self._config.env.num_envs)
             key = stream_key(self._config.training.seed, Stream.INITIAL_COLLECT)
@@ -216,8 +214,8 @@ class GraphLoop:
                 self._state, tf.constant(key, tf.int64), tf.constant(steps, tf.int64)
             )
 
+    @override
     def advance(self, num_iterations: int) -> list[IntervalMetrics]:
-        """See `Loop`."""
         metrics: list[IntervalMetrics] = []
         end = self.iteration + num_iterations
         while self.iteration < end:
@@ -226,55 +224,42 @@ class GraphLoop:
             metrics += [IntervalSums(*row).metrics() for row in table.numpy()[: int(rows)]]
         return metrics
 
+    @override
     def flush(self) -> list[IntervalMetrics]:
-        """See `Loop`."""
-        if float(self._state.window.steps) == 0:
+        if float(self._state.interval.steps) == 0:
             return []
-        row = [self.iteration, self.env_steps, *(float(x) for x in self._state.window)]
-        self._state = self._state._replace(window=GraphInterval.empty())
+        row = [self.iteration, self.env_steps, *(float(x) for x in self._state.interval)]
+        self._state = self._state._replace(interval=GraphInterval.empty())
         return [IntervalSums(*row).metrics()]
 
-    def notes(self) -> list[str]:
-        """See `Loop`."""
-        return []
-
-    def policy_weights(self) -> Weights:
-        """See `Loop`."""
+    @override
+    def policy_weights(self) -> np.ndarray:
         return self.learner.policy_weights()
 
+    @override
     def state(self) -> Arrays:
-        """See `Loop`. Of the replay only what is filled."""
-        arrays = {f"loop/{i}": x.numpy() for i, x in enumerate(tf.nest.flatten(self._state))}
-        arrays[self._table_key] = arrays[self._table_key][: int(self._state.replay.added)]
-        return arrays | {f"agent/{k}": v.numpy() for k, v in self.learner.variables().items()}
+        """Return the exact state, with only the filled rows of the replay's table."""
+        arrays = {k: v.numpy() for k, v in named_leaves("loop", self._state).items()}
+        arrays[TABLE] = arrays[TABLE][: int(self._state.replay.added)]
+        variables = {k: v.numpy() for k, v in self.learner.variables().items()}
+        return arrays | prefixed("agent", variables)
 
+    @override
     def restore(self, state: Arrays) -> None:
-        """See `Loop`."""
-        own = {f"loop/{i}": x for i, x in enumerate(tf.nest.flatten(self._state))}
-        for name, tensor in own.items():
-            if name not in state:
-                raise ConfigError(f"the saved state has no {name!r}: it is not one of this loop")
-            given, wanted = state[name].shape, tuple(tensor.shape)
-            if name == self._table_key and given[:1] <= wanted[:1]:  # what is filled
-                given = (*wanted[:1], *given[1:])
-            if given != wanted:
-                raise ConfigError(
-                    f"the saved state has {given} for {name!r}, and this loop needs {wanted}: "
-                    "restore it with the configuration it was saved by"
-                )
-        agent = {k.removeprefix("agent/"): v for k, v in state.items() if k.startswith("agent/")}
-        self.learner.restore(agent)
-        filled = state[self._table_key]
-        table = np.zeros(self._state.replay.table.shape, np.float32)
-        table[: len(filled)] = filled
-        flat = [tf.constant(state[name]) for name in own]
-        restored = tf.nest.pack_sequence_as(self._state, flat)
-        self._state = restored._replace(replay=restored.replay._replace(table=tf.constant(table)))
+        leaves = named_leaves("loop", self._state)
+        for name, tensor in leaves.items():
+            _check_leaf(state, name, tuple(tensor.shape))
+        self.learner.restore(section(state, "agent"))
+        table = np.zeros(leaves[TABLE].shape, np.float32)
+        table[: len(state[TABLE])] = state[TABLE]
+        arrays = {name: state[name] for name in leaves} | {TABLE: table}
+        self._state = tf.nest.pack_sequence_as(self._state, list(map(tf.constant, arrays.values())))
 
+    @override
     def close(self) -> None:
-        """See `Loop`: there is nothing to end."""
+        """Return at once: there is nothing to close."""
 
-    # -- What is compiled
+    # -- Inside the compiled program
 
     def _initial_state(self) -> LoopState:
         num_envs = self._config.env.num_envs
@@ -287,28 +272,31 @@ class GraphLoop:
             ),
             returns=tf.zeros([num_envs]),
             replay=self._collector.replay.initial_state(),
-            window=GraphInterval.empty(),
+            interval=GraphInterval.empty(),
         )
 
     def _run_chunk(self, state: LoopState, stop: Tensor) -> tuple[LoopState, Tensor, Tensor]:
-        """Iterates up to iteration `stop`.
+        """Iterate up to iteration `stop`.
 
         Returns:
-          The state after it; the ended log intervals, float64 [rows, 2 + window]; their number.
+          The new state; a table of the log intervals that ended, float64 [rows, fields of
+          `IntervalSums`]; the number of its rows that are filled.
         """
         key = tf.constant(stream_key(self._config.training.seed, Stream.TRAINING), tf.int64)
         log_interval = self._config.training.log_interval
 
         def body(state: LoopState, table: Tensor, row: Tensor) -> tuple[LoopState, Tensor, Tensor]:
             state = self._iterate(state, key)
-            # A row is written at each iteration and left behind when its interval ends: cheaper
-            # than a branch.
+            # The row is written in every iteration and becomes final when its interval ends, which
+            # is cheaper than a branch.
             counters = [tf.cast(state.iteration, tf.float64), tf.cast(state.env_steps, tf.float64)]
-            values = tf.stack([*counters, *state.window])[None]
+            values = tf.stack([*counters, *state.interval])[None]
             table = xla.dynamic_update_slice(table, values, tf.stack([row, 0]))
             ended = tf.equal(tf.math.floormod(state.iteration, log_interval), 0)
-            window = GraphInterval(*[tf.where(ended, tf.zeros_like(x), x) for x in state.window])
-            return state._replace(window=window), table, row + tf.cast(ended, tf.int32)
+            interval = GraphInterval(
+                *[tf.where(ended, tf.zeros_like(x), x) for x in state.interval]
+            )
+            return state._replace(interval=interval), table, row + tf.cast(ended, tf.int32)
 
         table = tf.zeros([self._rows, 2 + len(GraphInterval._fields)], tf.float64)
         state, table, row = tf.while_loop(
@@ -318,10 +306,10 @@ class GraphLoop:
 
     def _iterate(self, state: LoopState, key: Tensor) -> LoopState:
         training = self._config.training
-        collect_bits = training.collect_steps_per_iteration * self._collector.bits_a_step
+        collect_bits = training.collect_steps_per_iteration * self._collector.bits_per_step
         sample_bits = training.gradient_steps_per_iteration * training.batch_size
         bits = draw(key, state.iteration, collect_bits + sample_bits)
-        collect = tf.reshape(bits[:collect_bits], [-1, self._collector.bits_a_step])
+        collect = tf.reshape(bits[:collect_bits], [-1, self._collector.bits_per_step])
         sample = tf.reshape(bits[collect_bits:], [-1, training.batch_size])
 
         state = _repeat(
@@ -337,7 +325,7 @@ class GraphLoop:
         return state._replace(iteration=state.iteration + 1)
 
     def _collect(self, state: LoopState, bits: Tensor) -> LoopState:
-        """One step of the behaviour policy in every environment, into the replay."""
+        """Take one step of the behaviour policy in every environment."""
         collector = self._collector
         coins, choices, moves = collector.split(bits)
         exploration = _at(self._exploration, state)
@@ -346,24 +334,25 @@ class GraphLoop:
         return collector.step(state, action, moves, exploration)
 
     def _update(self, state: LoopState, bits: Tensor) -> LoopState:
+        """Sample a batch and update on it; `DqnLearner.update` states the TD target."""
         replay = self._collector.replay
         batch = replay.sample(state.replay, bits, _at(self._beta, state))
-        learned = self.learner.update(batch.transitions, batch.importance_weights)
+        info = self.learner.update(batch.transitions, batch.importance_weights)
         return state._replace(
-            replay=replay.update_priorities(state.replay, batch.rows, learned.td_errors),
-            window=state.window.plus(updates=1, loss=learned.loss),
+            replay=replay.update_priorities(state.replay, batch.rows, info.td_errors),
+            interval=state.interval.plus(updates=1, loss=info.loss),
         )
 
 
 def _at(schedule: Schedule, state: LoopState) -> Tensor:
-    """What a schedule comes to, float64 scalar."""
+    """Return the value of a schedule at the current environment step, float64 scalar."""
     return tf.convert_to_tensor(schedule(tf.cast(state.env_steps, tf.float64)), tf.float64)
 
 
 def _repeat(
     count: int, step: Callable[[Tensor, LoopState], LoopState], state: LoopState
 ) -> LoopState:
-    """`count` steps in the graph; a single one without the cost of a loop."""
+    """Apply `count` steps in the graph; a single one without the cost of a loop."""
     if count == 0:
         return state
     if count == 1:
@@ -374,3 +363,16 @@ def _repeat(
         (tf.constant(0), state),
     )
     return state
+
+
+def _check_leaf(state: Arrays, name: str, wanted: tuple[int, ...]) -> None:
+    if name not in state:
+        raise ConfigError(f"the saved state has no {name!r}: it belongs to another loop")
+    given = state[name].shape
+    if name == TABLE and given[:1] <= wanted[:1]:  # only filled rows are saved
+        given = (*wanted[:1], *given[1:])
+    if given != wanted:
+        raise ConfigError(
+            f"the saved state has shape {given} for {name!r}, and this loop needs {wanted}: restore "
+            "it with the configuration that it was saved with"
+        )

@@ -1,4 +1,4 @@
-"""Which process writes a run, so that a run whose process died is not RUNNING for ever."""
+"""Identities of processes, by which a run or trial whose process has died is recognised."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from pathlib import Path
 
 
 def identity() -> str:
-    """This process, told apart from any other on any host: host/boot/namespace/pid/start."""
-    return "/".join([*_place(), str(os.getpid()), _start_time(os.getpid())])
+    """Return the identity of this process, `host/boot/namespace/pid/start`.
+
+    No other process on any host has the same identity.
+    """
+    return "/".join([*_location(), str(os.getpid()), _start_time(os.getpid())])
 
 
 def host(process: str) -> str:
-    """The host of a process, by its `identity`."""
+    """Return the host of a process, by its `identity`."""
     return process.partition("/")[0]
 
 
 def is_here(process: str) -> bool:
-    """Whether a process, dead or alive, is of this host since it was started."""
-    return process.split("/")[:2] == list(_place()[:2])
+    """Return whether a process, dead or alive, belongs to the current boot of this host."""
+    return process.split("/")[:2] == list(_location()[:2])
 
 
 def is_dead(process: str) -> bool:
-    """True only if the process surely has ended; another host's is beyond our sight."""
+    """Return True only if the process has certainly ended.
+
+    The processes of other hosts and of other PID namespaces cannot be examined: the result is
+    False for them.
+    """
     parts = process.split("/")
     if len(parts) != 5 or not parts[3].isdigit():
         return False
-    host, boot, namespace = _place()
+    host, boot, namespace = _location()
     if parts[0] != host:
         return False
     if parts[1] != boot:
@@ -37,22 +44,26 @@ def is_dead(process: str) -> bool:
     return _start_time(int(parts[3])) != parts[4]
 
 
-def _place() -> tuple[str, str, str]:
+def _location() -> tuple[str, str, str]:
+    """Return host name, id of the current boot and PID namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = Path("/proc/self/ns/pid").readlink().name
-    except OSError:  # not Linux: host and process number must do
+    except OSError:  # systems other than Linux
         boot, namespace = "unknown", "unknown"
     return socket.gethostname().replace("/", "-"), boot, namespace
 
 
 def _start_time(pid: int) -> str:
-    """Clock ticks from boot to the start of a process; "" if there is none."""
+    """Return the clock ticks from boot to the start of a process; "" if it does not run.
+
+    The result is "unknown" for a running process on systems other than Linux.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "" if Path("/proc/self").exists() or not _exists(pid) else "unknown"
-    # The command's name, in brackets, may hold anything; a zombie has ended.
+    # The second field is the command in parentheses, which may itself contain ")" and spaces.
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] == "Z" else fields[19]
 

@@ -1,4 +1,4 @@
-"""Whether to end before the last iteration: a question that training asks between chunks."""
+"""Requests to end a run before its last iteration, which training checks between chunks."""
 
 from __future__ import annotations
 
@@ -11,37 +11,42 @@ from types import FrameType
 from dqnkit.events import RunStatus
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that request the end of a run."""
 
 
 class Interrupts:
-    """Whether a signal, or whoever watches the run, has asked it to end."""
+    """A request to end the run early, set by a signal or by the caller. True once it is set."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        """The signal, if it was one."""
+        """The signal that set the request; None if no signal did."""
         self.status: RunStatus | None = None
-        """What the run is to end as; None while it may go on."""
-        self._held = False
+        """Final status of the run; None while it may continue."""
+        self._deferred = False
 
     def __bool__(self) -> bool:
         return self.status is not None
 
-    def end(self, status: RunStatus) -> None:
-        """Asks the run to end at the next chunk: KILLED, or FINISHED where enough was seen."""
+    def request(self, status: RunStatus) -> None:
+        """Request the run to end after the current chunk.
+
+        Args:
+          status: Final status of the run: KILLED, or FINISHED if a pruner stopped it.
+        """
         self.status = status
 
     @contextlib.contextmanager
-    def held_off(self) -> Iterator[None]:
-        """Here no signal raises: for what must be done whatever happens, and is short."""
-        self._held = True
+    def deferred(self) -> Iterator[None]:
+        """Prevent signals from raising KeyboardInterrupt in the body, which must be short."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferred = False
 
-    def note(self, number: int, _: FrameType | None = None) -> None:
-        """Handles a signal: the first is noted, a second one raises KeyboardInterrupt."""
-        if self.signal is not None and not self._held:
+    def handle(self, number: int, _: FrameType | None = None) -> None:
+        """Handle a signal: the first sets the request, the second raises KeyboardInterrupt."""
+        if self.signal is not None and not self._deferred:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
         self.status = RunStatus.KILLED
@@ -49,18 +54,21 @@ class Interrupts:
 
 @contextlib.contextmanager
 def catch_signals(interrupts: Interrupts | None = None) -> Iterator[Interrupts]:
-    """Notes the first signal; a second one raises KeyboardInterrupt where the program stands.
+    """Handle `SIGNALS` by `Interrupts.handle` in the body, and restore the handlers afterwards.
 
-    Outside the main thread, where Python lets nobody handle signals, none is ever noted.
+    Python handles signals in the main thread only: in other threads, nothing is changed.
+
+    Args:
+      interrupts: The request that signals set; None makes a new one.
     """
     interrupts = Interrupts() if interrupts is None else interrupts
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    # Under nohup, the end of a session is none of ours.
+    # Under nohup, SIGHUP is ignored and must stay so: the run outlives the terminal's session.
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     previous = {
-        number: signal.signal(number, interrupts.note)
+        number: signal.signal(number, interrupts.handle)
         for number in SIGNALS
         if number not in ignored
     }

@@ -1,7 +1,8 @@
-"""How a worker is started: as a process of this machine, unless somebody else starts it."""
+"""Launchers, which start worker processes, and the launcher for this machine."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import multiprocessing
 import os
@@ -11,142 +12,166 @@ import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
+
+from typing_extensions import override
 
 from dqnkit._system import memory
 
 Target = Callable[[Connection, str | None, int], None]
-"""What a worker runs; see `dqnkit.workers.worker.serve`."""
+"""Main function of a worker, called with three arguments.
 
-_WAIT_SECONDS = 10.0
-_LEAST_MEMORY = 3 * 2**29
-"""Bytes that a worker may hold on any machine: TensorFlow alone takes a third of them."""
-_SHARE = 3
-"""All workers together may hold one part in so many of a machine's memory."""
+They are the connection to the parent, the path of the file that takes the worker's output (None to
+leave the output alone), and the memory limit in bytes. See `dqnkit.workers.worker.serve`.
+"""
+
+_EXIT_SECONDS = 10.0
+"""Time to wait for a process to exit after its connection has closed."""
+_MIN_MEMORY = 3 * 2**29
+"""Smallest memory limit of a worker in bytes; TensorFlow alone takes a third of it."""
+_MEMORY_FRACTION = 1 / 3
+"""Fraction of the machine's memory that all workers together may use."""
 
 
-class Handle(Protocol):
-    """A worker that was started, from the parent's side."""
+class Handle(abc.ABC):
+    """A worker that was started, as its parent sees it."""
 
     connection: Connection
-    """To it; ends when it does."""
+    """Connection to the worker; it closes when the worker ends."""
 
+    @abc.abstractmethod
     def kill(self) -> None:
-        """Ends it without asking."""
+        """End the worker at once."""
 
+    @abc.abstractmethod
     def join(self, timeout: float | None = None) -> bool:
-        """Waits for its end; whether that has come."""
-
-    def last_words(self) -> str:
-        """How it ended, once its connection has."""
-
-
-class Launcher(Protocol):
-    """Starts workers."""
-
-    def start(self, target: Target, number: int, workers: int) -> Handle:
-        """Starts one.
+        """Wait until the worker ends; return whether it has ended.
 
         Args:
-          target: What it runs.
-          number: Of the worker.
-          workers: That share the machine, where that is this one.
+          timeout: Maximum number of seconds to wait; None waits without limit.
         """
 
+    @abc.abstractmethod
+    def last_words(self) -> str:
+        """Return how the worker ended and its last output, once its connection has closed."""
+
+
+class Launcher(abc.ABC):
+    """A way to start workers."""
+
+    @abc.abstractmethod
+    def start(self, target: Target, number: int, workers: int) -> Handle:
+        """Start a worker.
+
+        Args:
+          target: Main function of the worker.
+          number: Number of the worker, unique within its pool.
+          workers: Number of workers that share this machine.
+        """
+
+    @abc.abstractmethod
     def close(self) -> None:
-        """Leaves nothing behind, when all workers have ended."""
+        """Release all resources, after all workers have ended."""
 
 
-class LocalLauncher:
-    """Processes of this machine (`Launcher`)."""
+class LocalLauncher(Launcher):
+    """Processes of this machine."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-workers-"))
 
+    @override
     def start(self, target: Target, number: int, workers: int) -> Handle:
-        """See `Launcher`."""
-        most_memory = largest(1 / workers)
-        with _one_thread_each(), _interrupts_held_back():
-            return _Process(target, number, self._folder / f"{number}.txt", most_memory)
+        limit = memory_limit(1 / workers)
+        with _single_threaded_libraries(), _sigint_blocked():
+            return _Process(target, number, self._folder / f"{number}.txt", limit)
 
+    @override
     def close(self) -> None:
-        """See `Launcher`."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class _Process:
-    """A process of this machine (`Handle`)."""
-
-    def __init__(self, target: Target, number: int, said: Path, most_memory: int) -> None:
-        self._said = said
-        # Spawned, since TensorFlow survives no fork.
+class _Process(Handle):
+    def __init__(self, target: Target, number: int, output: Path, limit: int) -> None:
+        self._output = output
+        # A forked process would share TensorFlow's threads and locks, and hang.
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
+        self.connection, child_connection = context.Pipe()
         self.process = context.Process(
             target=target,
-            args=(theirs, str(said), most_memory),
+            args=(child_connection, str(output), limit),
             name=f"dqnkit-worker-{number}",
         )
         self.process.start()
-        theirs.close()
+        child_connection.close()
 
+    @override
     def kill(self) -> None:
-        """See `Handle`."""
         self.process.kill()
 
+    @override
     def join(self, timeout: float | None = None) -> bool:
-        """See `Handle`."""
         self.process.join(timeout)
         return not self.process.is_alive()
 
+    @override
     def last_words(self) -> str:
-        """See `Handle`."""
-        self.process.join(_WAIT_SECONDS)  # which gives it an exit code
+        self.process.join(_EXIT_SECONDS)
         code = self.process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
+        cause = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
         try:
-            lines = self._said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except OSError:
             lines = []
-        words = f": {' '.join(lines[-3:])}" if lines else ""
-        return f"its process ended with {how}{words}"
+        output = f": {' '.join(lines[-3:])}" if lines else ""
+        return f"its process ended with {cause}{output}"
 
 
-def largest(share: float) -> int:
-    """Bytes that a worker may hold.
+def memory_limit(share: float) -> int:
+    """Return the number of bytes that a worker may use.
 
     Args:
-      share: Of the machine, that is the worker's.
+      share: Fraction of all workers' memory on this machine that this worker gets.
     """
-    return max(_LEAST_MEMORY, int(memory.machine_memory() * share / _SHARE))
+    return max(_MIN_MEMORY, int(memory.machine_memory() * share * _MEMORY_FRACTION))
 
 
-def detach_from_terminal(said: str) -> None:
-    """A Ctrl-C is for the parent, which tells us; and nobody but the parent prints."""
+def detach_from_terminal(output: str) -> None:
+    """Leave the terminal's process group, and redirect stdout and stderr to a file.
+
+    A Ctrl-C in the terminal then reaches the parent alone, which ends its workers in order, and
+    only the parent prints.
+
+    Args:
+      output: Path of the file.
+    """
     os.setpgid(0, 0)
-    # One that came while the process began was held back (see `LocalLauncher`): the parent has it.
+    # `LocalLauncher` starts the process with SIGINT blocked. A Ctrl-C since then has reached the
+    # parent too, so it is discarded here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    file = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
 
 
 @contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Until a process has left the terminal's group, a Ctrl-C there would end it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT, which a child inherits: a Ctrl-C must not end it before it has detached."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 @contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """NumPy's libraries take the number of their threads from the environment, when loaded."""
+def _single_threaded_libraries() -> Iterator[None]:
+    """Let the numerical libraries of a child process use one thread, unless the user sets a number.
+
+    The libraries read these variables when they are loaded.
+    """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     missing = [name for name in names if name not in os.environ]
     os.environ.update(dict.fromkeys(missing, "1"))

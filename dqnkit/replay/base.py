@@ -1,54 +1,60 @@
-"""What the host loop asks of a replay."""
+"""The interface of the host loop's replay."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import abc
+from typing import NamedTuple
 
 import numpy as np
 
 
 class Sample(NamedTuple):
-    """A batch of transitions, as a network takes them."""
+    """A batch of transitions in the layout that the compiled update takes."""
 
     frames: np.ndarray
-    """[B, frames_per_sample, *frame_shape], the oldest first: the first `frame_stack` are the
+    """Frames [B, frames_per_sample, *frame_shape] in order of time: the first `frame_stack` are the
     observation, the last `frame_stack` the next observation."""
     scalars: np.ndarray
-    """float32 [B, 3]: action, reward, discount."""
+    """Action, reward and discount, float32 [B, 3]."""
     rows: np.ndarray
-    """By what the replay knows them, integers [B]."""
+    """Identifiers of the transitions for `HostReplay.update_priorities`, integers [B]."""
     priorities: np.ndarray | None = None
-    """What their probabilities are in proportion to, float64 [B]; None if all are the same."""
+    """Priorities, to which the sampling probabilities are proportional, float64 [B]; None if
+    sampling is uniform."""
 
 
-class HostReplay(Protocol):
-    """Transitions of several environments, from the frames that they give one after another.
+class HostReplay(abc.ABC):
+    """Transitions of several environments, made from the frames that are added one after another.
 
-    Returns over several steps are summed here. They end with the episode.
+    Sampled rewards are n-step returns, which end with the episode.
     """
 
     frames_per_sample: int
-    """Frames of a sampled transition."""
+    """Number of frames in a sampled transition."""
 
     @property
+    @abc.abstractmethod
     def num_transitions(self) -> int:
-        """Transitions that can be sampled."""
+        """Number of transitions that can be sampled."""
 
+    @abc.abstractmethod
     def check(self) -> None:
-        """Looks whether what it holds is this run's.
+        """Check that the contents belong to this run.
 
         Raises:
-          ConfigError: Its server holds what another run has collected.
+          ConfigError: If the replay's server holds transitions that another run collected.
         """
 
+    @abc.abstractmethod
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
-        """Starts episodes.
+        """Start episodes.
 
         Args:
-          envs: Which environments, int [K].
-          frames: Their first frames, [K, *frame_shape].
+          envs: Indices of the environments, int [K].
+          frames: First frames of the episodes, [K, *frame_shape].
         """
 
+    @abc.abstractmethod
     def add(
         self,
         envs: np.ndarray,
@@ -57,35 +63,45 @@ class HostReplay(Protocol):
         terminated: np.ndarray,
         frames: np.ndarray,
     ) -> None:
-        """Completes the transitions that start at the environments' newest frames.
+        """Add one step of some environments, taken from their latest frames.
 
         Args:
-          envs: Which environments, int [K]; each one once.
-          actions: Counted from 0, int [K].
-          rewards: float32 [K].
-          terminated: bool [K].
-          frames: Where the actions led, [K, *frame_shape].
+          envs: Indices of the environments, int [K], all different.
+          actions: Actions, counted from 0, int [K].
+          rewards: Rewards, float32 [K].
+          terminated: True where the step reached a terminal state, bool [K].
+          frames: Frames that the actions led to, [K, *frame_shape].
         """
 
+    @abc.abstractmethod
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
-        """`size` transitions, with replacement.
+        """Draw `size` transitions with replacement.
 
         Raises:
-          ValueError: There are none.
+          ValueError: If there are no transitions.
         """
 
+    @abc.abstractmethod
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
-        """Takes note of what transitions that were sampled came to, float32 [B]."""
+        """Update the priorities of sampled transitions from their TD errors.
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All that was kept."""
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a `state`; the episodes that were under way go no further.
-
-        Raises:
-          ConfigError: It is of a replay of another configuration.
+        Args:
+          rows: `Sample.rows` of the transitions, [B].
+          td_errors: TD errors, float32 [B].
         """
 
+    @abc.abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the whole contents as arrays, for `restore`."""
+
+    @abc.abstractmethod
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Replace the contents by a `state`; its unfinished episodes are not continued.
+
+        Raises:
+          ConfigError: If the state is that of a replay with another configuration.
+        """
+
+    @abc.abstractmethod
     def close(self) -> None:
-        """Ends what it has started."""
+        """Release servers and connections that the replay has opened."""

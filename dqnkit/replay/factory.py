@@ -1,4 +1,4 @@
-"""The replay that a configuration asks for."""
+"""Replays of a configuration, for the graph loop and for the host loop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from dqnkit.replay.host_uniform import HostUniformReplay
 def make_graph_replay(
     config: ReplayConfig, num_envs: int, observation_size: int, n_step: int = 1, gamma: float = 1.0
 ) -> GraphUniformReplay:
-    """For transitions in the graph; arguments as of `GraphUniformReplay`, with a block of `num_envs`.
+    """Return the graph loop's replay.
+
+    Args:
+      config: The resolved replay section.
+      num_envs: Number of environments, each of which adds one transition at a time.
+      observation_size: Number of values in an observation.
+      n_step: Number of rewards summed in a sampled transition.
+      gamma: Discount factor in that sum.
 
     Raises:
-      ConfigError: It is larger than the machine's memory.
+      ConfigError: If the replay does not fit into memory.
     """
     if config.kind == "prioritized":
         return GraphPrioritizedReplay(config, num_envs, observation_size, n_step, gamma)
@@ -26,24 +33,22 @@ def make_graph_replay(
 
 
 def make_host_replay(config: Config, spec: EnvSpec) -> HostReplay:
-    """For frames of Gymnasium environments.
+    """Return the host loop's replay in NumPy, uniform or prioritized.
+
+    Args:
+      config: The resolved configuration.
+      spec: Specification of its environment.
 
     Raises:
-      ConfigError: It is larger than the machine's memory, too small for a transition, or
-        its server keeps other things.
-      ReplayError: Its server does not answer.
+      ConfigError: If the replay does not fit into memory, or is too small for a transition.
+      ValueError: If `replay.kind` is `reverb`, which `dqnkit.reverb.replay` makes.
     """
-    replay, agent = config.replay, config.agent
-    num_envs, steps = config.env.num_envs, (spec, agent.n_step, agent.gamma)
+    replay, agent, num_envs = config.replay, config.agent, config.env.num_envs
     if replay.kind == "reverb":
-        from dqnkit.reverb.replay import ReverbReplay  # where it is installed
-        from dqnkit.reverb.tables import RateLimits, TransitionSpec
-
-        # One process that collects and learns in turn keeps to its ratio by itself.
-        limits = (
-            RateLimits.of(config) if replay.samples_per_insert or replay.address else RateLimits()
+        raise ValueError(
+            "replay.kind=reverb: make this replay by `dqnkit.reverb.replay.make_reverb_replay`"
         )
-        return ReverbReplay(replay, num_envs, TransitionSpec(*steps), limits)
     if replay.kind == "prioritized":
-        return HostPrioritizedReplay(replay, num_envs, *steps)
-    return HostUniformReplay(replay.replay_buffer_max_length, num_envs, *steps)
+        return HostPrioritizedReplay(replay, num_envs, spec, agent.n_step, agent.gamma)
+    max_length = replay.replay_buffer_max_length
+    return HostUniformReplay(max_length, num_envs, spec, agent.n_step, agent.gamma)

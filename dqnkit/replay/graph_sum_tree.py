@@ -1,4 +1,4 @@
-"""A sum tree as a pure function of its state, made for a compiled loop."""
+"""A sum tree as a pure function of its state, for use in a compiled loop."""
 
 from __future__ import annotations
 
@@ -7,35 +7,41 @@ import numpy as np
 from dqnkit._system.tensorflow import Tensor, tf
 
 FAN_OUT = 8
-"""Children of a node. Fewer make more levels, each of which costs a gather and a scatter; more cost
-more additions than they save levels (`benchmarks/kernels.py`)."""
+"""Number of children of a node. Fewer children make more levels, each of which costs a gather and
+a scatter; more children cost more additions than they save levels (`benchmarks/kernels.py`)."""
 
 Levels = tuple[Tensor, ...]
-"""Sums float32 from the leaves upwards; each level is a multiple of `FAN_OUT` wide, with zeros
-behind what is used."""
+"""State of a tree: sums, float32, level by level from the leaves upwards. The width of a level is a
+multiple of `FAN_OUT`; unused places hold zeros."""
 
 
 class GraphSumTree:
-    """Numbers that can be changed one by one, and searched by how far their sum reaches.
+    """Non-negative numbers that can be set one by one and searched by their cumulative sum.
 
-    Sums are added up anew from their children and never by differences, so that no rounding
-    error stays.
+    Sums are always recomputed from the children and never adjusted by differences, so that
+    rounding errors do not accumulate.
     """
 
     def __init__(self, size: int) -> None:
-        """Lays out a tree of so many leaves."""
+        """Compute the layout of a tree with `size` leaves."""
         self._widths = [_padded(size)]
         while self._widths[-1] > FAN_OUT:
             self._widths.append(_padded(self._widths[-1] // FAN_OUT))
-        # Rows that add up the children before and including each; as a product, XLA vectorises it.
-        self._up_to = np.triu(np.ones((FAN_OUT, FAN_OUT)))
+        # A cumulative sum over the children as a matrix product, which XLA vectorizes.
+        self._cumulative = np.triu(np.ones((FAN_OUT, FAN_OUT)))
 
     def initial_state(self) -> Levels:
-        """All zero."""
+        """Return a tree whose leaves are all zero."""
         return tuple(tf.zeros([width]) for width in self._widths)
 
-    def put(self, levels: Levels, leaves: Tensor, values: Tensor) -> Levels:
-        """Sets leaves int32 [B] to values float32 [B]; a leaf that comes twice, to the same one."""
+    def set(self, levels: Levels, leaves: Tensor, values: Tensor) -> Levels:
+        """Return the tree with some leaves set.
+
+        Args:
+          levels: The tree.
+          leaves: Indices of the leaves, int32 [B]. A leaf may occur twice, with the same value.
+          values: Values of the leaves, float32 [B].
+        """
         changed = [tf.tensor_scatter_nd_update(levels[0], leaves[:, None], values)]
         for level in levels[1:]:
             leaves = leaves // FAN_OUT
@@ -43,17 +49,23 @@ class GraphSumTree:
             changed.append(tf.tensor_scatter_nd_update(level, leaves[:, None], sums))
         return tuple(changed)
 
-    def find(self, levels: Levels, shares: Tensor) -> Tensor:
-        """The leaves int32 [B] up to which the sum reaches a share, float64 [B] in [0, 1), of all.
+    def query(self, levels: Levels, shares: Tensor) -> Tensor:
+        """Return the leaves at which the cumulative sum first exceeds shares of the total.
 
-        Targets are float64: in float32 small leaves among a million would never be met.
+        Args:
+          levels: The tree.
+          shares: Shares of the total in [0, 1), float64 [B].
+
+        Returns:
+          Indices of the leaves, int32 [B].
         """
+        # Targets are float64: in float32, small leaves among a million would never be found.
         target = shares * tf.reduce_sum(tf.cast(levels[-1], tf.float64))
         node = tf.zeros_like(target, tf.int32)
         for level in reversed(levels):
             children = tf.cast(self._children(level, node), tf.float64)
-            reached = tf.matmul(children, self._up_to)
-            # Rounding may leave a target at the end or beyond it, where nothing is.
+            reached = tf.matmul(children, self._cumulative)
+            # Rounding may move a target to the node's sum or beyond, where there is no leaf.
             target = tf.minimum(target, reached[:, -1] * (1.0 - 2.0**-48))
             before = reached <= target[:, None]
             target -= tf.reduce_sum(tf.where(before, children, tf.zeros_like(children)), axis=1)
@@ -61,7 +73,7 @@ class GraphSumTree:
         return node
 
     def _children(self, level: Tensor, nodes: Tensor) -> Tensor:
-        """float32 [B, FAN_OUT]."""
+        """Return the children of nodes in the level above, float32 [B, FAN_OUT]."""
         return tf.gather(tf.reshape(level, [-1, FAN_OUT]), nodes)
 
 

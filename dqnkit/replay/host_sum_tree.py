@@ -5,50 +5,64 @@ from __future__ import annotations
 import numpy as np
 
 _FAN_OUT = 32
-"""Children of a node: NumPy pays for calls, of which a level takes several, not for numbers."""
+"""Number of children of a node. Each level takes several NumPy calls, whose overhead outweighs the
+arithmetic on a node's children, so few levels of wide nodes are fastest."""
 
 
 class HostSumTree:
-    """Numbers that can be changed one by one, and searched by how far their sum reaches.
+    """Non-negative numbers that can be set one by one and searched by their cumulative sum.
 
-    Sums are added up anew from their children and never by differences, so that no rounding
-    error stays.
+    Sums are always recomputed from the children and never adjusted by differences, so that
+    rounding errors do not accumulate.
     """
 
     def __init__(self, size: int) -> None:
-        """All of so many numbers are zero."""
+        """Allocate a tree with `size` leaves, all zero."""
         widths = [_padded(size)]
         while widths[-1] > _FAN_OUT:
             widths.append(_padded(widths[-1] // _FAN_OUT))
         self._levels = [np.zeros(width) for width in widths]
         self.leaves = self._levels[0][:size]
-        """float64 [size], not copied; who changes them here calls `refresh`."""
+        """The leaves, float64 [size], not copied. Call `refresh` after changing them in place."""
 
     @property
     def total(self) -> float:
-        """The sum of all."""
+        """Sum of all leaves."""
         return float(self._levels[-1].sum())
 
-    def put(self, leaves: np.ndarray, values: np.ndarray | float) -> None:
-        """Sets leaves int [B] to values float [B]; of those that come twice, to the last."""
+    def set(self, leaves: np.ndarray, values: np.ndarray | float) -> None:
+        """Set some leaves.
+
+        Args:
+          leaves: Indices of the leaves, int [B]. For a leaf that occurs twice, the last value
+            counts.
+          values: Values of the leaves, float [B], or one value for all.
+        """
         self._levels[0][leaves] = values
         for below, level in zip(self._levels, self._levels[1:], strict=False):
             leaves = leaves // _FAN_OUT
             level[leaves] = below.reshape(-1, _FAN_OUT)[leaves].sum(axis=1)
 
     def refresh(self) -> None:
-        """Adds all up anew."""
+        """Recompute all sums from the leaves."""
         for below, level in zip(self._levels, self._levels[1:], strict=False):
             sums = below.reshape(-1, _FAN_OUT).sum(axis=1)
             level[: len(sums)] = sums
 
-    def find(self, shares: np.ndarray) -> np.ndarray:
-        """The leaves int [B] up to which the sum reaches a share, float [B] in [0, 1), of all."""
+    def query(self, shares: np.ndarray) -> np.ndarray:
+        """Return the leaves at which the cumulative sum first exceeds shares of the total.
+
+        Args:
+          shares: Shares of the total in [0, 1), float [B].
+
+        Returns:
+          Indices of the leaves, int [B].
+        """
         target = shares * self.total
         node = np.zeros(len(target), np.int64)
         for level in reversed(self._levels):
             reached = level.reshape(-1, _FAN_OUT)[node].cumsum(axis=1)
-            # Rounding may leave a target at the end or beyond it, where nothing is.
+            # Rounding may move a target to the node's sum or beyond, where there is no leaf.
             target = np.minimum(target, reached[:, -1] * (1.0 - 2.0**-48))
             child = (reached <= target[:, None]).sum(axis=1)
             before = np.take_along_axis(reached, np.maximum(child - 1, 0)[:, None], axis=1)[:, 0]

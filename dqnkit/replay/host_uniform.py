@@ -1,32 +1,33 @@
-"""Uniform replay in NumPy: every frame is kept once."""
+"""Uniform replay in NumPy that stores every frame once."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit._system.memory import check_replay_fits_memory
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError
-from dqnkit.replay.base import Sample
+from dqnkit.replay.base import HostReplay, Sample
 
 _STARTS = np.uint8(1)
-"""A transition starts at this row: its successor is here, and so is what it is stacked of."""
+"""Flag of a row at which a transition starts: the next frame and the whole stack are stored."""
 _TERMINAL = np.uint8(2)
-"""The transition that starts here ends in a terminal state."""
+"""Flag of a row whose transition ends in a terminal state."""
 
 
-class HostUniformReplay:
-    """A ring of frames for each environment, sampled uniformly, with replacement (`Replay`).
+class HostUniformReplay(HostReplay):
+    """A ring buffer of frames for each environment, sampled uniformly with replacement.
 
-    A row holds a frame and, once it is known, the action that was taken there, its reward and how
-    it ended. The next row holds where it led, so that no frame is kept twice, neither as a next
-    observation nor in a stack. An episode's last frame takes a row of its own, at which no
-    transition starts.
+    A row holds a frame and, once the step is taken, its action, its reward, and whether it
+    terminated the episode. The next row holds the frame that the action led to, so no frame is
+    stored twice, neither as a next observation nor in a stack. An episode's last frame takes a row
+    of its own, at which no transition starts.
 
-    Returns over several steps are added up when they are sampled, from the rows that follow. They
-    end with the episode, and at the newest step, from whose frame they bootstrap like any other.
+    n-step returns are summed when they are sampled, from the rows that follow. They end with the
+    episode or at the newest step, where they bootstrap from its next observation.
     """
 
     _PRIORITY_BYTES = 0
@@ -39,18 +40,18 @@ class HostUniformReplay:
         n_step: int = 1,
         gamma: float = 1.0,
     ) -> None:
-        """Allocates the rings.
+        """Allocate the rings.
 
         Args:
-          max_length: Rows kept at most, over all environments; one more for each environment
-            holds the frame that it is at.
-          num_envs: Rings.
-          spec: Of the environment.
-          n_step: Rewards that a sampled transition sums.
-          gamma: What a reward of the next step is discounted by in that sum.
+          max_length: Maximum number of rows over all environments. Each environment has one more
+            row for its current frame.
+          num_envs: Number of environments, each with a ring of its own.
+          spec: Specification of the environment.
+          n_step: Number of rewards summed in a sampled transition.
+          gamma: Discount factor in that sum.
 
         Raises:
-          ConfigError: They are larger than the machine's memory, or too small for a transition.
+          ConfigError: If the rings do not fit into memory, or are too small for a transition.
         """
         observation = spec.observation
         self._stack = observation.frame_stack
@@ -62,20 +63,21 @@ class HostUniformReplay:
         if self._packs_bits:
             stored_shape, stored_dtype = (-(-math.prod(self._frame_shape) // 8),), np.dtype("uint8")
         elif spec.observation.num_values:
-            stored_dtype = _smallest(spec.observation.num_values)
+            stored_dtype = _smallest_dtype(spec.observation.num_values)
         self._first_value = spec.observation.first_value
-        actions = _smallest(spec.num_actions)
+        action_dtype = _smallest_dtype(spec.num_actions)
         self.bytes_per_row = (
             math.prod(stored_shape) * stored_dtype.itemsize
-            + actions.itemsize
+            + action_dtype.itemsize
             + np.dtype(np.float32).itemsize
             + np.dtype(np.uint8).itemsize * (2 if self._stack > 1 else 1)
         )
         self._rows = max_length // num_envs + 1
-        # Room for the rows behind an episode's end: a stack, its last frame, and the next's first.
+        # A transition at an episode's end needs its stack, the last frame, and room for the first
+        # frame of the next episode.
         if self._rows < self._stack + 2:
             raise ConfigError(
-                f"replay.replay_buffer_max_length={max_length:,} is too little for "
+                f"replay.replay_buffer_max_length={max_length:,} is too small for "
                 f"env.num_envs={num_envs} and env.frame_stack={self._stack}: keep at least "
                 f"{num_envs * (self._stack + 1):,} transitions"
             )
@@ -83,27 +85,29 @@ class HostUniformReplay:
         self.bytes_per_row += self._PRIORITY_BYTES
         check_replay_fits_memory(max_length, rows * self.bytes_per_row)
         self._frames = np.zeros((rows, *stored_shape), stored_dtype)
-        self._actions = np.zeros(rows, actions)
+        self._actions = np.zeros(rows, action_dtype)
         self._rewards = np.zeros(rows, np.float32)
         self._flags = np.zeros(rows, np.uint8)
-        # Frames of the same episode before a row's own, as far as a stack reaches.
+        # Number of earlier frames of the same episode, up to the size of a stack.
         self._history = np.zeros(rows if self._stack > 1 else 0, np.uint8)
         self._bases = np.arange(num_envs) * self._rows
         self._written = np.zeros(num_envs, np.int64)
         self._offsets = np.arange(1 - self._stack, 2)[None]
 
     @property
+    @override
     def num_transitions(self) -> int:
-        """Transitions that can be sampled."""
         return int(np.count_nonzero(self._flags & _STARTS))
 
+    @override
     def check(self) -> None:
-        """See `Replay`: it is nobody else's."""
+        """Do nothing: no other process has access to this replay."""
 
+    @override
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
-        """See `Replay`."""
         self._append(envs, frames, None)
 
+    @override
     def add(
         self,
         envs: np.ndarray,
@@ -112,28 +116,25 @@ class HostUniformReplay:
         terminated: np.ndarray,
         frames: np.ndarray,
     ) -> None:
-        """See `Replay`."""
         rows = self._newest(envs)
         self._actions[rows] = actions
         self._rewards[rows] = rewards
         self._flags[rows] = _STARTS + _TERMINAL * terminated
-        self._flagged(rows)
+        self._on_flags_changed(rows)
         self._append(envs, frames, rows)
 
+    @override
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
-        """`size` transitions, each as likely as any other.
-
-        Rows are drawn until one is met at which a transition starts.
-        """
+        # Rejection sampling: rows at which no transition starts are drawn again.
         rows = self._draw(rng, size)
         while (missing := np.flatnonzero(~self._starts(rows))).size:
             if missing.size == size and not self.num_transitions:
-                raise ValueError("a replay without transitions has nothing to sample")
+                raise ValueError("the replay holds no transitions: there is nothing to sample")
             rows[missing] = self._draw(rng, missing.size)
         return self.transitions(rows)
 
     def transitions(self, rows: np.ndarray | None = None) -> Sample:
-        """The transitions that start at some rows, int [B]; all of them by default."""
+        """Return the transitions that start at some rows, int [B]; all transitions by default."""
         if rows is None:
             rows = np.flatnonzero(self._flags & _STARTS)
         rewards, discounts, last = self._returns(rows)
@@ -144,23 +145,21 @@ class HostUniformReplay:
             frames = np.concatenate([frames[:, : self._stack], following], axis=1)
         return Sample(frames, scalars, rows)
 
+    @override
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
-        """See `Replay`."""
+        """Do nothing: sampling is uniform."""
 
+    @override
     def state(self) -> dict[str, np.ndarray]:
-        """What was kept, row by row up to the fullest ring."""
+        """Return copies of the rings, [num_envs, rows, ...], up to the length of the fullest."""
         filled = self._filled()
         arrays = {"written": self._written.copy()}
         for name, rings in self._rings().items():
             arrays[name] = rings[:, :filled].copy()
         return arrays
 
+    @override
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a `state`; the episodes that were under way go no further.
-
-        Raises:
-          ConfigError: It is of a replay of other environments or another size.
-        """
         rings = self._rings()
         filled = state["frames"].shape[1] if "frames" in state else 0
         wanted = {name: (ring.shape[0], filled, *ring.shape[2:]) for name, ring in rings.items()}
@@ -168,15 +167,16 @@ class HostUniformReplay:
         if wanted != given or filled > self._rows or "written" not in state:
             raise ConfigError(
                 f"the saved replay holds {given} and this one takes {wanted}, up to {self._rows} "
-                "rows: restore it with the configuration it was saved by"
+                "rows: restore it with the configuration that it was saved with"
             )
         for name, ring in rings.items():
             ring[:] = 0
             ring[:, :filled] = state[name]
         self._written[:] = state["written"]
 
+    @override
     def close(self) -> None:
-        """See `Replay`: it has started nothing."""
+        """Do nothing: the replay has opened nothing."""
 
     def _columns(self) -> dict[str, np.ndarray]:
         columns = {
@@ -188,7 +188,7 @@ class HostUniformReplay:
         return columns | ({"history": self._history} if self._stack > 1 else {})
 
     def _rings(self) -> dict[str, np.ndarray]:
-        """The columns as [environment, row, ...], not copied."""
+        """Return the columns as views [num_envs, rows, ...]."""
         shape = (len(self._bases), self._rows)
         return {
             name: column.reshape(*shape, *column.shape[1:])
@@ -196,7 +196,14 @@ class HostUniformReplay:
         }
 
     def _append(self, envs: np.ndarray, frames: np.ndarray, before: np.ndarray | None) -> None:
-        """Writes frames over the oldest rows, behind the rows `before` of their episodes if any."""
+        """Write frames over the oldest rows.
+
+        Args:
+          envs: Indices of the environments, int [K].
+          frames: Frames, [K, *frame_shape].
+          before: Rows of the frames before these in the same episodes, int [K]; None if episodes
+            start.
+        """
         if not len(envs):
             return
         rows = self._bases[envs] + self._written[envs] % self._rows
@@ -207,39 +214,39 @@ class HostUniformReplay:
             frames = frames - self._first_value
         self._frames[rows] = frames
         self._flags[rows] = 0
-        self._flagged(rows)
+        self._on_flags_changed(rows)
         if self._stack > 1:
             history = 0 if before is None else np.minimum(self._history[before] + 1, self._stack)
             self._history[rows] = history
-            # The rows behind are the oldest; some were stacked of what is overwritten now.
+            # The following rows hold the oldest frames; their stacks may need an overwritten frame.
             for distance in range(1, self._stack):
-                behind = self._bases[envs] + (self._written[envs] - 1 + distance) % self._rows
-                cut = self._history[behind] >= distance
-                self._flags[behind[cut]] = 0
-                self._flagged(behind[cut])
+                oldest = self._bases[envs] + (self._written[envs] - 1 + distance) % self._rows
+                incomplete = oldest[self._history[oldest] >= distance]
+                self._flags[incomplete] = 0
+                self._on_flags_changed(incomplete)
 
-    def _flagged(self, rows: np.ndarray) -> None:
-        """Hears of rows whose flags have changed."""
+    def _on_flags_changed(self, rows: np.ndarray) -> None:
+        """Do nothing; subclasses override this to follow changes of the flags of `rows`."""
 
     def _starts(self, rows: np.ndarray) -> np.ndarray:
-        """Whether a transition starts there, bool [B]."""
+        """Return whether a transition starts at each row, bool [B]."""
         starts: np.ndarray = self._flags[rows] & _STARTS != 0
         return starts
 
     def _returns(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums of rewards, what the bootstrap is discounted by, and the rows of the last steps."""
+        """Return sums of rewards, discounts of the bootstrap values, and rows of the last steps."""
         rewards, last = self._rewards[rows], rows
         discounts = np.ones(len(rows), np.float32)
-        goes_on = np.ones(len(rows), np.bool_)
+        continues = np.ones(len(rows), np.bool_)
         for step in range(1, self._n_step):
             within = last % self._rows
             following = last - within + (within + 1) % self._rows
-            # An episode's last frame and the newest frame are no starts.
-            goes_on = goes_on & self._starts(following)
+            # No transition starts at an episode's last frame or at the newest frame.
+            continues = continues & self._starts(following)
             discount = np.float32(self._gamma**step)
-            rewards = rewards + np.where(goes_on, discount * self._rewards[following], 0.0)
-            discounts = np.where(goes_on, discount, discounts)
-            last = np.where(goes_on, following, last)
+            rewards = rewards + np.where(continues, discount * self._rewards[following], 0.0)
+            discounts = np.where(continues, discount, discounts)
+            last = np.where(continues, following, last)
         return rewards, discounts * (self._flags[last] & _TERMINAL == 0), last
 
     def _newest(self, envs: np.ndarray) -> np.ndarray:
@@ -259,10 +266,10 @@ class HostUniformReplay:
         return rows
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
-        """Frames [B, frame_stack + 1, *frame_shape] around rows [B]."""
+        """Return the stack at each row and its next frame, [B, frame_stack + 1, *frame_shape]."""
         offsets = self._offsets
         if self._stack > 1:
-            # Before an episode's first frame stand copies of it.
+            # A stack that reaches before its episode repeats the first frame.
             offsets = np.maximum(offsets, -self._history[rows].astype(np.int64)[:, None])
         within = rows % self._rows
         frames: np.ndarray = self._frames.take(
@@ -276,7 +283,7 @@ class HostUniformReplay:
         return frames
 
 
-def _smallest(num_values: int) -> np.dtype[np.generic]:
-    """The smallest unsigned integer that numbers `num_values` things from 0."""
+def _smallest_dtype(num_values: int) -> np.dtype[np.generic]:
+    """Return the smallest unsigned integer type that holds 0 to `num_values` - 1."""
     dtype: np.dtype[np.generic] = np.min_scalar_type(num_values - 1)
     return dtype

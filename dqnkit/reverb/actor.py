@@ -1,4 +1,4 @@
-"""An actor: collects with the weights of a learner that runs elsewhere, through Reverb."""
+"""Actors: processes that collect experience with the weights of a learner in another process."""
 
 from __future__ import annotations
 
@@ -28,121 +28,124 @@ from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import DqnkitError, ReplayError
 from dqnkit.loops.episodes import EpisodeStats
 from dqnkit.processes.launcher import detach_from_terminal
-from dqnkit.reverb.broadcast import Broadcast, Subscriber
-from dqnkit.reverb.connection import PATIENCE_SECONDS, ServerConnection, connect
+from dqnkit.reverb.broadcast import LearnerState, Subscriber
+from dqnkit.reverb.connection import TIMEOUT_SECONDS, ServerConnection, connect
 from dqnkit.reverb.tables import TransitionSpec
 from dqnkit.reverb.writer import TransitionWriter
 
 _REFRESH_SECONDS = 0.05
-"""How old the weights that an actor plays with may be, beside what publishing them takes."""
+"""Interval at which an actor reads the learner's state."""
 _RETRY_SECONDS = 1.0
-_LEAVE_SECONDS = 4.0
-_ANSWER_SECONDS = 3.0
+_EXIT_SECONDS = 4.0
+"""Time that an actor gets to close its environments when its learner ends."""
+_MIN_TIMEOUT_SECONDS = 3.0
 
 
-class _RunIsOver(Exception):  # noqa: N818 - nothing is wrong
-    """The learner has done all its iterations."""
+class _RunCompleteError(Exception):
+    """The learner has done all its iterations. Raised to leave a wait."""
 
 
-class _AnotherRun(Exception):  # noqa: N818 - nothing is wrong
-    """The server has another learner, or none any more."""
+class _LearnerChangedError(Exception):
+    """The server has no learner any more, or one with another configuration."""
 
 
 class Actor:
-    """Plays and writes what it sees, until its learner says that the run is over."""
+    """Plays in the environments of a run and writes the transitions to its replay server."""
 
-    def __init__(self, address: str, number: int, said: Broadcast) -> None:
-        """Makes environments and the policy.
+    def __init__(self, address: str, number: int, state: LearnerState) -> None:
+        """Make environments and policy.
 
         Args:
-          address: Of the server.
-          number: Unlike that of any other actor of the run: decides its seeds.
-          said: What the learner told.
+          address: Address of the server, `HOST:PORT`.
+          number: Number of the actor, unique within the run. Seeds depend on it.
+          state: State of the learner.
 
         Raises:
-          ConfigError: The environment cannot be made here.
-          ReplayError: The server does not answer.
+          ConfigError: If the environment cannot be made on this machine.
+          ReplayError: If the server does not answer.
         """
-        self._config, self._spec = _resolved(said.config)
+        self._config, self._spec = _resolve(state.config)
         config, agent, num_envs = self._config, self._config.agent, self._config.env.num_envs
-        recipe = TransitionSpec(self._spec, agent.n_step, agent.gamma)
+        transition_spec = TransitionSpec(self._spec, agent.n_step, agent.gamma)
         self._network = networks.make_network(config, self._spec, stream_key(0, Stream.WEIGHTS))
-        observations = [num_envs, *self._spec.observation.shape]
-        acted_on = tf.TensorSpec(observations, self._spec.observation.dtype)
-        self._act = compiled(self._network.q_values, acted_on)
+        observations = tf.TensorSpec(
+            [num_envs, *self._spec.observation.shape], self._spec.observation.dtype
+        )
+        self._compiled_q_values = compiled(self._network.q_values, observations)
         self._policy = HOST_POLICIES[config.exploration.policy]
         self._exploration = exploration_schedule(config.exploration)
-        key = actor_key(config.training.seed, number, said.env_steps)
+        key = actor_key(config.training.seed, number, state.env_steps)
         self._rng = np.random.Generator(np.random.Philox(key))
         self._seeds = stream_seeds(key, 0, num_envs)
         self._episodes = EpisodeStats(num_envs)
         with ExitStack() as unfinished:
-            self._server = connect(address, config.replay, recipe)
+            self._server = connect(address, config.replay, transition_spec)
             unfinished.callback(self._server.close)
             self._environment = VectorEnvironment(config.env, self._spec, num_envs)
             unfinished.callback(self._environment.close)
-            self._listener = Subscriber(self._server)
-            unfinished.callback(self._listener.close)
+            self._subscriber = Subscriber(self._server)
+            unfinished.callback(self._subscriber.close)
             self._writers = []
             for _ in range(num_envs):
-                self._writers.append(TransitionWriter(self._server, recipe, lambda: self._look))
-                unfinished.callback(self._writers[-1].close)
+                writer = TransitionWriter(self._server, transition_spec, lambda: self._refresh)
+                self._writers.append(writer)
+                unfinished.callback(writer.close)
             self._resources = unfinished.pop_all()
-        self._hear(said)
+        self._apply(state)
 
     @property
-    def what(self) -> str:
-        """What it does, in words."""
+    def description(self) -> str:
+        """Environment and experiment, for a message."""
         return f"acting in {self._config.env.id} for the experiment {self._config.name}"
 
     def run(self) -> None:
-        """Collects until the run is over.
+        """Collect until the run is complete.
 
         Raises:
-          EnvironmentFailedError: The environment does.
-          ReplayError: The server does not answer any more.
-          _AnotherRun: It has another learner, or none.
+          EnvironmentFailedError: If the environment raises an exception.
+          ReplayError: If the server no longer answers.
+          _LearnerChangedError: If the server has another learner or none.
         """
         self._environment.reset(self._seeds)
-        self._begin(np.arange(self._config.env.num_envs))
-        with contextlib.suppress(_RunIsOver):
-            while not self._said.is_over:
+        self._begin_episodes(np.arange(self._config.env.num_envs))
+        with contextlib.suppress(_RunCompleteError):
+            while not self._state.is_over:
                 self._step()
                 if time.monotonic() >= self._refresh_at:
-                    self._look()
+                    self._refresh()
 
     def close(self) -> None:
-        """Ends environments and connections."""
+        """Close environments and connections."""
         self._resources.close()
 
-    def _look(self) -> None:
-        """Hears the learner; also each second in which the rate limiter takes nothing.
+    def _refresh(self) -> None:
+        """Read the learner's state; also the `OnWait` callback of the writers.
 
         Raises:
-          _RunIsOver: It says so.
-          _AnotherRun: It is not the one that it was.
-          ReplayError: The server does not answer.
+          _RunCompleteError: If the run is complete.
+          _LearnerChangedError: If the server has another learner or none.
+          ReplayError: If the server does not answer.
         """
-        said = self._listener.latest()
-        if said is None or said.config != self._said.config:
-            raise _AnotherRun
-        self._hear(said)
-        if said.is_over:
-            raise _RunIsOver
+        state = self._subscriber.latest()
+        if state is None or state.config != self._state.config:
+            raise _LearnerChangedError
+        self._apply(state)
+        if state.is_over:
+            raise _RunCompleteError
 
-    def _hear(self, said: Broadcast) -> None:
+    def _apply(self, state: LearnerState) -> None:
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
-        self._said = said
-        self._network.parameters.assign(said.weights)
+        self._state = state
+        self._network.parameters.assign(state.weights)
         for writer in self._writers:
-            writer.priority = said.priority
+            writer.priority = state.priority
 
     def _step(self) -> None:
         config, num_envs = self._config, self._config.env.num_envs
-        if self._said.env_steps < config.training.initial_collect_steps:
+        if self._state.env_steps < config.training.initial_collect_steps:
             actions = self._rng.integers(self._spec.num_actions, size=num_envs)
         else:
-            exploration = self._exploration(self._said.env_steps)
+            exploration = self._exploration(self._state.env_steps)
             shape = (num_envs, self._spec.num_actions)
             actions = self._policy(self._q_values, exploration, self._rng, shape)
         step = self._environment.step(actions)
@@ -153,15 +156,16 @@ class Actor:
                 step.frame[env],
                 terminated=bool(step.terminated[env]),
             )
-        self._begin(np.flatnonzero(step.started))
-        for ended in self._episodes.ended(step):
-            self._listener.ended(*ended)
+        self._begin_episodes(np.flatnonzero(step.started))
+        for episode in self._episodes.add(step):
+            self._subscriber.report_episode(*episode)
 
     def _q_values(self) -> np.ndarray:
-        q_values: np.ndarray = self._act(tf.constant(self._environment.observation)).numpy()
+        observation = tf.constant(self._environment.observation)
+        q_values: np.ndarray = self._compiled_q_values(observation).numpy()
         return q_values
 
-    def _begin(self, envs: np.ndarray) -> None:
+    def _begin_episodes(self, envs: np.ndarray) -> None:
         for env in envs:
             self._writers[env].begin(self._environment.frame[env])
 
@@ -171,86 +175,94 @@ def act(
     number: int,
     *,
     patience: float,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Acts for whatever learner publishes at a server, until one of them says that it is done.
+    """Act for the learners at a server, one after another, until one completes its run.
 
     Args:
-      address: Of the server.
-      number: See `Actor`.
-      patience: Seconds without a server, or a learner at it, before it is given up.
-      tell: Hears what happens.
+      address: Address of the server, `HOST:PORT`.
+      number: Number of the actor, unique within the run.
+      patience: Seconds to wait for a server that does not answer, or for a learner.
+      report: Receives messages on the progress.
 
     Raises:
-      ConfigError: The environment of the run cannot be made here.
-      ReplayError: Server or learner do not come, or not come back.
+      ConfigError: If the environment of a run cannot be made on this machine.
+      ReplayError: If server or learner are missing for longer than `patience`.
     """
-    given_up_at = time.monotonic() + patience
+    deadline = time.monotonic() + patience
     while True:
         try:
-            said = _wait_for_learner(address, patience)
-            with contextlib.closing(Actor(address, number, said)) as actor:
-                tell(actor.what)
+            state = _wait_for_learner(address, patience)
+            with contextlib.closing(Actor(address, number, state)) as actor:
+                report(actor.description)
                 try:
                     actor.run()
                 finally:
-                    given_up_at = time.monotonic() + patience
-        except _AnotherRun:
-            tell(f"the server at {address} has been started anew, or has another run")
+                    deadline = time.monotonic() + patience
+        except _LearnerChangedError:
+            report(f"the server at {address} was restarted, or has another run")
         except ReplayError as error:
-            if time.monotonic() + _RETRY_SECONDS > given_up_at:
+            if time.monotonic() + _RETRY_SECONDS > deadline:
                 raise
-            tell(f"{error}; trying again")
+            report(f"{error}; trying again")
             time.sleep(_RETRY_SECONDS)
         else:
-            tell("the run is complete")
+            report("the run is complete")
             return
 
 
 def serve_actor(
-    connection: Connection, said: str | None, most_memory: int, *, address: str, number: int
+    connection: Connection, output: str | None, memory_limit: int, *, address: str, number: int
 ) -> None:
-    """An actor as a process of its learner's, which ends with it (`launchers.Target`).
+    """Main function of an actor that a learner starts (`dqnkit.processes.launcher.Target`).
 
-    It sends a `DqnkitError` if it cannot go on.
+    The process ends when the connection closes. A `DqnkitError` that prevents it from acting is
+    sent to the learner; for a ReplayError, the process exits with status 1.
+
+    Args:
+      connection: Connection to the learner.
+      output: Path of the file that takes stdout and stderr; None leaves them alone.
+      memory_limit: Ignored: an actor needs no more memory over time.
+      address: Address of the server, `HOST:PORT`.
+      number: Number of the actor, unique within the run.
     """
-    del most_memory
-    if said is not None:
-        detach_from_terminal(said)
+    del memory_limit
+    if output is not None:
+        detach_from_terminal(output)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+    threading.Thread(target=_exit_with_learner, args=(connection,), daemon=True).start()
     try:
-        act(address, number, patience=PATIENCE_SECONDS)
+        act(address, number, patience=TIMEOUT_SECONDS)
     except ReplayError:
-        sys.exit(1)  # the learner knows
+        sys.exit(1)  # the learner uses the same server and raises the error itself
     except KeyboardInterrupt:
         return
     except DqnkitError as error:
         connection.send(error)
 
 
-def _end_with(connection: Connection) -> None:
+def _exit_with_learner(connection: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
-    _thread.interrupt_main()  # which closes the environments
-    time.sleep(_LEAVE_SECONDS)
+    _thread.interrupt_main()  # the main thread closes the environments
+    time.sleep(_EXIT_SECONDS)
     os._exit(0)
 
 
-def _wait_for_learner(address: str, patience: float) -> Broadcast:
-    with ExitStack() as opened:
-        server = ServerConnection(address, patience=max(patience, _ANSWER_SECONDS))
-        opened.callback(server.close)
-        listener = Subscriber(server)
-        opened.callback(listener.close)
-        said = listener.wait(max(patience, _RETRY_SECONDS))
-    if said is None:
+def _wait_for_learner(address: str, patience: float) -> LearnerState:
+    with ExitStack() as resources:
+        server = ServerConnection(address, timeout=max(patience, _MIN_TIMEOUT_SECONDS))
+        resources.callback(server.close)
+        subscriber = Subscriber(server)
+        resources.callback(subscriber.close)
+        state = subscriber.wait(max(patience, _RETRY_SECONDS))
+    if state is None:
         raise ReplayError(
-            f"no learner has come to the server at {address} for {patience:.0f} s: start one by "
-            f"`dqnkit train … --actors 0 --set replay.address={address}`"
+            f"no learner has come to the server at {address} within {patience:.0f} s: start one "
+            f"with `dqnkit train`, training.num_actors=0 and replay.address={address}"
         )
-    return said
+    return state
 
 
-def _resolved(text: str) -> tuple[Config, EnvSpec]:
+def _resolve(text: str) -> tuple[Config, EnvSpec]:
     return resolve(loading.load_recorded(text, "the learner's configuration"))

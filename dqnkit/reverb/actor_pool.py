@@ -1,4 +1,4 @@
-"""The actors of a run that are processes of this machine, replaced where they die."""
+"""The actors that a learner runs on its own machine; actors that die are replaced."""
 
 from __future__ import annotations
 
@@ -8,34 +8,31 @@ from dqnkit.errors import DqnkitError, WorkerError
 from dqnkit.processes.launcher import Handle, LocalLauncher
 from dqnkit.reverb.actor import serve_actor
 
-_IN_VAIN = 3
-"""ActorPool that die without a transition from any since they began; then there is no use in another.
-"""
-
-
-_LEAVE_SECONDS = 5.0
-"""For closing their environments."""
+_MAX_DEATHS = 3
+"""Number of actors that may die without a transition from any actor since they were started."""
+_EXIT_SECONDS = 5.0
+"""Time that an actor gets to close its environments."""
 
 
 class ActorPool:
-    """As many as are wanted, until they are closed."""
+    """A fixed number of actor processes."""
 
     def __init__(self, address: str, count: int) -> None:
-        """Starts them.
+        """Start the actors.
 
         Args:
-          address: Of the server that they write to.
-          count: How many.
+          address: Address of the replay server, `HOST:PORT`.
+          count: Number of actors.
         """
         self._address = address
         self._launcher = LocalLauncher()
         self._count = count
-        self._started = 0
-        self._dead_in_vain = 0
-        self._notes: list[str] = []
+        self._num_started = 0
+        self._num_deaths = 0
+        self._warnings: list[str] = []
         self._handles: dict[int, Handle] = {}
         self._new: set[int] = set()
-        """Those that were started since a transition has come."""
+        """Numbers of the actors that were started after the last transition arrived."""
         try:
             for _ in range(count):
                 self._start()
@@ -44,61 +41,63 @@ class ActorPool:
             raise
 
     def replace_dead(self, *, progressed: bool) -> None:
-        """Starts another in the place of each one that has died.
+        """Start a new actor in the place of each actor that has died.
 
         Args:
-          progressed: Whether a transition has come since the last call.
+          progressed: True if a transition has arrived since the last call.
 
         Raises:
-          DqnkitError: An actor says that it cannot act: what it says.
-          WorkerError: They die one after another.
+          DqnkitError: If an actor sent this error, because it cannot act.
+          WorkerError: If several actors died and no transition arrived.
         """
         if progressed:
-            self._dead_in_vain = 0
+            self._num_deaths = 0
             self._new.clear()
         for number, handle in list(self._handles.items()):
             if handle.connection.poll():
-                self._hear(number, handle)
+                self._receive(number, handle)
 
-    def notes(self) -> list[str]:
-        """What became of actors since the last call."""
-        notes, self._notes = self._notes, []
-        return notes
+    def warnings(self) -> list[str]:
+        """Return messages on actors that were replaced since the last call."""
+        warnings, self._warnings = self._warnings, []
+        return warnings
 
     def close(self) -> None:
-        """Ends them."""
+        """End all actors."""
         for handle in self._handles.values():
-            handle.connection.close()  # which they notice
+            handle.connection.close()  # an actor ends when its connection closes
         for handle in self._handles.values():
-            if not handle.join(_LEAVE_SECONDS):
+            if not handle.join(_EXIT_SECONDS):
                 handle.kill()
             handle.join()
         self._handles.clear()
         self._launcher.close()
 
     def _start(self) -> None:
-        target = partial(serve_actor, address=self._address, number=self._started)
-        self._handles[self._started] = self._launcher.start(target, self._started, self._count)
-        self._new.add(self._started)
-        self._started += 1
+        target = partial(serve_actor, address=self._address, number=self._num_started)
+        handle = self._launcher.start(target, self._num_started, self._count)
+        self._handles[self._num_started] = handle
+        self._new.add(self._num_started)
+        self._num_started += 1
 
-    def _hear(self, number: int, handle: Handle) -> None:
+    def _receive(self, number: int, handle: Handle) -> None:
+        """Raise the error that an actor sent, or replace the actor if its connection has closed."""
         try:
-            said = handle.connection.recv()
+            message = handle.connection.recv()
         except (EOFError, OSError):
-            said = None
-        if isinstance(said, DqnkitError):
-            raise said
+            message = None
+        if isinstance(message, DqnkitError):
+            raise message
         self._replace(number, handle)
 
     def _replace(self, number: int, handle: Handle) -> None:
-        words = handle.last_words()
+        cause = handle.last_words()
         handle.connection.close()
         del self._handles[number]
-        self._notes.append(f"actor {number} is replaced: {words}")
-        self._dead_in_vain += number in self._new
-        if self._dead_in_vain >= _IN_VAIN:
+        self._warnings.append(f"actor {number} is replaced: {cause}")
+        self._num_deaths += number in self._new
+        if self._num_deaths >= _MAX_DEATHS:
             raise WorkerError(
-                f"{_IN_VAIN} actors died, and no transition came from any; of the last, {words}"
+                f"{_MAX_DEATHS} actors died before any transition arrived; the last one: {cause}"
             )
         self._start()

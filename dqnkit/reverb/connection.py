@@ -1,4 +1,4 @@
-"""Reaching a Reverb server, and what is said when it cannot be used."""
+"""Connections to a Reverb server: timeouts, retries and errors."""
 
 from __future__ import annotations
 
@@ -16,241 +16,266 @@ from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.reverb.library import reverb, tf
 from dqnkit.reverb.tables import REPLAY, RateLimits, TransitionSpec
 
-PATIENCE_SECONDS = 60.0
-"""How long a server may be away, as while it is started anew."""
-_FIRST_SECONDS = 10.0
-"""Where nobody has answered yet, an address is wrong more often than a server is away."""
-_LOOK_SECONDS = 1.0
-_BROKEN = (RuntimeError, reverb.ReverbError, tf.errors.OpError)
-"""What Reverb raises when a connection breaks."""
-Answer = TypeVar("Answer")
+TIMEOUT_SECONDS = 60.0
+"""Time without an answer after which a server is given up. A restart of the server takes less."""
+_FIRST_TIMEOUT_SECONDS = 10.0
+"""Timeout of the first call: an address that has never answered is more often wrong than down."""
+POLL_SECONDS = 1.0
+"""Interval at which a call that waits runs its callback."""
+_CONNECTION_ERRORS = (RuntimeError, reverb.ReverbError, tf.errors.OpError)
+"""Exceptions that Reverb raises when a connection breaks."""
+
+OnWait = Callable[[], None]
+"""Callback that runs every `POLL_SECONDS` while a call waits; it raises an exception to give up."""
+Result = TypeVar("Result")
 
 
 class ServerConnection:
-    """A server, called from this thread where it is in this process, else from one of its own.
+    """A connection to a server, in this process or elsewhere.
 
-    Reverb waits for a server that is gone until it is back, deaf to signals, or says at once that
-    a connection broke. So a call to a server that runs elsewhere is tried again for a while, and
-    then given up, with its thread if that hangs. One thread calls at a time.
+    Reverb either blocks until a server that is gone comes back, and then handles no signals, or
+    raises an exception at once. A call to a server elsewhere therefore runs in a thread of the
+    connection and is repeated until the timeout. A thread that hangs is abandoned. Only one thread
+    may call a connection at a time.
     """
 
     def __init__(
-        self, address: str, *, is_ours: bool = False, patience: float | None = None
+        self, address: str, *, in_process: bool = False, timeout: float | None = None
     ) -> None:
-        """Connects with the first call.
+        """Prepare the connection, which the first call opens.
 
         Args:
-          address: HOST:PORT.
-          is_ours: Whether the server is in this process, and nothing is waited for.
-          patience: Seconds without an answer; None takes `PATIENCE_SECONDS`.
+          address: Address of the server, `HOST:PORT`.
+          in_process: True if the server runs in this process: calls are made directly.
+          timeout: Seconds without an answer before a call fails; None for `TIMEOUT_SECONDS`.
         """
         self.address = address
         self.client = reverb.Client(address)
-        self._patience = PATIENCE_SECONDS if patience is None else patience
+        self._timeout = TIMEOUT_SECONDS if timeout is None else timeout
         self._calls: queue.SimpleQueue[_Call[Any] | None] | None = None
-        if not is_ours:
-            self._calls = _new_thread()
+        if not in_process:
+            self._calls = _start_thread()
 
     def call(
         self,
-        function: Callable[[], Answer],
-        wait: Callable[[], None] | None = None,
+        function: Callable[[], Result],
+        on_wait: OnWait | None = None,
         *,
-        again: bool = True,
-    ) -> Answer:
-        """What a function gives that calls the server.
+        retry: bool = True,
+    ) -> Result:
+        """Return the result of a function that calls the server.
 
         Args:
-          function: It.
-          wait: Is called each second without an answer, and raises if there is no hope; by default
-            when the patience is over.
-          again: Try again when the connection breaks. False where the function must not be called
-            twice.
+          function: The function, without arguments.
+          on_wait: Callback while the call waits; None raises ReplayError after the timeout.
+          retry: True to repeat the call when the connection breaks; False if the function must
+            not run twice.
 
         Raises:
-          ReplayError: The server does not answer.
+          ReplayError: If the server does not answer.
         """
-        with explained(self.address):
+        with translate_errors(self.address):
             if self._calls is None:
                 return function()
-            until = time.monotonic() + self._patience
+            deadline = time.monotonic() + self._timeout
             while True:
                 try:
-                    return self._asked(_Call(function), wait)
+                    return self._run_in_thread(_Call(function), on_wait)
                 except tf.errors.OutOfRangeError:
                     raise
-                except _BROKEN:
-                    if not again or time.monotonic() > until:
+                except _CONNECTION_ERRORS:
+                    if not retry or time.monotonic() > deadline:
                         raise
-                    time.sleep(_LOOK_SECONDS / 2)
+                    time.sleep(POLL_SECONDS / 2)
 
-    def _asked(self, call: _Call[Answer], wait: Callable[[], None] | None) -> Answer:
+    def _run_in_thread(self, call: _Call[Result], on_wait: OnWait | None) -> Result:
         assert self._calls is not None
         self._calls.put(call)
         try:
-            return call.answer(wait or _Patience(self.address, self._patience))
+            return call.wait(on_wait or _Timeout(self.address, self._timeout))
         except BaseException:
-            if not call.has_ended:  # its thread may hang for ever, and is left to itself
+            if not call.is_done:  # its thread may hang for ever: abandon it and start another
                 self._calls.put(None)
-                self._calls = _new_thread()
+                self._calls = _start_thread()
             raise
 
     @property
     def has_thread(self) -> bool:
-        """Whether a call that hangs can be given up."""
+        """True if a call that hangs can be given up."""
         return self._calls is not None
 
     def info(self, table: str = REPLAY) -> Any:
-        """Of a table."""
+        """Return Reverb's `TableInfo` of a table."""
         return self.call(lambda: self.client.server_info()[table])
 
     def close(self) -> None:
-        """Ends the thread."""
+        """End the thread of the connection."""
         if self._calls is not None:
             self._calls.put(None)
 
 
-class _Patience:
-    """Gives up a server that says nothing."""
+class _Timeout:
+    """An `OnWait` that raises ReplayError after some seconds."""
 
     def __init__(self, address: str, seconds: float) -> None:
         self._address, self._seconds = address, seconds
-        self._until = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
 
     def __call__(self) -> None:
-        if time.monotonic() > self._until:
-            raise ReplayError(_silent(self._address, f"nothing came for {self._seconds:.0f} s"))
+        if time.monotonic() > self._deadline:
+            raise ReplayError(_no_answer(self._address, f"no response in {self._seconds:.0f} s"))
 
 
-class _Call(Generic[Answer]):
+class _Call(Generic[Result]):
     """A function that another thread runs."""
 
-    def __init__(self, function: Callable[[], Answer]) -> None:
+    def __init__(self, function: Callable[[], Result]) -> None:
         self._function = function
         self._done = threading.Event()
-        self._answer: list[Answer] = []
+        self._result: list[Result] = []
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """In the other thread."""
+        """Run the function, in the other thread."""
         try:
-            self._answer.append(self._function())
+            self._result.append(self._function())
         except BaseException as error:
             self._error = error
         self._done.set()
 
     @property
-    def has_ended(self) -> bool:
-        """Whether it has, with an answer or without."""
+    def is_done(self) -> bool:
+        """True once the function has returned or raised."""
         return self._done.is_set()
 
-    def answer(self, wait: Callable[[], None]) -> Answer:
-        """In the thread that called."""
-        while not self._done.wait(_LOOK_SECONDS):  # in pieces, between which a signal is heard
-            wait()
+    def wait(self, on_wait: OnWait) -> Result:
+        """Return the result, or raise the exception of the function or of `on_wait`."""
+        while not self._done.wait(POLL_SECONDS):  # a longer wait would delay signal handlers
+            on_wait()
         if self._error is not None:
             raise self._error
-        return self._answer[0]
+        return self._result[0]
 
 
-def _new_thread() -> queue.SimpleQueue[_Call[Any] | None]:
+def _start_thread() -> queue.SimpleQueue[_Call[Any] | None]:
+    """Start a thread that runs the calls of the returned queue, until None."""
     calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_serve, args=(calls,), daemon=True).start()
+    threading.Thread(target=_run_calls, args=(calls,), daemon=True).start()
     return calls
 
 
-def _serve(calls: queue.SimpleQueue[_Call[Any] | None]) -> None:
+def _run_calls(calls: queue.SimpleQueue[_Call[Any] | None]) -> None:
     while (call := calls.get()) is not None:
         call.run()
 
 
 @contextlib.contextmanager
-def explained(address: str) -> Iterator[None]:
-    """Turns what Reverb raises when its server is gone into one message.
+def translate_errors(address: str) -> Iterator[None]:
+    """Raise connection errors of Reverb as ReplayError.
+
+    OutOfRangeError passes through: it reports the timeout of a rate limiter, not a failure.
+
+    Args:
+      address: Address of the server, for the message.
 
     Raises:
-      ReplayError: It is.
+      ReplayError: If the connection breaks.
     """
     try:
         yield
     except tf.errors.OutOfRangeError:
-        raise  # the rate limiter's, which is no fault
-    except _BROKEN as error:
-        raise ReplayError(_silent(address, one_line(error))) from error
+        raise
+    except _CONNECTION_ERRORS as error:
+        raise ReplayError(_no_answer(address, one_line(error))) from error
 
 
-def _silent(address: str, why: str) -> str:
+def _no_answer(address: str, reason: str) -> str:
     return (
-        f"the replay server at {address} does not answer: {why}. Start it by `dqnkit "
-        "replay-server`, with the same experiment, and go on"
+        f"the replay server at {address} does not answer: {reason}. Start it with `dqnkit "
+        "replay-server` and the same experiment, then continue"
     )
 
 
 def connect(
-    address: str, config: ReplayConfig, recipe: TransitionSpec, limits: RateLimits | None = None
+    address: str,
+    config: ReplayConfig,
+    transition_spec: TransitionSpec,
+    limits: RateLimits | None = None,
 ) -> ServerConnection:
-    """A connection to a server that keeps what a run needs.
+    """Connect to a server, and check that its replay table fits the configuration.
 
     Args:
-      address: Of it.
-      config: What the run needs.
-      recipe: Of its transitions.
-      limits: How fast it draws them; None for who draws nothing.
+      address: Address of the server, `HOST:PORT`.
+      config: Configuration of the replay.
+      transition_spec: Layout of the run's transitions.
+      limits: Rate limits of the run; None for a client that does not sample.
 
     Raises:
-      ConfigError: It keeps something else.
-      ReplayError: It does not answer.
+      ConfigError: If the server has no replay table, or one of another experiment.
+      ReplayError: If the server does not answer.
     """
-    first = ServerConnection(address, patience=_FIRST_SECONDS)
+    first = ServerConnection(address, timeout=_FIRST_TIMEOUT_SECONDS)
     try:
         info = first.call(first.client.server_info)
     finally:
         first.close()
     if REPLAY not in info:
         raise ConfigError(
-            f"replay.address={address}: the server there has no table {REPLAY!r}: it is not one "
-            "of `dqnkit replay-server`"
+            f"replay.address={address}: the server there has no table {REPLAY!r}: it was not "
+            "started by `dqnkit replay-server`"
         )
-    if difference := differs(info[REPLAY], config, recipe, limits):
+    if mismatch := table_mismatch(info[REPLAY], config, transition_spec, limits):
         raise ConfigError(
             f"replay.address={address}: the server there was started for another experiment: it "
-            f"has {difference}. Start one by `dqnkit replay-server` with this experiment"
+            f"has {mismatch}. Start a server for this experiment with `dqnkit replay-server`"
         )
     return ServerConnection(address)
 
 
-def differs(
-    info: Any, config: ReplayConfig, recipe: TransitionSpec, limits: RateLimits | None = None
+def table_mismatch(
+    info: Any,
+    config: ReplayConfig,
+    transition_spec: TransitionSpec,
+    limits: RateLimits | None = None,
 ) -> str:
-    """What of a table is not as a run needs it; nothing if all is. See `connect`."""
-    there, wanted = _described(info), _wanted(config, recipe)
+    """Describe the differences between a table and the table that a run needs.
+
+    Args:
+      info: Reverb's `TableInfo` of the table.
+      config: Configuration of the replay.
+      transition_spec: Layout of the run's transitions.
+      limits: Rate limits of the run; None for a client that does not sample.
+
+    Returns:
+      The differences, for a message; "" if there are none.
+    """
+    actual, expected = _actual_table(info), _expected_table(config, transition_spec)
     if limits is not None:
-        # A limiter that lets everything through has a ratio too, of 1.
-        wanted["samples_per_insert"] = limits.samples_per_insert or 1.0
-        wanted["min_size"] = limits.min_size
-    names = sorted(name for name in wanted if there[name] != wanted[name])
-    return "; ".join(f"{name} {there[name]}, not {wanted[name]}" for name in names)
+        # Reverb reports a ratio of 1 for a limiter that allows any ratio.
+        expected["samples_per_insert"] = limits.samples_per_insert or 1.0
+        expected["min_size"] = limits.min_size
+    names = sorted(name for name in expected if actual[name] != expected[name])
+    return "; ".join(f"{name} {actual[name]}, not {expected[name]}" for name in names)
 
 
-def _described(info: Any) -> dict[str, Any]:
+def _actual_table(info: Any) -> dict[str, Any]:
     prioritized = info.sampler_options.HasField("prioritized")
     return {
         "transitions": info.max_size,
         "samples_per_insert": info.rate_limiter_info.samples_per_insert,
         "min_size": info.rate_limiter_info.min_size_to_sample,
         "alpha": info.sampler_options.prioritized.priority_exponent if prioritized else None,
-        "signature": _plain(info.signature),
+        "signature": _shapes_and_dtypes(info.signature),
     }
 
 
-def _wanted(config: ReplayConfig, recipe: TransitionSpec) -> dict[str, Any]:
+def _expected_table(config: ReplayConfig, transition_spec: TransitionSpec) -> dict[str, Any]:
     return {
         "transitions": config.replay_buffer_max_length,
         "alpha": required(config.alpha) if config.is_prioritized else None,
-        "signature": _plain(recipe.signature()),
+        "signature": _shapes_and_dtypes(transition_spec.signature()),
     }
 
 
-def _plain(signature: Any) -> dict[str, str]:
-    """Shapes and types, without names."""
+def _shapes_and_dtypes(signature: Any) -> dict[str, str]:
     return {k: f"{v.dtype.name}{v.shape.as_list()}" for k, v in (signature or {}).items()}

@@ -1,9 +1,9 @@
-"""The one place that imports Reverb: `from dqnkit.reverb.library import reverb`."""
+"""Import of Reverb; other modules use `from dqnkit.reverb.library import reverb`."""
 
 from __future__ import annotations
 
 from dqnkit._system.stderr import quiet_stderr
-from dqnkit._system.tensorflow import tf  # prepares TensorFlow, which Reverb loads
+from dqnkit._system.tensorflow import tf  # configures TensorFlow before Reverb loads it
 
 with quiet_stderr():
     import reverb

@@ -1,4 +1,4 @@
-"""Replay in a table of Reverb's, behind the interface that NumPy's have."""
+"""Replay in a Reverb table, behind the interface of the host loop."""
 
 from __future__ import annotations
 
@@ -12,109 +12,121 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit._system.stderr import quiet_stderr
 from dqnkit._system.tensorflow import Tensor, called_flat
 from dqnkit.config.fields import required
-from dqnkit.config.sections import ReplayConfig
+from dqnkit.config.sections import Config, ReplayConfig
+from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError, ReplayError
-from dqnkit.replay.base import Sample
+from dqnkit.replay.base import HostReplay, Sample
 from dqnkit.replay.priorities import LEAST_ERROR
 from dqnkit.reverb import connection
-from dqnkit.reverb.connection import ServerConnection, connect
+from dqnkit.reverb.connection import OnWait, ServerConnection, connect
 from dqnkit.reverb.library import reverb, tf
 from dqnkit.reverb.server import ReplayServer
-from dqnkit.reverb.tables import REPLAY, RateLimits, TransitionSpec, broadcast_tables, replay_table
+from dqnkit.reverb.tables import (
+    REPLAY,
+    RateLimits,
+    TransitionSpec,
+    make_broadcast_tables,
+    make_replay_table,
+)
 from dqnkit.reverb.writer import TransitionWriter
 
-_MOST_ENVS = 256
-"""Each environment has a connection and a thread of its own."""
-_LOOK_SECONDS = 1.0
-_CHECKPOINT_SECONDS = 600.0
-"""What a server may take for writing all that it holds."""
-_PREFETCHED = 1
-"""Samples that wait for the learner."""
+_MAX_ENVS = 256
+"""Maximum number of environments: each one has a connection and a thread."""
+_CHECKPOINT_TIMEOUT_SECONDS = 600.0
+_PREFETCHED_SAMPLES = 1
 _FILES = "files/"
+"""Prefix of the files of a Reverb checkpoint in a `state`."""
 
 
-class ReverbReplay:
-    """A table, sampled uniformly or by priorities, with replacement (`Replay`).
+class ReverbReplay(HostReplay):
+    """A Reverb table, sampled uniformly or by priorities, with replacement.
 
-    As `HostUniformReplay` and `HostPrioritizedReplay`, but for what is Reverb's own: it draws by random
-    numbers that no seed decides; what it draws, it draws up to two samples ahead; and a return
-    over several steps is there once its last step is (`TransitionWriter`).
+    It behaves as `HostUniformReplay` and `HostPrioritizedReplay`, with three differences. Sampling
+    depends on no seed. Up to two samples are drawn ahead, with the priorities of that time. A
+    transition can be sampled once its n-step return is complete (`TransitionWriter`).
     """
 
     def __init__(
         self,
         config: ReplayConfig,
         num_envs: int,
-        recipe: TransitionSpec,
+        transition_spec: TransitionSpec,
         limits: RateLimits | None = None,
     ) -> None:
-        """Starts a server in this process, or connects to the one that is configured.
+        """Start a server in this process, or connect to `replay.address`.
 
         Args:
-          config: Of it.
-          num_envs: Environments that add to it.
-          recipe: Of what they add.
-          limits: How fast it may be sampled; as one likes by default.
+          config: Configuration of the replay.
+          num_envs: Number of environments that add transitions through this object.
+          transition_spec: Layout of the transitions.
+          limits: Rate limits of the table; None for no limits.
 
         Raises:
-          ConfigError: It is larger than the machine's memory, or the server keeps other things.
-          ReplayError: The server does not answer.
+          ConfigError: If the table does not fit into the machine's memory, or the server was
+            started for another experiment.
+          ReplayError: If the server does not answer.
         """
-        if num_envs > _MOST_ENVS:
+        if num_envs > _MAX_ENVS:
             raise ConfigError(
-                f"env.num_envs={num_envs}: replay.kind=reverb takes at most {_MOST_ENVS}, with a "
-                "connection each; let several processes collect (training.num_actors)"
+                f"env.num_envs={num_envs}: replay.kind=reverb allows at most {_MAX_ENVS}, since "
+                "each environment has its own connection; use several actors "
+                "(training.num_actors)"
             )
         self._config = config
-        self._recipe = recipe
-        self.frames_per_sample = recipe.frames
+        self._transition_spec = transition_spec
+        self.frames_per_sample = transition_spec.frames
         self._limits = limits or RateLimits()
         self._num_envs = num_envs
-        self.highest = 1.0
-        """The priority of new transitions: the greatest that any has had."""
+        self.max_priority = 1.0
+        """Priority of new transitions: the highest priority so far."""
         self.server: ServerConnection
-        """That keeps them."""
+        """Connection to the server that has the table."""
         self._is_restored = False
         self._folder: Path | None = None
-        self._served: ReplayServer | None = None
-        self._streams: dict[int, _Stream] = {}
+        """Folder of the checkpoints of the server in this process."""
+        self._local_server: ReplayServer | None = None
+        self._streams: dict[int, _SampleStream] = {}
         self._writers: list[TransitionWriter] = []
         if config.address is None:
-            self._serve()
+            self._start_server()
         else:
-            self.server = connect(config.address, config, recipe, self._limits)
+            self.server = connect(config.address, config, transition_spec, self._limits)
 
     @property
+    @override
     def num_transitions(self) -> int:
-        """See `Replay`."""
         self._flush()
         return int(self.server.info().current_size)
 
     @property
     def num_inserted(self) -> int:
-        """Transitions that have come to the server since it was started."""
+        """Number of transitions that the server has received since it was started."""
         return int(self.server.info().rate_limiter_info.insert_stats.completed)
 
+    @override
     def check(self) -> None:
-        """See `Replay`."""
-        if not self._is_restored and (kept := self.num_transitions):
+        if not self._is_restored and (count := self.num_transitions):
             raise ConfigError(
-                f"replay.address={self.server.address}: the server there holds {kept:,} "
-                "transitions of another run: start one anew for this run, which begins with none, "
-                "or go on with that one by `dqnkit train --resume RUN`"
+                f"replay.address={self.server.address}: the server there holds {count:,} "
+                "transitions of another run: restart it without them for a new run, or resume the "
+                "other run"
             )
 
+    @override
     def begin(self, envs: np.ndarray, frames: np.ndarray) -> None:
-        """See `Replay`."""
         while len(self._writers) < self._num_envs:
-            self._writers.append(TransitionWriter(self.server, self._recipe, self._patience))
+            self._writers.append(
+                TransitionWriter(self.server, self._transition_spec, self._make_timeout)
+            )
         for env, frame in zip(envs, frames, strict=True):
             self._writers[env].begin(frame)
 
+    @override
     def add(
         self,
         envs: np.ndarray,
@@ -123,65 +135,66 @@ class ReverbReplay:
         terminated: np.ndarray,
         frames: np.ndarray,
     ) -> None:
-        """See `Replay`."""
         for i, env in enumerate(envs):
             writer = self._writers[env]
-            writer.priority = self.highest
+            writer.priority = self.max_priority
             writer.add(
                 int(actions[i]), float(rewards[i]), frames[i], terminated=bool(terminated[i])
             )
 
-    def sample(
-        self, rng: np.random.Generator, size: int, wait: Callable[[], None] | None = None
-    ) -> Sample:
-        """See `Replay`.
+    @override
+    def sample(self, rng: np.random.Generator, size: int, on_wait: OnWait | None = None) -> Sample:
+        """Draw `size` transitions with replacement.
 
         Args:
-          rng: Decides nothing.
-          size: Transitions.
-          wait: Is called each second in which the rate limiter lets nothing through, and raises if
-            there is no hope; by default after a minute.
+          rng: Ignored: Reverb draws with its own generator.
+          size: Number of transitions.
+          on_wait: Callback while the rate limiter blocks; None raises ReplayError after a minute.
 
         Raises:
-          ReplayError: The server does not answer, or gives nothing.
+          ReplayError: If the server does not answer, or the rate limiter blocks for too long.
+          ValueError: If there are no transitions and no `on_wait`.
         """
         del rng
         if size not in self._streams:
-            if wait is None and not self.num_transitions:
+            if on_wait is None and not self.num_transitions:
                 raise ValueError("a replay without transitions has nothing to sample")
-            # Where others add to the table, the limiter may take long, and is no failure.
-            apart = self._config.address is not None or not self._num_envs
-            server = ServerConnection(self.server.address) if apart else self.server
-            self._streams[size] = _Stream(server, size, is_here=self._served is not None)
-        return self._as_sample(self._streams[size].next(wait or _Patience(self.server)))
+            # Where other processes add to the table, the limiter may block for long: the stream
+            # then needs a connection with a thread of its own.
+            is_shared = self._config.address is not None or not self._num_envs
+            server = ServerConnection(self.server.address) if is_shared else self.server
+            in_process = self._local_server is not None
+            self._streams[size] = _SampleStream(server, size, in_process=in_process)
+        return self._convert(self._streams[size].next(on_wait or self._make_timeout()))
 
+    @override
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:
-        """See `Replay`."""
         if not self._config.is_prioritized:
             return
         priorities = np.abs(td_errors.astype(np.float64)) + LEAST_ERROR
         updates = dict(zip(rows.tolist(), priorities.tolist(), strict=True))
         client = self.server.client
         self.server.call(lambda: client.mutate_priorities(REPLAY, updates))
-        self.highest = max(self.highest, float(priorities.max()))
+        self.max_priority = max(self.max_priority, float(priorities.max()))
 
+    @override
     def state(self) -> dict[str, np.ndarray]:
-        """See `Replay`: the files of a checkpoint of Reverb's.
+        """Return the files of a Reverb checkpoint.
 
-        A server that runs elsewhere writes its own where it runs, and keeps it there.
+        A server elsewhere writes its checkpoint on its own machine, and the files stay there.
 
         Raises:
-          OSError: It cannot be written.
+          OSError: If the checkpoint cannot be written.
         """
         count = self.num_transitions
         try:
-            written = Path(self._written())
+            written = Path(self._write_checkpoint())
         except (ReplayError, RuntimeError) as error:
             raise OSError(f"Reverb writes no checkpoint: {error}") from error
         state = {
             "count": np.array(count),
-            "layout": _as_bytes(self._described()),
-            "highest": np.array([self.highest]),
+            "layout": np.frombuffer(self._layout().encode(), np.uint8),
+            "highest": np.array([self.max_priority]),
         }
         if self._folder is not None:
             for path in sorted(written.rglob("*")):
@@ -191,74 +204,78 @@ class ReverbReplay:
             shutil.rmtree(written)
         return state
 
-    def _written(self) -> str:
-        """Where a checkpoint is now."""
+    def _write_checkpoint(self) -> str:
+        """Let the server write a checkpoint, and return its path on the server's machine."""
         client = self.server.client
-        if self._served is not None:
-            with quiet_stderr():  # it tells so itself
+        if self._local_server is not None:
+            with quiet_stderr():  # Reverb logs the checkpoint
                 return str(client.checkpoint())
-        patient = ServerConnection(self.server.address, patience=_CHECKPOINT_SECONDS)
+        server = ServerConnection(self.server.address, timeout=_CHECKPOINT_TIMEOUT_SECONDS)
         try:
-            return str(patient.call(client.checkpoint, again=False))
+            return str(server.call(client.checkpoint, retry=False))
         finally:
-            patient.close()
+            server.close()
 
+    @override
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """See `Replay`.
-
-        Raises:
-          ConfigError: It is of a replay of another configuration, or of one that ran elsewhere.
-        """
-        given = bytes(state["layout"]).decode() if "layout" in state else "nothing of Reverb's"
-        if given != self._described():
+        layout = bytes(state["layout"]).decode() if "layout" in state else "no Reverb checkpoint"
+        if layout != self._layout():
             raise ConfigError(
-                f"the saved replay holds {given} and this one takes {self._described()}: restore "
-                "it with the configuration it was saved by"
+                f"the saved replay holds {layout} and this one takes {self._layout()}: restore "
+                "it with the configuration with which it was saved"
             )
-        self.highest = float(state["highest"][0])
+        self.max_priority = float(state["highest"][0])
         self._is_restored = True
-        self._hang_up()
+        self._close_clients()
         if self._folder is None:
             if int(state["count"]) and not self.num_transitions:
                 raise ConfigError(
-                    f"replay.address={self.server.address}: the server holds nothing of what the "
-                    "run goes on from: start it with the folder of its checkpoints, `dqnkit "
-                    "replay-server … --checkpoints FOLDER`"
+                    f"replay.address={self.server.address}: the server there has none of the "
+                    "transitions that the run collected before its checkpoint: restart `dqnkit "
+                    "replay-server` with its folder of checkpoints"
                 )
             return
-        self._end_server()
-        self._serve({k.removeprefix(_FILES): v for k, v in state.items() if k.startswith(_FILES)})
+        self._stop_server()
+        self._start_server(
+            {k.removeprefix(_FILES): v for k, v in state.items() if k.startswith(_FILES)}
+        )
 
+    @override
     def close(self) -> None:
-        """See `Replay`."""
-        self._hang_up()
-        self._end_server()
+        self._close_clients()
+        self._stop_server()
 
-    def _patience(self) -> _Patience:
-        return _Patience(self.server)
+    def _make_timeout(self) -> OnWait:
+        return _LimiterTimeout(self.server)
 
-    def _serve(self, files: dict[str, np.ndarray] | None = None) -> None:
-        """Starts a server, with what the files of a checkpoint hold."""
-        table = replay_table(self._config, self._recipe, self._limits)
+    def _start_server(self, files: dict[str, np.ndarray] | None = None) -> None:
+        """Start a server in this process.
+
+        Args:
+          files: Contents of the files of a checkpoint to load, by relative path.
+        """
+        table = make_replay_table(self._config, self._transition_spec, self._limits)
         self._folder = Path(tempfile.mkdtemp(prefix="dqnkit-reverb-"))
         for name, content in (files or {}).items():
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             content.tofile(path)
-        self._served = ReplayServer([table, *broadcast_tables()], folder=self._folder)
-        self.server = ServerConnection(self._served.address, is_ours=True)
+        self._local_server = ReplayServer(
+            [table, *make_broadcast_tables()], checkpoints=self._folder
+        )
+        self.server = ServerConnection(self._local_server.address, in_process=True)
         for name in files or {}:
             (self._folder / name).unlink()
 
-    def _end_server(self) -> None:
+    def _stop_server(self) -> None:
         self.server.close()
-        if self._served is not None:
-            self._served.close()
-            self._served = None
+        if self._local_server is not None:
+            self._local_server.close()
+            self._local_server = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _hang_up(self) -> None:
+    def _close_clients(self) -> None:
         for stream in self._streams.values():
             stream.close()
         self._streams.clear()
@@ -270,126 +287,149 @@ class ReverbReplay:
         for writer in self._writers:
             writer.flush()
 
-    def _described(self) -> str:
-        """What a state must be of."""
+    def _layout(self) -> str:
+        """Return the properties that a `state` must share with this replay, as JSON."""
         layout = {
-            "frames": self._recipe.frames,
-            "frame_shape": list(self._recipe.frame_shape),
-            "dtype": self._recipe.dtype,
+            "frames": self._transition_spec.frames,
+            "frame_shape": list(self._transition_spec.frame_shape),
+            "dtype": self._transition_spec.dtype,
             "sampler": self._config.sampler,
             "transitions": self._config.replay_buffer_max_length,
             "at": self._config.address,
         }
         return json.dumps(layout)
 
-    def _as_sample(self, drawn: Drawn) -> Sample:
+    def _convert(self, sample: _ReverbSample) -> Sample:
         priorities = None
         if self._config.is_prioritized:
-            priorities = drawn.priorities.numpy() ** required(self._config.alpha)
-        return Sample(drawn.frames.numpy(), drawn.scalars.numpy(), drawn.keys.numpy(), priorities)
+            priorities = sample.priorities.numpy() ** required(self._config.alpha)
+        return Sample(
+            sample.frames.numpy(), sample.scalars.numpy(), sample.keys.numpy(), priorities
+        )
 
 
-class Drawn(NamedTuple):
-    """A sample as Reverb gives it, tensors [B, ...]."""
+class _ReverbSample(NamedTuple):
+    """A sample as Reverb returns it, tensors [B, ...]."""
 
     frames: Tensor
     scalars: Tensor
     keys: Tensor
+    """Keys of the items in the table, uint64 [B]."""
     priorities: Tensor
+    """Priorities, before the exponent alpha."""
 
 
-class _Patience:
-    """Gives up on a table from which nothing comes, or that takes nothing."""
+class _LimiterTimeout:
+    """An `OnWait` that gives up a rate limiter that blocks for too long."""
 
     def __init__(self, server: ServerConnection) -> None:
         self._server = server
-        self._until = time.monotonic() + connection.PATIENCE_SECONDS
+        self._deadline = time.monotonic() + connection.TIMEOUT_SECONDS
 
     def __call__(self) -> None:
-        self._server.info()  # raises if nobody is there
-        if time.monotonic() > self._until:
+        self._server.info()  # raises ReplayError if the server does not answer
+        if time.monotonic() > self._deadline:
             raise ReplayError(
-                f"Reverb at {self._server.address} gave or took no transition for "
-                f"{connection.PATIENCE_SECONDS:.0f} s: its rate limiter waits for others that add "
-                "to the table or draw from it"
+                f"Reverb at {self._server.address} has sent or accepted no transition for "
+                f"{connection.TIMEOUT_SECONDS:.0f} s: its rate limiter waits for other processes "
+                "to add to the table or to sample from it"
             )
 
 
-class _Stream:
-    """Samples of one size, which Reverb draws two ahead."""
+class _SampleStream:
+    """A stream of samples of one size, of which Reverb draws two ahead."""
 
-    def __init__(self, server: ServerConnection, size: int, *, is_here: bool) -> None:
-        """Connects.
+    def __init__(self, server: ServerConnection, size: int, *, in_process: bool) -> None:
+        """Make the dataset.
 
         Args:
-          server: With a thread that nothing else uses, if it has one.
-          size: Transitions of a sample.
-          is_here: Whether the server is in this process.
+          server: Connection whose thread, if it has one, makes no other calls.
+          size: Number of transitions per sample.
+          in_process: True if the server runs in this process.
         """
         self._server = server
-        self._is_here = is_here
-        options = tf.data.Options()
-        options.threading.private_threadpool_size = 1
-        options.threading.max_intra_op_parallelism = 1
+        self._in_process = in_process
+        # Without a thread, the call must return now and then to run the callback of the wait. What
+        # the dataset has prefetched is lost then.
+        timeout_ms = -1 if server.has_thread else int(1_000 * connection.POLL_SECONDS)
         dataset = server.call(
             lambda: reverb.TrajectoryDataset.from_table_signature(
                 server.address,
                 REPLAY,
                 max_in_flight_samples_per_worker=size,
                 num_workers_per_iterator=1,
-                # Without a thread of its own it must come back to look around, and loses what was
-                # drawn ahead.
-                rate_limiter_timeout_ms=-1 if server.has_thread else int(1_000 * _LOOK_SECONDS),
+                rate_limiter_timeout_ms=timeout_ms,
                 get_signature_timeout_secs=10,
             )
         )
-        # Left to itself, tf.data draws more and more ahead, a hundred samples and beyond.
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = 1
+        options.threading.max_intra_op_parallelism = 1
+        # By default, tf.data increases its prefetching without bound, to 100 samples and more.
         options.autotune.enabled = False
         options.experimental_optimization.inject_prefetch = False
-        dataset = dataset.batch(size, drop_remainder=True).prefetch(_PREFETCHED)
+        dataset = dataset.batch(size, drop_remainder=True).prefetch(_PREFETCHED_SAMPLES)
         self._dataset = dataset.with_options(options)
-        self._fetch: Callable[[], Any] | None = None
+        self._next_sample: Callable[[], Any] | None = None
 
-    def next(self, wait: Callable[[], None]) -> Drawn:
-        """The next sample.
+    def next(self, on_wait: OnWait) -> _ReverbSample:
+        """Return the next sample.
 
         Args:
-          wait: Is called each second in which the rate limiter lets nothing through.
+          on_wait: Callback while the rate limiter blocks.
         """
         while True:
             try:
-                return Drawn(*self._server.call(self._fetched, wait))
+                return _ReverbSample(*self._server.call(self._read, on_wait))
             except tf.errors.OutOfRangeError:
-                wait()
+                on_wait()
 
     def close(self) -> None:
-        """Ends its thread, if it has one."""
+        """End the thread of the connection, if it has one."""
         self._server.close()
 
-    def _fetched(self) -> Any:
+    def _read(self) -> Any:
         try:
-            if self._fetch is not None:
-                return self._fetch()
-            with quiet_stderr() if self._is_here else nullcontext():  # it tells how it connects
-                self._fetch = self._connected()
-                return self._fetch()
+            if self._next_sample is not None:
+                return self._next_sample()
+            # Reverb logs the connection.
+            with quiet_stderr() if self._in_process else nullcontext():
+                self._next_sample = self._make_next_sample()
+                return self._next_sample()
         except tf.errors.OpError:
-            self._fetch = None  # it has ended; another begins
+            self._next_sample = None  # the iterator has ended: the next call makes another
             raise
 
-    def _connected(self) -> Callable[[], Any]:
+    def _make_next_sample(self) -> Callable[[], Any]:
         iterator = iter(self._dataset)
 
-        def fetch() -> Drawn:
-            drawn = iterator.get_next()
-            data, info = drawn.data, drawn.info
+        def next_sample() -> _ReverbSample:
+            sample = iterator.get_next()
+            data, info = sample.data, sample.info
             frames = [data[name] for name in ("frames", "next_frames") if name in data]
-            return Drawn(tf.concat(frames, axis=1), data["scalars"], info.key, info.priority)
+            return _ReverbSample(
+                tf.concat(frames, axis=1), data["scalars"], info.key, info.priority
+            )
 
-        # An iterator looks at shapes and types of all that it gives, which takes longer than to
-        # give it.
-        return called_flat(tf.function(fetch, autograph=False).get_concrete_function())
+        # Iterating in Python would check shapes and dtypes of each element, which takes longer than
+        # reading it.
+        return called_flat(tf.function(next_sample, autograph=False).get_concrete_function())
 
 
-def _as_bytes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), np.uint8)
+def make_reverb_replay(config: Config, spec: EnvSpec) -> ReverbReplay:
+    """Make the replay of a process that collects and learns in turn.
+
+    Args:
+      config: The resolved configuration.
+      spec: Specification of its environment.
+
+    Raises:
+      ConfigError: If it does not fit into memory, or its server keeps other transitions.
+      ReplayError: If its server does not answer.
+    """
+    replay, agent = config.replay, config.agent
+    transitions = TransitionSpec(spec, agent.n_step, agent.gamma)
+    # Such a process keeps to its ratio by itself; a server needs limits for the others.
+    is_limited = replay.samples_per_insert or replay.address
+    limits = RateLimits.of(config) if is_limited else RateLimits()
+    return ReverbReplay(replay, config.env.num_envs, transitions, limits)

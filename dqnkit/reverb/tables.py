@@ -1,4 +1,4 @@
-"""What a Reverb server keeps for a run: tables, what is in them, and how fast they may be read."""
+"""Tables of a Reverb server, the data in them, and the rate at which they may be sampled."""
 
 from __future__ import annotations
 
@@ -13,118 +13,127 @@ from dqnkit.envs.specs import EnvSpec
 from dqnkit.reverb.library import reverb, tf
 
 REPLAY = "replay"
-"""Transitions."""
+"""Name of the table of transitions."""
 LEARNER = "learner"
-"""What actors must know: the newest alone."""
+"""Name of the table with the newest state of the learner, which actors read."""
 EPISODES = "episodes"
-"""What actors have seen end, each read once."""
+"""Name of the table of returns and lengths of finished episodes, each read once."""
 
-_EPISODES_KEPT = 100_000
-_BYTES_BESIDE_FRAMES = 2_900
-"""Of a transition: its chunks, its item and its place in the table (`benchmarks/replay_memory.py`
-measures it)."""
+_MAX_EPISODES = 100_000
+_OVERHEAD_BYTES = 2_900
+"""Memory per transition beside its frame: chunks, item and table entry, as measured by
+`benchmarks/replay_memory.py`."""
 _SLACK_INSERTS = 200
-"""Transitions by which actors and learner may be apart from their ratio."""
+"""Number of transitions by which actors and learner may deviate from their ratio."""
 
 
 @dataclass(frozen=True)
 class TransitionSpec:
-    """How the frames of an environment become transitions, and what they are made of."""
+    """Layout of the transitions of an environment, and how they are computed from its frames."""
 
     spec: EnvSpec
     n_step: int = 1
-    """Rewards that a transition sums."""
+    """Number of rewards in an n-step return."""
     gamma: float = 1.0
-    """What a reward of the next step is discounted by in that sum."""
+    """Discount per step within an n-step return."""
 
     @property
     def stack(self) -> int:
-        """Frames of an observation."""
+        """Number of frames per observation."""
         return self.spec.observation.frame_stack
 
     @property
     def dtype(self) -> str:
-        """Of frames."""
+        """Data type of a frame."""
         return self.spec.observation.dtype
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
-        """Of one frame."""
+        """Shape of a frame."""
         return self.spec.observation.frame_shape
 
     @property
     def frames(self) -> int:
-        """Of a sample (`Replay.frames_per_sample`): those one step apart share theirs."""
+        """Number of frames per sample (`HostReplay.frames_per_sample`).
+
+        Observation and next observation of a one-step transition share their frames.
+        """
         return self.stack + 1 if self.n_step == 1 else 2 * self.stack
 
     def signature(self) -> dict[str, Any]:
-        """As Reverb has it: the frames, and action, reward and discount."""
-        one_step = {"frames": self._spec_of("frames", self.stack + 1)}
-        several = {name: self._spec_of(name, self.stack) for name in ("frames", "next_frames")}
+        """Return Reverb's signature: the frames, and `scalars` of action, reward and discount."""
+        one_step = {"frames": self._frames_spec("frames", self.stack + 1)}
+        n_step = {name: self._frames_spec(name, self.stack) for name in ("frames", "next_frames")}
         scalars = {"scalars": tf.TensorSpec([3], tf.float32, "scalars")}
-        return (one_step if self.n_step == 1 else several) | scalars
+        return (one_step if self.n_step == 1 else n_step) | scalars
 
-    def _spec_of(self, name: str, frames: int) -> Any:
+    def _frames_spec(self, name: str, frames: int) -> Any:
         return tf.TensorSpec([frames, *self.frame_shape], self.dtype, name)
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """How many transitions may be drawn for each that is added (Reverb's rate limiter)."""
+    """Number of samples per inserted transition, as Reverb's rate limiter enforces it."""
 
     samples_per_insert: float | None = None
-    """None lets whoever comes draw, once there is anything."""
+    """Ratio of sampled to inserted transitions; None allows any ratio."""
     min_size: int = 1
-    """Transitions before the first is drawn."""
+    """Number of transitions in the table before the first may be sampled."""
     slack_inserts: int = 0
-    """Transitions by which actors and learner may be apart from their ratio."""
-    drawn_together: int = 0
-    """By an iteration of the learner."""
+    """Number of transitions by which actors and learner may deviate from the ratio."""
+    draws_per_iteration: int = 0
+    """Number of transitions that an iteration of the learner samples together."""
 
     @classmethod
     def of(cls, config: Config) -> RateLimits:
-        """Those of a server that several processes share."""
+        """Return the limits of a server that several processes of a run share."""
         training = config.training
         capacity = config.replay.replay_buffer_max_length
-        # Steps of a return that is not whole yet, which are counted when it is.
+        # The writers withhold transitions until their n-step returns are complete.
         withheld = config.env.num_envs * (config.agent.n_step - 1)
         initial = training.initial_collect_steps
         min_size = max(1, min(initial, capacity) - withheld)
         return cls(
-            samples_per_insert=ratio(config),
+            samples_per_insert=_samples_per_insert(config),
             min_size=min_size,
-            # What is collected before the first update counts, whether the table keeps it or not.
+            # All initial steps are inserted before the first update, even where the table keeps
+            # fewer.
             slack_inserts=_SLACK_INSERTS + withheld + max(0, initial - min_size),
-            drawn_together=training.gradient_steps_per_iteration * training.batch_size,
+            draws_per_iteration=training.gradient_steps_per_iteration * training.batch_size,
         )
 
     def limiter(self) -> Any:
-        """Reverb's.
+        """Return Reverb's rate limiter.
 
-        What its samplers have fetched ahead counts as drawn: that is what two iterations draw.
+        Transitions that a sampler has prefetched count as sampled, which are those of two
+        iterations.
         """
         if self.samples_per_insert is None:
             return reverb.rate_limiters.MinSize(self.min_size)
-        slack = self.slack_inserts * max(1.0, self.samples_per_insert) + 2 * self.drawn_together
+        slack = (
+            self.slack_inserts * max(1.0, self.samples_per_insert) + 2 * self.draws_per_iteration
+        )
         return reverb.rate_limiters.SampleToInsertRatio(
             self.samples_per_insert, self.min_size, error_buffer=slack
         )
 
 
-def ratio(config: Config) -> float | None:
-    """Transitions that a run draws for each that it adds; None if it draws none."""
+def _samples_per_insert(config: Config) -> float | None:
+    """Return the ratio of sampled to inserted transitions of a run; None if it samples none."""
     return config.replay.samples_per_insert or config.drawn_per_step or None
 
 
-def replay_table(config: ReplayConfig, recipe: TransitionSpec, limits: RateLimits) -> Any:
-    """The table of transitions.
+def make_replay_table(
+    config: ReplayConfig, transition_spec: TransitionSpec, limits: RateLimits
+) -> Any:
+    """Make the table of transitions.
 
     Raises:
-      ConfigError: It is larger than the machine's memory.
+      ConfigError: If the table does not fit into the machine's memory.
     """
     capacity = config.replay_buffer_max_length
-    frame_bytes = math.prod(recipe.frame_shape) * tf.as_dtype(recipe.dtype).size
-    check_replay_fits_memory(capacity, capacity * (frame_bytes + _BYTES_BESIDE_FRAMES))
+    frame_bytes = math.prod(transition_spec.frame_shape) * tf.as_dtype(transition_spec.dtype).size
+    check_replay_fits_memory(capacity, capacity * (frame_bytes + _OVERHEAD_BYTES))
     sampler = reverb.selectors.Uniform()
     if config.is_prioritized:
         sampler = reverb.selectors.Prioritized(required(config.alpha))
@@ -134,12 +143,12 @@ def replay_table(config: ReplayConfig, recipe: TransitionSpec, limits: RateLimit
         remover=reverb.selectors.Fifo(),
         max_size=capacity,
         rate_limiter=limits.limiter(),
-        signature=recipe.signature(),
+        signature=transition_spec.signature(),
     )
 
 
-def broadcast_tables() -> list[Any]:
-    """Those through which a learner and its actors hear of each other."""
+def make_broadcast_tables() -> list[Any]:
+    """Make the tables `LEARNER` and `EPISODES`."""
     learner = reverb.Table(
         LEARNER,
         sampler=reverb.selectors.Fifo(),
@@ -151,7 +160,7 @@ def broadcast_tables() -> list[Any]:
         EPISODES,
         sampler=reverb.selectors.Fifo(),
         remover=reverb.selectors.Fifo(),
-        max_size=_EPISODES_KEPT,
+        max_size=_MAX_EPISODES,
         max_times_sampled=1,
         rate_limiter=reverb.rate_limiters.MinSize(1),
     )

@@ -1,4 +1,4 @@
-"""What one environment does, as transitions in a Reverb table."""
+"""Conversion of one environment's steps to transitions in a Reverb table."""
 
 from __future__ import annotations
 
@@ -9,70 +9,81 @@ from typing import Any
 
 import numpy as np
 
-from dqnkit.reverb.connection import ServerConnection, explained
+from dqnkit.reverb.connection import POLL_SECONDS, OnWait, ServerConnection, translate_errors
 from dqnkit.reverb.library import reverb
 from dqnkit.reverb.tables import REPLAY, TransitionSpec
 
-_PIECE_MS = 1_000
-_IN_FLIGHT = 16
-"""Transitions on their way to the server that do not hold up the environment."""
+_MAX_IN_FLIGHT = 16
+"""Number of transitions that may be on their way to the server before `add` blocks."""
 
 
 class TransitionWriter:
-    """Frames and steps of one environment, one after another.
+    """A writer of one environment's transitions.
 
-    Each frame is written once; transitions refer to it. One over several steps is written when its
-    last step is there or its episode has ended, as in Acme's adder: the newest n_step - 1 cannot be
-    sampled yet.
+    Each frame is sent once, and transitions refer to it. An n-step transition is written when its
+    last step is done or its episode has ended, as by the adders of Acme (Hoffman et al., 2020):
+    until then, the newest n_step - 1 transitions cannot be sampled.
     """
 
     def __init__(
         self,
         server: ServerConnection,
-        recipe: TransitionSpec,
-        waiting: Callable[[], Callable[[], None]],
+        transition_spec: TransitionSpec,
+        make_on_wait: Callable[[], OnWait],
     ) -> None:
-        """Connects.
+        """Open the writer.
 
         Args:
-          server: That has the table.
-          recipe: Of its transitions.
-          waiting: Gives, for each time that the rate limiter holds up a transition, what is called
-            each second of it, and raises if there is no hope.
+          server: Connection to the server that has the table.
+          transition_spec: Layout of the transitions.
+          make_on_wait: Makes the callback for a wait. Called whenever the rate limiter begins to
+            block.
         """
         self._server = server
-        self._waiting = waiting
-        self._recipe = recipe
-        n_step = recipe.n_step
-        # Behind an episode's last frame stand the scalars of n_step - 1 shorter transitions.
-        kept = recipe.stack + 2 * n_step
-        self._writer: Any = server.call(lambda: server.client.trajectory_writer(kept))
+        self._make_on_wait = make_on_wait
+        self._transition_spec = transition_spec
+        n_step = transition_spec.n_step
+        # The scalars of n_step - 1 shorter transitions follow the last frame of an episode.
+        history = transition_spec.stack + 2 * n_step
+        self._writer: Any = server.call(lambda: server.client.trajectory_writer(history))
         for column in ("frames", "scalars"):
-            # A longer chunk would wait for its other steps, and be read with them.
-            self._writer.configure((column,), num_keep_alive_refs=kept, max_chunk_length=1)
+            # A chunk of several steps would be sent only when it is full, and sampled as a whole.
+            self._writer.configure((column,), num_keep_alive_refs=history, max_chunk_length=1)
         self._steps: deque[tuple[int, float]] = deque(maxlen=n_step)
+        """Actions and rewards of the steps of the next transition."""
         self._num_frames = 0
         self.priority = 1.0
-        """Of what is written next."""
+        """Priority of the transitions that are written next."""
 
     def begin(self, frame: np.ndarray) -> None:
-        """Starts an episode; the one before it was ended or cut."""
+        """Begin an episode; a previous episode that has not terminated is truncated here.
+
+        Args:
+          frame: First frame of the episode, [*frame_shape].
+        """
         if self._num_frames:
-            self._write_rest(terminated=False)
+            self._write_remaining(terminated=False)
             self.flush()
-            with explained(self._server.address):
+            with translate_errors(self._server.address):
                 self._writer.end_episode()
         self._steps.clear()
-        # Before an episode's first frame stand copies of it: Reverb reads no frame twice in a row.
-        for _ in range(self._recipe.stack):
+        # Copies of the first frame fill the stack: a Reverb trajectory cannot repeat one frame.
+        for _ in range(self._transition_spec.stack):
             self._append({"frames": frame})
-        self._num_frames = self._recipe.stack
+        self._num_frames = self._transition_spec.stack
 
     def add(self, action: int, reward: float, frame: np.ndarray, *, terminated: bool) -> None:
-        """Completes a step that led to a frame."""
+        """Add a step.
+
+        Args:
+          action: Index of the action.
+          reward: Reward of the step.
+          frame: Frame after the step, [*frame_shape].
+          terminated: True if the step led to a terminal state.
+        """
         self._steps.append((action, reward))
         self._num_frames += 1
-        if len(self._steps) < self._recipe.n_step:
+        if len(self._steps) < self._transition_spec.n_step:
             self._append({"frames": frame})
         else:
             scalars = self._scalars(terminated=terminated)
@@ -80,55 +91,59 @@ class TransitionWriter:
             self._create_item()
             self._steps.popleft()
         if terminated:
-            self._write_rest(terminated=True)
+            self._write_remaining(terminated=True)
 
-    def flush(self, left: int = 0) -> None:
-        """Waits until the server has all but some.
+    def flush(self, in_flight: int = 0) -> None:
+        """Wait until the server has received the transitions.
+
+        Args:
+          in_flight: Number of transitions that may still be on their way.
 
         Raises:
-          ReplayError: The server does not answer.
-          Anything that the wait raises.
+          ReplayError: If the server does not answer.
+          Exception: Whatever the callback of the wait raises.
         """
-        wait: Callable[[], None] | None = None
+        on_wait: OnWait | None = None
         while True:
-            # In pieces, between which a signal is heard.
-            held_up = contextlib.suppress(reverb.DeadlineExceededError)
-            with explained(self._server.address), held_up:
-                self._writer.flush(left, timeout_ms=_PIECE_MS)
+            # A longer wait would delay signal handlers.
+            blocked = contextlib.suppress(reverb.DeadlineExceededError)
+            with translate_errors(self._server.address), blocked:
+                self._writer.flush(in_flight, timeout_ms=int(1_000 * POLL_SECONDS))
                 return
-            wait = wait or self._waiting()
-            wait()
+            on_wait = on_wait or self._make_on_wait()
+            on_wait()
 
     def close(self) -> None:
-        """Ends it; what the server has not got by now is lost."""
+        """Close the writer; transitions that the server has not received are lost."""
         with contextlib.suppress(RuntimeError):  # the server is gone
             self._writer.close()
 
-    def _write_rest(self, *, terminated: bool) -> None:
-        """Writes the transitions that an episode's end leaves shorter."""
+    def _write_remaining(self, *, terminated: bool) -> None:
+        """Write the transitions at the end of an episode, which have fewer than n_step steps."""
         while self._steps:
             self._append({"scalars": self._scalars(terminated=terminated)})
             self._create_item()
             self._steps.popleft()
 
     def _scalars(self, *, terminated: bool) -> np.ndarray:
-        """Action, reward and discount of the steps that are under way."""
-        total = sum(self._recipe.gamma**i * reward for i, (_, reward) in enumerate(self._steps))
-        discount = 0.0 if terminated else self._recipe.gamma ** (len(self._steps) - 1)
+        """Return action, n-step reward and discount of the next transition, float32 [3]."""
+        gamma = self._transition_spec.gamma
+        total = sum(gamma**i * reward for i, (_, reward) in enumerate(self._steps))
+        discount = 0.0 if terminated else gamma ** (len(self._steps) - 1)
         return np.array([self._steps[0][0], total, discount], np.float32)
 
     def _append(self, columns: dict[str, np.ndarray]) -> None:
-        dtypes = {"frames": self._recipe.dtype, "scalars": "float32"}
-        with explained(self._server.address):
+        dtypes = {"frames": self._transition_spec.dtype, "scalars": "float32"}
+        with translate_errors(self._server.address):
             self._writer.append({k: np.asarray(v, dtypes[k]) for k, v in columns.items()})
 
     def _create_item(self) -> None:
         frames, scalars = (self._writer.history[name] for name in ("frames", "scalars"))
-        # Positions one by one: Reverb takes a slice up to the newest one for an empty one.
+        # Lists of positions: Reverb treats a slice that ends at the newest entry as empty.
         end = self._num_frames
         start = end - len(self._steps)
-        stack = self._recipe.stack
-        if self._recipe.n_step == 1:
+        stack = self._transition_spec.stack
+        if self._transition_spec.n_step == 1:
             trajectory = {"frames": frames[list(range(start - stack, end))]}
         else:
             trajectory = {
@@ -136,6 +151,6 @@ class TransitionWriter:
                 "next_frames": frames[list(range(end - stack, end))],
             }
         item = {**trajectory, "scalars": scalars[-1]}
-        with explained(self._server.address):
+        with translate_errors(self._server.address):
             self._writer.create_item(REPLAY, self.priority, item)
-        self.flush(_IN_FLIGHT)
+        self.flush(_MAX_IN_FLIGHT)

@@ -1,59 +1,98 @@
-"""The files that a run leaves behind."""
+"""The files that a run leaves as artifacts."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from dqnkit._system import arrays
-from dqnkit.agents.policies import GreedyPolicy, Weights
+import numpy as np
+
+from dqnkit._system.arrays import save_arrays
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.evaluation import plots
+from dqnkit.evaluation.document import EvaluationDocument, FinalEpisodes
 from dqnkit.evaluation.episodes import Evaluation
-from dqnkit.runs.snapshot import Snapshot
+from dqnkit.runs.checkpoints import Checkpoint, CheckpointFolder
+from dqnkit.runs.history import EvaluationHistory
 from dqnkit.tracking import policy_folder
-from dqnkit.tracking.outbox import CHECKPOINTS, LAST_CHECKPOINT
+from dqnkit.tracking.names import Artifact
 from dqnkit.tracking.policy_folder import PolicyFiles
+from dqnkit.tracking.tracker import Tracker
+
+if TYPE_CHECKING:  # loads TensorFlow
+    from dqnkit.agents.policies import GreedyPolicy
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a training has led to."""
+@dataclass(frozen=True)
+class RunArtifacts:
+    """Writes the files of a run into its record; writes nothing if the record keeps no files."""
 
     config: Config
-    evaluations: Sequence[Evaluation]
-    best: Evaluation
-    best_weights: Weights
-    """Of the policy that it played."""
-    final: Evaluation
-    """Of that policy, on fresh episodes."""
+    tracker: Tracker
 
+    def add_config(self) -> None:
+        """Add `config.yaml`, with which `dqnkit train` repeats the run."""
+        with self._folder() as folder:
+            if folder is not None:
+                text = loading.dump(self.config)
+                (folder / Artifact.CONFIG).write_text(text, encoding="utf-8")
 
-def write(outcome: Outcome, snapshot: Snapshot | None, folder: Path) -> None:
-    """Evaluations, learning curve and checkpoints, below a folder that is made."""
-    (folder / CHECKPOINTS).mkdir(parents=True)
-    document = {
-        "evaluations": [evaluation.as_dict() for evaluation in outcome.evaluations],
-        "best": outcome.best.as_dict(),
-        "final": outcome.final.as_dict() | {"iqm_interval": list(outcome.final.interval)},
-    }
-    (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
-    config = outcome.config
-    title = f"{config.name} ({config.env.id}), seed {config.training.seed}"
-    plots.learning_curve(outcome.evaluations, title, folder / "learning_curve.png")
-    if snapshot is not None:
-        arrays.save_arrays(folder / CHECKPOINTS / LAST_CHECKPOINT, snapshot.arrays())
-    arrays.save_arrays(folder / CHECKPOINTS / "best.npz", {"online": outcome.best_weights})
+    def add_newest_checkpoint(self) -> None:
+        """Add the newest checkpoint on this machine: that of an earlier process if need be."""
+        if self.tracker.folder is None:
+            return
+        checkpoints = CheckpointFolder(self.tracker.folder / Artifact.CHECKPOINTS)
+        with self._folder() as folder:
+            if folder is not None:
+                checkpoints.copy_newest(folder)
 
+    def add_results(
+        self, history: EvaluationHistory, final: Evaluation, checkpoint: Checkpoint | None
+    ) -> None:
+        """Add evaluations, learning curve, last checkpoint and best weights."""
+        with self._folder() as folder:
+            if folder is None:
+                return
+            document = EvaluationDocument(
+                evaluations=history.evaluations,
+                best=history.best,
+                final=FinalEpisodes(
+                    episodes=final, iteration=final.iteration, env_steps=final.env_steps
+                ),
+            )
+            (folder / Artifact.EVALUATION).write_text(document.to_json(), encoding="utf-8")
+            title = f"{self.config.name} ({self.config.env.id}), seed {self.config.training.seed}"
+            plots.learning_curve(history.evaluations, title, folder / Artifact.LEARNING_CURVE)
+            checkpoints = folder / Artifact.CHECKPOINTS
+            checkpoints.mkdir()
+            if checkpoint is not None:
+                checkpoint.save(checkpoints / Artifact.LAST_CHECKPOINT)
+            save_arrays(checkpoints / Artifact.BEST_WEIGHTS, {"online": history.best_weights})
 
-def write_policy(outcome: Outcome, policy: GreedyPolicy, folder: Path) -> PolicyFiles:
-    """The best policy as TensorFlow saves it, and the configuration that plays it."""
-    policy.set_weights(outcome.best_weights)
-    saved_model = folder / policy_folder.SAVED_MODEL.name
-    policy.save(saved_model)
-    config = folder / policy_folder.CONFIG.name
-    config.write_text(loading.dump(outcome.config), encoding="utf-8")
-    return PolicyFiles(saved_model, config, policy.spec)
+    def add_policy(self, policy: GreedyPolicy, best_weights: np.ndarray) -> None:
+        """Add the best policy as an MLflow model, with the configuration that plays it."""
+        if not self.tracker.keeps_files:
+            return
+        with TemporaryDirectory(prefix="dqnkit-") as scratch:
+            folder = Path(scratch)
+            policy.set_weights(best_weights)
+            saved_model = folder / policy_folder.SAVED_MODEL.name
+            policy.save(saved_model)
+            config = folder / policy_folder.CONFIG.name
+            config.write_text(loading.dump(self.config), encoding="utf-8")
+            self.tracker.add_policy(PolicyFiles(saved_model, config, policy.spec))
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path | None]:
+        """Yield a folder whose files become artifacts; None if the record keeps no files."""
+        if not self.tracker.keeps_files:
+            yield None
+            return
+        with TemporaryDirectory(prefix="dqnkit-") as scratch:
+            yield Path(scratch)
+            self.tracker.add_artifacts(Path(scratch))

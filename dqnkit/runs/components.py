@@ -1,67 +1,94 @@
-"""What a run is made of: loop, policy and evaluation, for the graph or for Python."""
+"""The components of a run: loop, policy and evaluator, for the graph or for the host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dqnkit.agents.policies import GreedyPolicy
 from dqnkit.config.sections import Config
 from dqnkit.config.seeds import training_evaluation_keys
-from dqnkit.envs import registry
 from dqnkit.envs.specs import EnvSpec
-from dqnkit.evaluation.base import Evaluator
-from dqnkit.evaluation.factory import make_evaluator
-from dqnkit.loops.base import Loop
-from dqnkit.loops.graph import GraphLoop
-from dqnkit.loops.host import HostLoop
+
+if TYPE_CHECKING:  # these modules load TensorFlow, and so do the functions below
+    from dqnkit.agents.policies import GreedyPolicy
+    from dqnkit.evaluation.base import Evaluator
+    from dqnkit.loops.base import Loop
+    from dqnkit.loops.host import HostLoop
+    from dqnkit.replay.base import HostReplay
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Loop, the policy that evaluation plays, and evaluation."""
+class Components:
+    """Loop, the policy that evaluations play, and the evaluator."""
 
     loop: Loop
     policy: GreedyPolicy
     evaluator: Evaluator
 
     def close(self) -> None:
-        """Ends all environments."""
+        """Close all environments."""
         with ExitStack() as both:
             both.callback(self.loop.close)
             both.callback(self.evaluator.close)
 
 
-def build(
+def make_components(
     config: Config, spec: EnvSpec, interrupted: Callable[[], object] = lambda: False
-) -> Parts:
-    """The parts that a resolved configuration asks for.
+) -> Components:
+    """Make the components of a run.
 
     Args:
-      config: It.
-      spec: Of its environment.
-      interrupted: Asked by a loop that waits for others, whether to wait no longer.
+      config: The resolved configuration.
+      spec: Specification of its environment.
+      interrupted: Called by a loop that waits for other processes; truthy ends the wait.
 
     Raises:
-      ConfigError: They do not fit into this machine, or cannot be made.
-      ReplayError: The server of the replay does not answer.
+      ConfigError: If they do not fit into memory, or cannot be made.
+      ReplayError: If the replay server does not answer.
     """
+    from dqnkit.agents.policies import GreedyPolicy
+    from dqnkit.evaluation.factory import make_evaluator
+
     with ExitStack() as unfinished:
-        loop = _loop(config, spec, interrupted)
+        loop = make_loop(config, spec, interrupted)
         unfinished.callback(loop.close)
         policy = GreedyPolicy(spec, config)
         keys = training_evaluation_keys(config.training.seed)
         evaluator = make_evaluator(config, policy, config.evaluation.num_eval_episodes, keys)
         unfinished.pop_all()
-    return Parts(loop, policy, evaluator)
+    return Components(loop, policy, evaluator)
 
 
-def _loop(config: Config, spec: EnvSpec, interrupted: Callable[[], object]) -> Loop:
+def make_loop(
+    config: Config, spec: EnvSpec, interrupted: Callable[[], object] = lambda: False
+) -> Loop:
+    """Make the training loop of a resolved configuration (see `make_components`)."""
     if config.training.loop == "graph":
-        return GraphLoop(config, spec, registry.make_dynamics(config.env))
+        from dqnkit.envs.registry import make_dynamics
+        from dqnkit.loops.graph import GraphLoop
+
+        return GraphLoop(config, spec, make_dynamics(config.env))
     if config.training.num_actors is None:
-        return HostLoop(config, spec)
-    from dqnkit.reverb.learner import LearnerLoop  # where it is installed
+        return make_host_loop(config, spec)
+    from dqnkit.reverb.learner import LearnerLoop
 
     return LearnerLoop(config, spec, interrupted)
+
+
+def make_host_loop(config: Config, spec: EnvSpec) -> HostLoop:
+    """Make the host loop with the replay of a resolved configuration (see `make_components`)."""
+    from dqnkit.loops.host import HostLoop
+
+    return HostLoop(config, spec, _make_host_replay(config, spec))
+
+
+def _make_host_replay(config: Config, spec: EnvSpec) -> HostReplay:
+    if config.replay.kind != "reverb":
+        from dqnkit.replay.factory import make_host_replay
+
+        return make_host_replay(config, spec)
+    from dqnkit.reverb.replay import make_reverb_replay
+
+    return make_reverb_replay(config, spec)

@@ -1,4 +1,4 @@
-"""What a run is called and what is said of it in its record."""
+"""Names, tags and Markdown descriptions of runs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from dqnkit import __version__
 from dqnkit._system.redaction import redact_secrets
 from dqnkit.config.sections import Config
-from dqnkit.evaluation.episodes import MARKDOWN_HEAD, Evaluation
-from dqnkit.tracking.tracker import KIND_TAG
+from dqnkit.evaluation.episodes import Evaluation, markdown_summary
+from dqnkit.tracking.names import Kind, Tag
 
 _AGENTS = {"dqn": "DQN", "double_dqn": "Double DQN", "c51": "C51", "double_c51": "Double C51"}
 
 
-def run_name(config: Config) -> str:
-    """Experiment, seed and a short random id: readable, and hardly ever the same twice."""
+def make_run_name(config: Config) -> str:
+    """Return a readable name that is practically unique: experiment, seed and a short random id."""
     return f"{config.name}-s{config.training.seed}-{secrets.token_hex(2)}"
 
 
 def agent(config: Config) -> str:
-    """What trains, in the field's words, such as `Double DQN, dueling, 3-step returns`."""
+    """Return the agent in words, such as `Double DQN, dueling, 3-step returns`."""
     parts = [_AGENTS[config.agent.kind]]
     if config.network.dueling:
         parts.append("dueling")
@@ -36,46 +36,44 @@ def agent(config: Config) -> str:
 
 
 def tags(config: Config) -> dict[str, str]:
-    """Tags of a run: where it came from and what it ran on."""
+    """Return the tags of a run: its origin and the machine that it runs on."""
     return {
         **config.tracking.tags,
-        KIND_TAG: "training",
-        "dqnkit.version": __version__,
-        "dqnkit.env": config.env.id,
-        "dqnkit.seed": str(config.training.seed),
-        "dqnkit.loop": config.training.loop,
-        "dqnkit.command": redact_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
-        "dqnkit.device": _device(),
-        "dqnkit.python": platform.python_version(),
+        Tag.KIND: Kind.TRAINING,
+        Tag.VERSION: __version__,
+        Tag.ENV: config.env.id,
+        Tag.SEED: str(config.training.seed),
+        Tag.LOOP: config.training.loop,
+        Tag.COMMAND: redact_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        Tag.DEVICE: _device(),
+        Tag.PYTHON: platform.python_version(),
         **_git(),
     }
 
 
-def before(config: Config) -> str:
-    """Markdown shown with a run while it trains."""
+def opening(config: Config) -> str:
+    """Return the Markdown shown with a run while it trains."""
     text = [config.description] if config.description else []
     text.append(f"{agent(config)} on **{config.env.id}**, seed {config.training.seed}.")
     return "\n\n".join(text)
 
 
-def broken_off(config: Config, reason: BaseException) -> str:
-    """Markdown shown with a run that an exception has ended."""
-    said = "; ".join([str(reason), *getattr(reason, "__notes__", ())])
-    cause = " ".join(said.split()) or "interrupted"
-    return f"{before(config)}\n\nIt did not end by itself: {type(reason).__name__}, {cause}"
+def interrupted(config: Config, reason: BaseException) -> str:
+    """Return the Markdown shown with a run that an exception has ended."""
+    causes = "; ".join([str(reason), *getattr(reason, "__notes__", ())])
+    cause = " ".join(causes.split()) or "interrupted"
+    return f"{opening(config)}\n\nThis run did not finish: {type(reason).__name__}, {cause}"
 
 
-def after(config: Config, best: Evaluation, final: Evaluation) -> str:
-    """Markdown shown with a run that has ended."""
+def summary(config: Config, best: Evaluation, final: Evaluation) -> str:
+    """Return the Markdown shown with a run that has ended."""
     text = [config.description] if config.description else []
-    rows = [
-        best.markdown_row(f"best, at step {best.env_steps:,}", with_interval=False),
-        final.markdown_row("that policy again, fresh episodes"),
-    ]
+    best_row = f"best, at step {best.env_steps:,}"
+    rows = {best_row: best, "that policy again, fresh episodes": final}
     text += [
         f"{agent(config)} on **{config.env.id}**, seed {config.training.seed}.",
-        "\n".join([MARKDOWN_HEAD, *rows]),
-        "Repeat it: save the artifact `config.yaml`, then `dqnkit train config.yaml`.",
+        markdown_summary(rows, without_interval={best_row}),
+        "To repeat the run, save the artifact `config.yaml` and call `dqnkit train config.yaml`.",
     ]
     return "\n\n".join(text)
 
@@ -90,7 +88,7 @@ def _device() -> str:
 
 
 def _git() -> dict[str, str]:
-    """Commit and dirtiness of the repository that the caller stands in; nothing outside one."""
+    """Return commit and dirtiness of the git repository around the working directory."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -99,8 +97,8 @@ def _git() -> dict[str, str]:
 
     try:
         return {
-            "mlflow.source.git.commit": git("rev-parse", "HEAD"),
-            "dqnkit.git_dirty": str(bool(git("status", "--porcelain"))).lower(),
+            Tag.GIT_COMMIT: git("rev-parse", "HEAD"),
+            Tag.GIT_DIRTY: str(bool(git("status", "--porcelain"))).lower(),
         }
     except (OSError, subprocess.SubprocessError):
         return {}

@@ -1,69 +1,75 @@
-"""The evaluations of one training, and the best of the policies that they played."""
+"""The evaluations of one run, and the best of the policies that they evaluated."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dqnkit.agents.policies import Weights
 from dqnkit.config.sections import EvaluationConfig
-from dqnkit.evaluation.episodes import Evaluation
-from dqnkit.runs.components import Parts
-from dqnkit.runs.snapshot import Snapshot
-
-_NO_WEIGHTS: Weights = np.zeros(0, np.float32)
+from dqnkit.evaluation.episodes import Episodes, Evaluation, late_episodes
+from dqnkit.runs.checkpoints import Checkpoint
+from dqnkit.runs.components import Components
 
 
-class History:
-    """What a training was worth, from its start until now."""
+class EvaluationHistory:
+    """Evaluates the policy of a run, and remembers the evaluations and the best weights."""
 
-    def __init__(self, parts: Parts, config: EvaluationConfig, before: Snapshot | None) -> None:
-        """Plays nothing yet.
+    def __init__(
+        self, components: Components, config: EvaluationConfig, checkpoint: Checkpoint | None
+    ) -> None:
+        """Make a history.
 
         Args:
-          parts: Of the run; its loop has the weights that are evaluated.
-          config: How many episodes are played.
-          before: Of the run that goes on, if it does.
+          components: Components of the run; its loop has the weights to evaluate.
+          config: Numbers of episodes.
+          checkpoint: Checkpoint of a resumed run, whose history continues.
         """
-        self._parts = parts
+        self._components = components
         self._config = config
-        self._evaluations = list(before.evaluations) if before else []
-        self.best_index = before.best if before else -1
-        """Of the best evaluation; -1 before the first."""
-        self.best_weights = before.best_weights if before else _NO_WEIGHTS
-        """Of the policy that it played."""
+        self._evaluations = list(checkpoint.evaluations) if checkpoint else []
+        self.best_index = checkpoint.best if checkpoint else -1
+        """Index of the best evaluation; -1 before the first."""
+        self.best_weights = checkpoint.best_weights if checkpoint else np.zeros(0, np.float32)
+        """Weights of the policy that it evaluated, float32 [n]."""
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
-        """All, in their order."""
+        """All evaluations, in order."""
         return tuple(self._evaluations)
 
     @property
     def best(self) -> Evaluation:
-        """The one with the highest mean return; of equals the latest, which has seen more."""
+        """The evaluation with the highest mean return; the latest of equals."""
         return self._evaluations[self.best_index]
 
+    @property
+    def late(self) -> Episodes:
+        """Episodes of the last evaluations together."""
+        return late_episodes(self._evaluations)
+
     def evaluate(self) -> Evaluation:
-        """Plays the policy of now."""
-        loop = self._parts.loop
+        """Evaluate the current policy."""
+        loop = self._components.loop
         weights = loop.policy_weights()
-        self._parts.policy.set_weights(weights)
-        returns, lengths = self._parts.evaluator.play(loop.iteration)
+        self._components.policy.set_weights(weights)
+        returns, lengths = self._components.evaluator.play(loop.iteration)
         evaluation = _evaluation(returns, lengths, loop.iteration, loop.env_steps)
         self._evaluations.append(evaluation)
         if self.best_index < 0 or evaluation.summary.mean >= self.best.summary.mean:
             self.best_index, self.best_weights = len(self._evaluations) - 1, weights
         return evaluation
 
-    def play_best(self, *, in_full: bool) -> Evaluation:
-        """Plays the best policy in episodes that no choice was made by: at negative counters.
+    def evaluate_best(self, *, in_full: bool) -> Evaluation:
+        """Evaluate the best policy on fresh episodes, which have negative counters.
 
         Args:
-          in_full: All episodes that are wanted. Otherwise somebody waits: those of one evaluation.
+          in_full: True for all configured episodes; False for those of one evaluation, when the
+            user is waiting for an interrupted run.
         """
-        self._parts.policy.set_weights(self.best_weights)
+        self._components.policy.set_weights(self.best_weights)
         size = self._config.num_eval_episodes
         wanted = self._config.final_episodes if in_full else min(size, self._config.final_episodes)
-        played = [self._parts.evaluator.play(-1 - batch) for batch in range(-(-wanted // size))]
+        batches = range(-(-wanted // size))
+        played = [self._components.evaluator.play(-1 - batch) for batch in batches]
         returns, lengths = (np.concatenate(each)[:wanted] for each in zip(*played, strict=True))
         return _evaluation(returns, lengths, self.best.iteration, self.best.env_steps)
 

@@ -1,4 +1,4 @@
-"""What a run measures, by the names that the record has for it."""
+"""Metric names and values that a run logs."""
 
 from __future__ import annotations
 
@@ -8,61 +8,83 @@ import numpy as np
 
 from dqnkit.config.sections import Config
 from dqnkit.errors import TrainingDivergedError
-from dqnkit.evaluation.episodes import Evaluation
+from dqnkit.evaluation.episodes import Episodes, Evaluation
 from dqnkit.loops.base import IntervalMetrics
 from dqnkit.runs.result import TrainResult
-from dqnkit.tracking.recorded_run import LATE_IQM
+from dqnkit.tracking.names import EVAL, FINAL, TIME, TRAIN, Metric
 
 
-def training(config: Config, metrics: IntervalMetrics) -> dict[str, float]:
-    """Of a log interval."""
-    return {
-        "train/loss": metrics.loss,
-        f"train/{config.exploration.parameter}": metrics.exploration,
-        "train/return_mean": metrics.return_mean,
-        "train/length_mean": metrics.length_mean,
-        "train/episodes": float(metrics.episodes),
-    }
-
-
-def evaluation(evaluation: Evaluation) -> dict[str, float]:
-    """Of an evaluation in the course of training."""
-    summary = evaluation.summary
-    return {
-        "eval/return_mean": summary.mean,
-        "eval/return_std": summary.std,
-        "eval/return_min": summary.min,
-        "eval/return_max": summary.max,
-        "eval/return_iqm": summary.iqm,
-        "eval/length_mean": float(np.mean(evaluation.lengths)),
-    }
-
-
-def conclusion(result: TrainResult) -> dict[str, float]:
-    """Of a run at its end."""
-    return result.final.metrics("final") | {
-        LATE_IQM: result.late.summary.iqm,
-        "late/episodes": float(result.late.summary.n),
-        "time/total_seconds": result.seconds,
-        "time/compile_seconds": result.compile_seconds,
-        "time/training_seconds": result.training_seconds,
-        "time/steps_per_second": result.steps_per_second,
-        "time/checkpoint_seconds": result.checkpoint_seconds,
-    }
-
-
-def check_loss(config: Config, metrics: IntervalMetrics) -> None:
-    """Looks whether training goes on with numbers.
+def interval_metrics(
+    config: Config, interval: IntervalMetrics, steps_per_second: float
+) -> dict[str, float]:
+    """Return the metrics of one log interval.
 
     Raises:
-      TrainingDivergedError: The loss is infinite or NaN though there were updates.
+      TrainingDivergedError: If the loss is infinite or NaN although there were updates.
     """
-    if config.training.gradient_steps_per_iteration == 0 or math.isfinite(metrics.loss):
+    _check_loss(config, interval)
+    return {
+        f"{TRAIN}/loss": interval.loss,
+        f"{TRAIN}/{config.exploration.parameter}": interval.exploration,
+        f"{TRAIN}/return_mean": interval.return_mean,
+        f"{TRAIN}/length_mean": interval.length_mean,
+        f"{TRAIN}/episodes": float(interval.episodes),
+        f"{TRAIN}/steps_per_second": steps_per_second,
+    }
+
+
+def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """Return the metrics of one evaluation during training."""
+    summary = evaluation.summary
+    return {
+        f"{EVAL}/return_mean": summary.mean,
+        f"{EVAL}/return_std": summary.std,
+        f"{EVAL}/return_min": summary.min,
+        f"{EVAL}/return_max": summary.max,
+        f"{EVAL}/return_iqm": summary.iqm,
+        f"{EVAL}/length_mean": float(np.mean(evaluation.lengths)),
+    }
+
+
+def episode_metrics(prefix: str, episodes: Episodes) -> dict[str, float]:
+    """Return statistics of episodes as metrics `PREFIX/return_mean` and so on."""
+    summary, (low, high) = episodes.summary, episodes.interval
+    return {
+        f"{prefix}/return_mean": summary.mean,
+        f"{prefix}/return_std": summary.std,
+        f"{prefix}/return_min": summary.min,
+        f"{prefix}/return_max": summary.max,
+        f"{prefix}/return_median": summary.median,
+        f"{prefix}/return_iqm": summary.iqm,
+        f"{prefix}/return_ci_low": low,
+        f"{prefix}/return_ci_high": high,
+        f"{prefix}/length_mean": float(np.mean(episodes.lengths)),
+        f"{prefix}/length_min": float(np.min(episodes.lengths)),
+        f"{prefix}/length_max": float(np.max(episodes.lengths)),
+        f"{prefix}/episodes": float(summary.n),
+    }
+
+
+def final_metrics(result: TrainResult) -> dict[str, float]:
+    """Return the metrics of a run at its end."""
+    return episode_metrics(FINAL, result.final) | {
+        Metric.LATE_IQM: result.late.summary.iqm,
+        Metric.LATE_EPISODES: float(result.late.summary.n),
+        f"{TIME}/total_seconds": result.seconds,
+        f"{TIME}/compile_seconds": result.compile_seconds,
+        Metric.TRAINING_SECONDS: result.training_seconds,
+        Metric.STEPS_PER_SECOND: result.steps_per_second,
+        f"{TIME}/checkpoint_seconds": result.checkpoint_seconds,
+    }
+
+
+def _check_loss(config: Config, interval: IntervalMetrics) -> None:
+    if config.training.gradient_steps_per_iteration == 0 or math.isfinite(interval.loss):
         return
     huber = "" if config.agent.is_categorical else ", or use agent.loss=huber"
-    began = metrics.iteration - config.training.log_interval
+    began = max(0, interval.iteration - config.training.log_interval)
     raise TrainingDivergedError(
-        f"the loss became {metrics.loss} between iterations {max(0, began):,} and "
-        f"{metrics.iteration:,} (environment step {metrics.env_steps:,}); lower "
+        f"the loss became {interval.loss} between iterations {began:,} and "
+        f"{interval.iteration:,} (environment step {interval.env_steps:,}); lower "
         f"optimizer.learning_rate or set agent.gradient_clipping{huber}"
     )

@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ from dqnkit.events import RunStatus
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to, over all its processes where it was resumed."""
+    """The result of a run, over all processes that have trained it."""
 
     experiment: str
     run_name: str
     run_id: str | None
+    """MLflow's id of the run; None if it is not recorded."""
     status: RunStatus
     iterations: int
     env_steps: int
     seconds: float
-    """From the call to the last episode: compilation and training."""
+    """Seconds from the call to the last episode, compilation and evaluation included."""
     compile_seconds: float
     training_seconds: float
-    """In the training loop alone."""
+    """Seconds in the training loop alone."""
     steps_per_second: float
-    """Environment steps a second of the training loop alone."""
+    """Environment steps per second of the training loop alone."""
     last: Evaluation
     best: Evaluation
     final: Evaluation
-    """Of the best policy, on fresh episodes."""
+    """Fresh episodes of the best policy; no choice depended on them."""
     late: Episodes
-    """Those of the last evaluations together (`LATE_EVALUATIONS`)."""
+    """Episodes of the last evaluations together (`late_episodes`)."""
     evaluations: tuple[Evaluation, ...]
-    """All, in their order."""
+    """All evaluations, in order."""
     checkpoints: int
-    """Written while training."""
+    """Number of checkpoints written while training."""
     checkpoint_seconds: float
-    """That they took."""
+    """Seconds spent on writing them."""
     checkpoint_megabytes: float
-    """Of the last one."""
+    """Size of the last one."""
     hints: dict[str, str] = field(default_factory=dict)
     """Where to look at the record."""
     problems: list[str] = field(default_factory=list)
-    """What could not be recorded."""
+    """Descriptions of what could not be recorded."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the fields, with statistics in place of episodes."""
+        """Return a JSON document: the fields, with statistics in place of episodes."""
         names = [each.name for each in fields(self) if each.name != "evaluations"]
         document = {name: getattr(self, name) for name in names}
         return document | {

@@ -1,352 +1,411 @@
-"""One run: a loop, with evaluation, the best policy, the record and the files hung on it."""
+"""Training one run, from its configuration to its closed record.
+
+`train` and `resume` are the public functions. `_Trainer.run` reads like the course of a run:
+compile, train chunk by chunk with evaluations in between, conclude. Importing this module does
+not load TensorFlow, which the components of a run do when they are made.
+"""
 
 from __future__ import annotations
 
-import concurrent.futures
-import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, InterruptedRun, TrainingDivergedError
-from dqnkit.evaluation.episodes import Evaluation, late_episodes
-from dqnkit.events import RunStatus
+from dqnkit.events import (
+    Evaluated,
+    Listener,
+    Progress,
+    RunEnded,
+    RunPreparing,
+    RunStarted,
+    RunStatus,
+    Warned,
+    ignore,
+)
 from dqnkit.processes.interrupts import Interrupts, catch_signals
-from dqnkit.runs import artifacts, descriptions, metrics
-from dqnkit.runs.checkpoints import Checkpoints, copy_newest
-from dqnkit.runs.components import Parts, build
-from dqnkit.runs.history import History
-from dqnkit.runs.reporting import Progress, Reporter, SilentReporter
+from dqnkit.runs import descriptions, metrics
+from dqnkit.runs.artifacts import RunArtifacts
+from dqnkit.runs.checkpoints import Checkpoint, CheckpointWriter, Clocks
+from dqnkit.runs.components import Components, make_components
+from dqnkit.runs.history import EvaluationHistory
 from dqnkit.runs.result import TrainResult
-from dqnkit.runs.resumption import Resumption
-from dqnkit.runs.snapshot import Clocks, Snapshot
-from dqnkit.tracking.tracker import NullTracker, RunRecord, Tracker
+from dqnkit.runs.resumption import Resumption, find_resumption
+from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.names import Metric, Tag
+from dqnkit.tracking.store import RunStore
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, Tracker, make_tracker
 
 CHUNK_SECONDS = 0.25
-"""What a chunk should take: a display that moves, a Ctrl-C that is heard, few calls."""
+"""Target duration of a chunk: a smooth display and a prompt reaction to Ctrl-C, in few calls."""
 _FIRST_CHUNK = 10
 _SHORT_ID = 8
 
 
 def train(
     config: Config,
-    tracker: Tracker | None = None,
-    reporter: Reporter | None = None,
+    *,
+    tracking_uri: str | None = AUTO,
+    listener: Listener = ignore,
     run_name: str | None = None,
+    parent: ParentRun = NO_PARENT,
     interrupts: Interrupts | None = None,
 ) -> TrainResult:
-    """Trains once, evaluates at intervals, and records it all.
+    """Train one run, evaluate it at intervals, and record it.
 
     Args:
-      config: Decides everything; the same one gives the same curve, bit for bit.
-      tracker: Where the run is recorded; nowhere by default.
-      reporter: Hears of progress.
-      run_name: In the record; experiment, seed and a short id by default.
-      interrupts: By which others than signals may end the run early.
+      config: The configuration. The same one gives the same curve, bit for bit.
+      tracking_uri: URI of the MLflow store; None records nothing
+        (`dqnkit.tracking.location.locate_store`).
+      listener: Receives the events of the run.
+      run_name: Name of the run; experiment, seed and a short id by default.
+      parent: Parent run in MLflow.
+      interrupts: Lets the caller end the run early, as signals do.
 
     Raises:
-      ConfigError: The configuration cannot be run.
-      TrackingError: The store cannot be used; nothing was trained.
-      InterruptedRun: SIGINT or SIGTERM came; what there was is recorded, as KILLED, with a
-        checkpoint to go on from.
-      TrainingDivergedError: The loss is not finite; the record says FAILED.
+      ConfigError: If the configuration cannot be run.
+      TrackingError: If the store cannot be used; nothing is trained.
+      InterruptedRun: If SIGINT, SIGTERM or SIGHUP came; the run is recorded as KILLED, with a
+        checkpoint to resume from.
+      TrainingDivergedError: If the loss is not finite; the run is recorded as FAILED.
     """
     config, spec = resolve(config)
-    name = run_name or descriptions.run_name(config)
-    run = _Run(config, spec, name, tracker or NullTracker())
-    return _trained(run, reporter or SilentReporter(), interrupts)
+    name = run_name or descriptions.make_run_name(config)
+    tracker = make_tracker(config, tracking_uri, parent)
+    return _train(_Run(config, spec, name, tracker, listener, interrupts or Interrupts()))
 
 
 def resume(
-    resumption: Resumption,
-    tracker: Tracker,
-    reporter: Reporter | None = None,
+    run: str,
+    *,
+    tracking_uri: str | None = AUTO,
+    listener: Listener = ignore,
     interrupts: Interrupts | None = None,
 ) -> TrainResult:
-    """Goes on with a run that ended before its time, in the record that it has.
+    """Continue an interrupted run in its own record.
 
-    In the graph loop all that follows is what would have followed, bit for bit. In the host loop
-    new episodes begin; all else goes on.
+    In the graph loop everything follows as it would have without the interruption, bit for bit.
+    In the host loop new episodes begin, and everything else continues.
 
     Args:
-      resumption: What it goes on from.
-      tracker: Of the store that has the record.
-      reporter: Hears of progress.
-      interrupts: See `train`.
+      run: Reference to the run (`dqnkit.tracking.references.FORMS`).
+      tracking_uri: URI of the store that has it.
+      listener: Receives the events of the run.
+      interrupts: Lets the caller end the run early, as signals do.
 
     Raises:
-      ConfigError: The checkpoint is not of this configuration, as this version reads it.
-      BusyRunError: Another process goes on with it, or has done so since it was looked for.
-      Anything that `train` does.
+      ConfigError: If there is no such run, it is complete or in training, or its checkpoint does
+        not fit its configuration.
+      CheckpointError: If nothing of the run is left to continue from.
+      BusyRunError: If another process trains the run, or has continued it in the meantime.
+      InterruptedRun: See `train`, as for all other errors.
     """
+    resumption = find_resumption(RunStore(locate_store(tracking_uri)), run)
     config, spec = resolve(resumption.config)
-    run = _Run(config, spec, resumption.run_name, tracker, resumption)
-    return _trained(run, reporter or SilentReporter(), interrupts)
+    name, tracker = resumption.run_name, make_tracker(config, tracking_uri)
+    caught = interrupts or Interrupts()
+    return _train(_Run(config, spec, name, tracker, listener, caught, resumption))
 
 
-def _trained(run: _Run, reporter: Reporter, interrupts: Interrupts | None) -> TrainResult:
-    reporter.preparing(run.config, run.name)
-    with catch_signals(interrupts) as interrupted:
-        record = run.to_record()
-        run.make_parts(interrupted)  # what cannot be made leaves no record
-        with run.recorded(record, interrupted) as opened:
-            run.compile()
-            notes = opened.result()  # the record was opened beside the compilation
-            run.keep_config()
-            for note in (*run.warnings, *notes):
-                reporter.warned(note)
-            reporter.started(run.compile_seconds, run.parts.loop.iteration)
-            for event in run.events(interrupted):
-                for note in run.parts.loop.notes():
-                    reporter.warned(note)
-                run.record(event)
-                if isinstance(event, Progress):
-                    reporter.progressed(event)
-                else:
-                    reporter.evaluated(event, run.history.best)
-            status = interrupted.status or RunStatus.FINISHED
-            run.conclude(RunStatus.FINISHED if run.is_complete else status)
-    if run.result.status is RunStatus.KILLED and interrupted.signal is not None:
+@dataclass(frozen=True)
+class _Run:
+    """Everything that is known about a run before its components are made."""
+
+    config: Config
+    """The resolved configuration."""
+    spec: EnvSpec
+    name: str
+    tracker: Tracker
+    listener: Listener
+    interrupts: Interrupts
+    resumption: Resumption | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Checkpoint that the run is resumed from."""
+        return self.resumption.checkpoint if self.resumption else None
+
+
+def _train(run: _Run) -> TrainResult:
+    import dqnkit._system.tensorflow  # noqa: F401 - takes seconds, before the run is announced
+
+    run.listener(RunPreparing(run.config, run.name))
+    began = time.perf_counter()
+    with catch_signals(run.interrupts):
+        # What cannot be made leaves no record.
+        trainer = _Trainer(run, _make_components(run), began)
+        result = trainer.train()
+    run.listener(RunEnded(result))
+    if result.status is RunStatus.KILLED and run.interrupts.signal is not None:
         interruption = InterruptedRun(
-            f"interrupted by {interrupted.signal.name} after {run.parts.loop.iteration:,} of "
-            f"{run.config.training.num_iterations:,} iterations; {run.what_is_kept()}"
+            f"interrupted by {run.interrupts.signal.name} after {result.iterations:,} of "
+            f"{run.config.training.num_iterations:,} iterations; {trainer.what_is_kept()}"
         )
-        for problem in run.result.problems:
+        for problem in result.problems:
             interruption.add_note(problem)
         raise interruption
-    return run.result
+    return result
 
 
-class _Run:
-    """The parts of one run and what it has come to until now."""
+def _make_components(run: _Run) -> Components:
+    """Make loop, policy and evaluator, and restore the loop's checkpoint if there is one."""
+    with ExitStack() as unfinished:
+        components = make_components(run.config, run.spec, lambda: run.interrupts)
+        unfinished.callback(components.close)
+        if run.checkpoint is not None:
+            components.loop.restore(run.checkpoint.loop)
+        components.loop.check()
+        unfinished.pop_all()
+    return components
 
-    parts: Parts
-    history: History
-    result: TrainResult
 
-    def __init__(
-        self,
-        config: Config,
-        spec: EnvSpec,
-        name: str,
-        tracker: Tracker,
-        resumption: Resumption | None = None,
-    ) -> None:
-        self.config = config
-        self._spec = spec
-        self._tracker = tracker
-        self._resumption = resumption
-        self._snapshot = resumption.snapshot if resumption else None
-        self._before = self._snapshot.clocks if self._snapshot else Clocks()
-        self._total = config.training.num_iterations
-        self._began = time.perf_counter()
-        self._training_seconds = self._before.training_seconds
-        self._training_steps = self._before.training_steps
-        self._checkpoints = Checkpoints(None, None)
-        self.warnings = resumption.warnings if resumption else ()
-        self.name = name
-        self.compile_seconds = 0.0
+class _Trainer:
+    """The course of one run."""
 
-    @property
-    def _repeats(self) -> bool:
-        """Whether what an earlier process told after the checkpoint will be told again, the same.
+    def __init__(self, run: _Run, components: Components, began: float) -> None:
+        config = run.config
+        self._run = run
+        self._config = config
+        self._tracker = run.tracker
+        self._interrupts = run.interrupts
+        self._components = components
+        self._loop = components.loop
+        self._history = EvaluationHistory(components, config.evaluation, run.checkpoint)
+        self._artifacts = RunArtifacts(config, run.tracker)
+        self._checkpoints = CheckpointWriter(run.tracker, config.training.checkpoint_interval)
+        self._began = began
+        self._compile_seconds = time.perf_counter() - began
+        self._clocks_before = run.checkpoint.clocks if run.checkpoint else Clocks()
+        self._training_seconds = self._clocks_before.training_seconds
+        self._training_steps = self._clocks_before.training_steps
 
-        In the host loop other episodes follow, whose points stand beside the others then.
-        """
-        is_exact = self._snapshot is None or self.config.training.loop == "graph"
-        return self._resumption is not None and is_exact
+    def train(self) -> TrainResult:
+        """Compile, train, evaluate and conclude, with the record open all the while."""
+        with self._recorded() as record:
+            self._compile()
+            warnings = record.opened.result()  # opened while the loop was compiled
+            self._artifacts.add_config()
+            self._announce(warnings)
+            for event in self._events():
+                self._warn(*self._loop.warnings())
+                self._log(event)
+                self._run.listener(event)
+            record.result = self._conclude()
+        return record.closed_result()
 
-    def to_record(self) -> RunRecord:
-        """What is known before it begins."""
-        return RunRecord(
-            experiment=self.config.name,
-            run_name=self.name,
-            params=self.config.flat(),
-            tags=self._tags(),
-            description=descriptions.before(self.config),
-            continues=self._resumption.run_id if self._resumption else None,
-            last_ended=self._resumption.ended if self._resumption else None,
-            repeats=self._repeats,
+    # -- The course of a run
+
+    def _compile(self) -> None:
+        start = time.perf_counter()
+        self._loop.start()
+        self._components.evaluator.prepare()
+        self._compile_seconds += time.perf_counter() - start
+
+    def _announce(self, warnings: list[str]) -> None:
+        resumed = self._run.resumption.warnings if self._run.resumption else ()
+        self._warn(*resumed, *warnings)
+        self._run.listener(
+            RunStarted(self._tracker.run_id, self._compile_seconds, self._loop.iteration)
         )
 
-    @contextmanager
-    def recorded(
-        self, record: RunRecord, interrupts: Interrupts
-    ) -> Iterator[concurrent.futures.Future[list[str]]]:
-        """Opens the record in a thread, and closes it with the true status, come what may.
-
-        The parts of the run end before it does.
-        """
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            opened = pool.submit(self._tracker.start, record)
-            try:
-                with closing(self.parts):
-                    yield opened
-            except BaseException as error:
-                with interrupts.held_off():
-                    concurrent.futures.wait([opened])
-                    killed = isinstance(error, KeyboardInterrupt | SystemExit)
-                    self._keep_last_checkpoint()
-                    self._say_where(error)
-                    self._tracker.describe(descriptions.broken_off(self.config, error))
-                    status = RunStatus.KILLED if killed else RunStatus.FAILED
-                    problems = self._tracker.finish(status, patiently=not killed)
-                    self._explain(error, problems)
-                raise
-            with interrupts.held_off():
-                done = self.result.status is RunStatus.FINISHED
-                problems = self._tracker.finish(self.result.status, patiently=done)
-            trouble = [self._checkpoints.trouble] if self._checkpoints.trouble else []
-            self.result = replace(self.result, problems=trouble + problems)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all iterations are done: then nothing was interrupted."""
-        return self.parts.loop.iteration >= self._total
-
-    def make_parts(self, interrupted: Interrupts) -> None:
-        """Makes loop and evaluation, as the checkpoint has them where there is one.
-
-        Raises:
-          ConfigError: They cannot be made here, or are not those of the checkpoint.
-          ReplayError: The server of the replay does not answer.
-        """
-        start = time.perf_counter()
-        with ExitStack() as unfinished:
-            self.parts = build(self.config, self._spec, lambda: interrupted)
-            unfinished.callback(self.parts.close)
-            if self._snapshot is not None:
-                self.parts.loop.restore(self._snapshot.loop)
-            self.parts.loop.check()
-            unfinished.pop_all()
-        self.history = History(self.parts, self.config.evaluation, self._snapshot)
-        self.compile_seconds = time.perf_counter() - start
-
-    def compile(self) -> None:
-        """Makes them ready to go on at once."""
-        start = time.perf_counter()
-        self.parts.loop.start()
-        self.parts.evaluator.prepare()
-        self.compile_seconds += time.perf_counter() - start
-
-    def events(self, interrupted: Interrupts) -> Iterator[Progress | Evaluation]:
-        """Trains chunk by chunk and evaluates before, at each interval, and after."""
-        total = self._total
-        interval = self.config.evaluation.eval_interval
+    def _events(self) -> Iterator[Progress | Evaluated]:
+        """Train chunk by chunk, and evaluate before, at each interval, and after."""
+        total = self._config.training.num_iterations
+        interval = self._config.evaluation.eval_interval
         chunk = _FIRST_CHUNK
-        self._checkpoints = Checkpoints(
-            self._tracker.folder, self.config.training.checkpoint_interval
-        )
-        if not self.history.evaluations:
-            yield self.history.evaluate()
-        while self.parts.loop.iteration < total and not interrupted:
-            iteration = self.parts.loop.iteration
-            until = min(total, (iteration // interval + 1) * interval)
-            stop = min(until, self._checkpoints.stop_after(iteration, total))
+        self._checkpoints.start_timer()
+        if not self._history.evaluations:
+            yield self._evaluate()
+        while self._loop.iteration < total and not self._interrupts:
+            iteration = self._loop.iteration
+            next_evaluation = min(total, (iteration // interval + 1) * interval)
+            stop = min(next_evaluation, self._checkpoints.next_stop(iteration, total))
             size = min(chunk, stop - iteration)
-            steps, start = self.parts.loop.env_steps, time.perf_counter()
-            metrics = self.parts.loop.advance(size)
-            seconds = time.perf_counter() - start
-            self._training_seconds += seconds
-            self._training_steps += self.parts.loop.env_steps - steps
+            progress, seconds = self._advance(size)
             chunk = max(1, int(size * CHUNK_SECONDS / seconds))
-            yield Progress(
-                self.parts.loop.iteration,
-                self.parts.loop.env_steps,
-                tuple(metrics),
-                (self.parts.loop.env_steps - steps) / seconds,
-            )
-            if self.parts.loop.iteration == until:
-                yield self.history.evaluate()
-            if self._checkpoints.is_due(self.parts.loop.iteration):
+            yield progress
+            if self._loop.iteration == next_evaluation:
+                yield self._evaluate()
+            if self._checkpoints.is_due(self._loop.iteration):
                 self._write_checkpoint()
-        if not self.is_complete:  # what is under way is still to come, when the run goes on
+        if not self._is_complete:  # the log interval under way is finished after `resume`
             self._write_checkpoint()
             return
-        rest = self.parts.loop.flush()
+        yield from self._flush()
+        if self._history.evaluations[-1].iteration < self._loop.iteration:
+            yield self._evaluate()
+
+    def _advance(self, size: int) -> tuple[Progress, float]:
+        """Train a chunk; return its progress and its duration in seconds."""
+        steps, start = self._loop.env_steps, time.perf_counter()
+        intervals = tuple(self._loop.advance(size))
+        seconds = time.perf_counter() - start
+        steps = self._loop.env_steps - steps
+        self._training_seconds += seconds
+        self._training_steps += steps
+        loop = self._loop
+        return Progress(loop.iteration, loop.env_steps, intervals, steps / seconds), seconds
+
+    def _flush(self) -> Iterator[Progress]:
+        rest = tuple(self._loop.flush())
         if rest:
-            rate = self._training_steps / self._training_seconds
-            yield Progress(self.parts.loop.iteration, self.parts.loop.env_steps, tuple(rest), rate)
-        if self.history.evaluations[-1].iteration < self.parts.loop.iteration:
-            yield self.history.evaluate()
+            rate = self._clocks.steps_per_second
+            yield Progress(self._loop.iteration, self._loop.env_steps, rest, rate)
 
-    def record(self, event: Progress | Evaluation) -> None:
-        """Sends the event's metrics to the tracker.
+    def _evaluate(self) -> Evaluated:
+        evaluation = self._history.evaluate()
+        return Evaluated(evaluation, self._history.best, self._history.late)
 
-        Raises:
-          TrainingDivergedError: A loss is infinite or NaN though there were updates.
-        """
-        if isinstance(event, Evaluation):
-            self._tracker.log(metrics.evaluation(event), event.env_steps)
-            if event is self.history.best:
-                self._tracker.log({"best/return_mean": event.summary.mean}, event.env_steps)
-            return
-        for interval in event.metrics:
-            metrics.check_loss(self.config, interval)
-            values = metrics.training(self.config, interval)
-            values["train/steps_per_second"] = event.steps_per_second
-            self._tracker.log(values, interval.env_steps)
-
-    def conclude(self, status: RunStatus) -> None:
-        """Plays the best policy on fresh episodes and keeps all files."""
-        evaluations, best = self.history.evaluations, self.history.best
-        final = self.history.play_best(in_full=self.is_complete)
-        self.result = TrainResult(
-            experiment=self.config.name,
-            run_name=self.name,
+    def _conclude(self) -> TrainResult:
+        """Evaluate the best policy on fresh episodes, and record results and files."""
+        history, clocks = self._history, self._clocks
+        final = history.evaluate_best(in_full=self._is_complete)
+        interrupted = self._interrupts.status or RunStatus.FINISHED
+        result = TrainResult(
+            experiment=self._config.name,
+            run_name=self._run.name,
             run_id=self._tracker.run_id,
-            status=status,
-            iterations=self.parts.loop.iteration,
-            env_steps=self.parts.loop.env_steps,
-            seconds=self._clocks().total_seconds,
-            compile_seconds=self.compile_seconds,
-            training_seconds=self._training_seconds,
-            steps_per_second=self._training_steps / max(self._training_seconds, 1e-9),
-            last=evaluations[-1],
-            best=best,
+            status=RunStatus.FINISHED if self._is_complete else interrupted,
+            iterations=self._loop.iteration,
+            env_steps=self._loop.env_steps,
+            seconds=self._clocks.total_seconds,
+            compile_seconds=self._compile_seconds,
+            training_seconds=clocks.training_seconds,
+            steps_per_second=clocks.steps_per_second,
+            last=history.evaluations[-1],
+            best=history.best,
             final=final,
-            late=late_episodes(evaluations),
-            evaluations=evaluations,
-            checkpoints=self._clocks().checkpoints,
-            checkpoint_seconds=self._clocks().checkpoint_seconds,
+            late=history.late,
+            evaluations=history.evaluations,
+            checkpoints=clocks.checkpoints,
+            checkpoint_seconds=clocks.checkpoint_seconds,
             checkpoint_megabytes=self._checkpoints.megabytes,
             hints=self._tracker.hints(),
         )
-        self._tracker.log(metrics.conclusion(self.result), self.parts.loop.env_steps)
-        self._tracker.describe(descriptions.after(self.config, best, final))
+        self._tracker.log(metrics.final_metrics(result), self._loop.env_steps)
+        self._tracker.describe(descriptions.summary(self._config, history.best, final))
         if self._tracker.keeps_files:
-            self._keep_files(final)
+            self._artifacts.add_results(history, final, self._make_checkpoint())
+            self._artifacts.add_policy(self._components.policy, history.best_weights)
+        return result
 
-    def what_is_kept(self) -> str:
-        """For the message of an interruption: where it is recorded, and how it goes on."""
-        if self._tracker.folder is None:
-            return "nothing is recorded: tracking is off"
-        if self._tracker.run_id is None:
-            return "what was trained until then is kept, and goes on once its store has the run"
-        return (
-            f"what was trained until then is recorded in the run {self.name!r} as KILLED; "
-            f"`{self._goes_on_by()}` goes on"
+    @property
+    def _is_complete(self) -> bool:
+        return self._loop.iteration >= self._config.training.num_iterations
+
+    # -- Logging
+
+    def _log(self, event: Progress | Evaluated) -> None:
+        if isinstance(event, Evaluated):
+            evaluation = event.evaluation
+            values = metrics.evaluation_metrics(evaluation)
+            if evaluation is event.best:
+                values[Metric.BEST_MEAN] = evaluation.summary.mean
+            self._tracker.log(values, evaluation.env_steps)
+            return
+        for interval in event.metrics:
+            values = metrics.interval_metrics(self._config, interval, event.steps_per_second)
+            self._tracker.log(values, interval.env_steps)
+
+    def _warn(self, *texts: str) -> None:
+        for text in texts:
+            self._run.listener(Warned(text))
+
+    # -- The record
+
+    @contextmanager
+    def _recorded(self) -> Iterator[_OpenRecord]:
+        """Open the record in a thread, and close it with the true status whatever happens.
+
+        The components are closed before the record.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            record = _OpenRecord(pool.submit(self._tracker.start, self._describe_run()))
+            try:
+                with closing(self._components):
+                    yield record
+            except BaseException as error:
+                with self._interrupts.deferred():
+                    wait([record.opened])
+                    self._fail(error)
+                raise
+            with self._interrupts.deferred():
+                status = record.result.status
+                finished = status is RunStatus.FINISHED
+                record.problems = self._tracker.finish(status, patiently=finished)
+            if self._checkpoints.problem:
+                record.problems.insert(0, self._checkpoints.problem)
+
+    def _fail(self, error: BaseException) -> None:
+        """Close the record of a run that an exception has ended, and add notes to the exception."""
+        killed = isinstance(error, KeyboardInterrupt | SystemExit)
+        with suppress(OSError):  # no space for a copy
+            self._artifacts.add_newest_checkpoint()
+        if isinstance(error, EnvironmentFailedError):
+            error.add_note(
+                f"this was after iteration {self._loop.iteration:,}, environment step "
+                f"{self._loop.env_steps:,}"
+            )
+        self._tracker.describe(descriptions.interrupted(self._config, error))
+        status = RunStatus.KILLED if killed else RunStatus.FAILED
+        for problem in self._tracker.finish(status, patiently=not killed):
+            error.add_note(problem)
+        last = self._checkpoints.last_iteration
+        if last < 0 and self._run.checkpoint is not None:
+            last = self._run.checkpoint.iteration
+        if last >= 0 and self._tracker.run_id is not None:
+            error.add_note(
+                f"the checkpoint of iteration {last:,} is kept; `{self._resume_command}` "
+                "continues from it"
+            )
+
+    def _describe_run(self) -> RunRecord:
+        resumption = self._run.resumption
+        tags = descriptions.tags(self._config)
+        # In the graph loop a resumed run logs the same points again; in the host loop other
+        # episodes follow, and their points stand beside those after the checkpoint.
+        repeats = False
+        if resumption is not None:
+            del tags[Tag.COMMAND]  # the command that began the run stays
+            tags[Tag.RESUMED_AT] = str(resumption.iteration)
+            repeats = resumption.checkpoint is None or self._config.training.loop == "graph"
+        return RunRecord(
+            experiment=self._config.name,
+            run_name=self._run.name,
+            params=self._config.flat(),
+            tags=tags,
+            description=descriptions.opening(self._config),
+            continues=resumption.run_id if resumption else None,
+            last_ended=resumption.ended if resumption else None,
+            repeats=repeats,
         )
 
-    def _goes_on_by(self) -> str | None:
-        return self._tracker.command(f"train --resume {(self._tracker.run_id or '')[:_SHORT_ID]}")
+    def what_is_kept(self) -> str:
+        """Return what is recorded of an interrupted run, and how to continue it."""
+        if self._tracker.folder is None:
+            return "nothing is recorded"
+        if self._tracker.run_id is None:
+            return "the training so far is kept, and can be resumed once its store has the run"
+        return (
+            f"the training so far is recorded in the run {self._run.name!r} as KILLED; "
+            f"`{self._resume_command}` continues it"
+        )
 
-    def _tags(self) -> dict[str, str]:
-        tags = descriptions.tags(self.config)
-        if self._resumption is None:
-            return tags
-        del tags["dqnkit.command"]  # that which began it stays
-        at = self._snapshot.iteration if self._snapshot else 0
-        return tags | {"dqnkit.resumed_at": f"{at}"}
+    @property
+    def _resume_command(self) -> str | None:
+        return self._tracker.command_line("train", resume=(self._tracker.run_id or "")[:_SHORT_ID])
 
+    # -- Checkpoints
+
+    @property
     def _clocks(self) -> Clocks:
-        before = self._before
+        before = self._clocks_before
         return Clocks(
             total_seconds=before.total_seconds + time.perf_counter() - self._began,
             training_seconds=self._training_seconds,
@@ -355,89 +414,51 @@ class _Run:
             checkpoint_seconds=before.checkpoint_seconds + self._checkpoints.seconds,
         )
 
-    def _take_snapshot(self) -> Snapshot:
-        return Snapshot(
-            config=loading.dump(self.config),
-            iteration=self.parts.loop.iteration,
-            loop=self.parts.loop.state(),
-            evaluations=self.history.evaluations,
-            best=self.history.best_index,
-            best_weights=self.history.best_weights,
-            clocks=self._clocks(),
-        )
-
-    def _last_snapshot(self) -> Snapshot | None:
-        """None where the replay is another program's, which does not write it."""
+    def _make_checkpoint(self) -> Checkpoint | None:
+        """Return a checkpoint; None if a replay server on another host cannot write its part."""
         try:
-            return self._take_snapshot()
+            return Checkpoint(
+                config=loading.dump(self._config),
+                iteration=self._loop.iteration,
+                loop=self._loop.state(),
+                evaluations=self._history.evaluations,
+                best=self._history.best_index,
+                best_weights=self._history.best_weights,
+                clocks=self._clocks,
+            )
         except OSError as error:
-            self._checkpoints.fail(self.parts.loop.iteration, error)
+            self._checkpoints.failed(self._loop.iteration, error)
             return None
 
     def _write_checkpoint(self) -> None:
-        """Writes one, unless the weights are beyond use.
+        """Write a checkpoint.
 
         Raises:
-          TrainingDivergedError: They are; the checkpoint before is kept.
+          TrainingDivergedError: If weights are not finite; the checkpoint before is kept.
         """
-        snapshot = self._last_snapshot()
-        if snapshot is None:
+        checkpoint = self._make_checkpoint()
+        if checkpoint is None:
             return
-        if not snapshot.is_finite:
+        if not checkpoint.is_finite:
             raise TrainingDivergedError(
                 f"weights of the agent became infinite or NaN before iteration "
-                f"{snapshot.iteration:,}; lower optimizer.learning_rate or set "
+                f"{checkpoint.iteration:,}; lower optimizer.learning_rate or set "
                 "agent.gradient_clipping"
             )
-        self._tracker.secure()
-        self._checkpoints.write(snapshot.iteration, snapshot.arrays())
+        self._checkpoints.write(checkpoint)
 
-    def _keep_last_checkpoint(self) -> None:
-        if self._tracker.keeps_files:
-            with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch, suppress(OSError):
-                if copy_newest(self._tracker.folder, Path(scratch)):
-                    self._tracker.artifacts(Path(scratch))
 
-    def _say_where(self, error: BaseException) -> None:
-        """An environment does not know what training had come to when it failed."""
-        if isinstance(error, EnvironmentFailedError):
-            loop = self.parts.loop
-            error.add_note(
-                f"that was after iteration {loop.iteration:,}, environment step {loop.env_steps:,}"
-            )
+class _OpenRecord:
+    """The record of a run while it is open, and the result that closes it."""
 
-    def _explain(self, error: BaseException, problems: list[str]) -> None:
-        """Adds to an error what is kept all the same."""
-        for problem in problems:
-            error.add_note(problem)
-        last = self._checkpoints.last_iteration
-        if last < 0 and self._snapshot is not None:
-            last = self._snapshot.iteration
-        if last >= 0 and self._tracker.run_id is not None:
-            error.add_note(
-                f"the checkpoint of iteration {last:,} is kept; "
-                f"`{self._goes_on_by()}` goes on from it"
-            )
+    result: TrainResult
 
-    def keep_config(self) -> None:
-        """Keeps what repeats the run, from its first moment."""
-        if self._tracker.keeps_files:
-            with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-                text = loading.dump(self.config)
-                (Path(scratch) / "config.yaml").write_text(text, encoding="utf-8")
-                self._tracker.artifacts(Path(scratch))
+    def __init__(self, opened: Future[list[str]]) -> None:
+        self.opened = opened
+        """Warnings of `Tracker.start`, once the record is open."""
+        self.problems: list[str] = []
+        """Descriptions of what the store did not receive, once the record is closed."""
 
-    def _keep_files(self, final: Evaluation) -> None:
-        outcome = artifacts.Outcome(
-            config=self.config,
-            evaluations=self.history.evaluations,
-            best=self.history.best,
-            best_weights=self.history.best_weights,
-            final=final,
-        )
-        with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-            folder = Path(scratch) / "artifacts"
-            artifacts.write(outcome, self._last_snapshot(), folder)
-            self._tracker.artifacts(folder)
-            policy = artifacts.write_policy(outcome, self.parts.policy, Path(scratch) / "policy")
-            self._tracker.policy(policy)
+    def closed_result(self) -> TrainResult:
+        """Return the result with the problems of closing the record."""
+        return replace(self.result, problems=self.problems)

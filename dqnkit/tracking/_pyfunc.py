@@ -1,7 +1,7 @@
-"""A saved policy as an MLflow model: observations in, actions out.
+"""The code of a policy as an MLflow model: observations in, actions out.
 
-MLflow copies this file into the model and runs it where the model is loaded, so it may import
-nothing of dqnkit.
+MLflow copies this file into the model and runs it wherever the model is loaded. It therefore
+imports nothing from dqnkit.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 
 
 class PolicyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
-    """Loads the SavedModel beside it and acts greedily."""
+    """A greedy policy from the SavedModel beside this file."""
 
     def load_context(self, context: Any) -> None:
-        """Loads the policy once."""
+        """Load the SavedModel."""
         import tensorflow as tf  # only where a policy is used
 
         self._model = tf.saved_model.load(context.artifacts["saved_model"])
         self._serve = self._model.signatures["serving_default"]
 
-    # MLflow reads hints of `predict` as a schema, and takes arrays only where there is none.
+    # MLflow reads type hints of `predict` as a schema, and accepts arrays only without them.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Actions int32 [B] for a batch of observations, array or table."""
+        """Return actions int32 [B] for a batch of observations, an array or a table."""
         del context, params
         import tensorflow as tf  # loaded already
 

@@ -1,44 +1,46 @@
-"""Where runs are kept: the embedded store under `mlruns/`, or an MLflow server."""
+"""Where a store is: the embedded one under `mlruns/`, a database, or an MLflow server."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from dqnkit._system.commands import command_line
 from dqnkit._system.redaction import redact_passwords
-from dqnkit.errors import ConfigError
+from dqnkit.errors import ArgumentError, ConfigError
 
+AUTO = "auto"
+"""Tracking URI that stands for MLFLOW_TRACKING_URI, or else the embedded store."""
 EMBEDDED = Path("mlruns")
-"""Folder of the default store, in the working directory."""
+"""Folder of the embedded store, in the working directory."""
 
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """An MLflow tracking store."""
+    """Location of an MLflow tracking store."""
 
     uri: str
-    """As MLflow takes it."""
+    """URI for MLflow."""
     artifacts: Path | None
-    """Folder for artifacts; None leaves them to the server."""
+    """Folder of artifacts; None if a server keeps them."""
     database: Path | None = None
-    """File of an embedded store."""
+    """Database file of an embedded store."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether an embedded store has not been made yet."""
+        """True if the store is an embedded one that does not exist yet."""
         return self.database is not None and (
             not self.database.is_file() or self.database.stat().st_size == 0
         )
 
     def make(self) -> StoreLocation:
-        """Makes an embedded store's folders, so that it is known to be writable; gives itself.
+        """Make the folders of an embedded store, to know that it is writable; return self.
 
         Raises:
-          ConfigError: It cannot be written.
+          ConfigError: If it is not writable.
         """
         if self.database is None or self.artifacts is None:
             return self
@@ -49,48 +51,47 @@ class StoreLocation:
         except OSError as error:
             raise ConfigError(
                 f"the tracking store {self.database} cannot be written: {error.strerror}; run in a "
-                "folder that can be, or name another store by --tracking-uri"
+                "writable folder, or choose another store with `tracking_uri`"
             ) from error
         return self
 
     @property
     def home(self) -> Path:
-        """Folder of what is kept on this machine until the store has it."""
+        """Folder on this machine for what the store has not received yet."""
         return self.artifacts.parent if self.artifacts else EMBEDDED.resolve()
 
     @property
     def name(self) -> str:
-        """As messages have it."""
+        """Name of the store in messages: its URI without a password."""
         return redact_passwords(self.uri)
 
     @property
     def address(self) -> str | None:
-        """Where a server shows itself; None for what `dqnkit ui` must serve."""
+        """Address of the server's UI; None for a store that `dqnkit ui` serves."""
         if self.uri.startswith(("http://", "https://", "databricks")):
             return redact_passwords(self.uri).rstrip("/")
         return None
 
-    @property
-    def ui_command(self) -> str:
-        """The command that shows it."""
-        return self.command("ui")
-
-    def command(self, words: str) -> str:
-        """A command line of ours that means this store."""
-        if self.database == (EMBEDDED / "mlflow.db").resolve():
-            return f"dqnkit {words}"
-        return f"dqnkit {words} --tracking-uri {shlex.quote(self.name)}"
+    def command_line(self, command: str, **arguments: str | None) -> str:
+        """Return the line of a `dqnkit` command that applies to this store."""
+        is_default = self.database == (EMBEDDED / "mlflow.db").resolve()
+        return command_line(command, **arguments, tracking_uri=None if is_default else self.name)
 
 
-def locate_store(tracking_uri: str | None = None) -> StoreLocation:
-    """The store of a `--tracking-uri`, else of MLFLOW_TRACKING_URI, else the embedded one.
+def locate_store(tracking_uri: str | None = AUTO) -> StoreLocation:
+    """Return the location of a store.
 
-    A folder holds an embedded store of its own: a database and the artifacts.
+    Args:
+      tracking_uri: `http(s)://…`, `sqlite:///…`, `postgresql://…`, or a folder, which holds an
+        embedded store of its own. "auto" takes MLFLOW_TRACKING_URI, or else `mlruns/`.
 
     Raises:
-      ConfigError: The URI is of no kind that is known here.
+      ConfigError: If the URI is None or of an unknown kind.
     """
-    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or str(EMBEDDED)
+    if tracking_uri is None:
+        raise ArgumentError("tracking_uri", None, "there is no store to read; give its URI")
+    given = os.environ.get("MLFLOW_TRACKING_URI") if tracking_uri == AUTO else tracking_uri
+    given = given or str(EMBEDDED)
     if given == "databricks":
         return StoreLocation(given, artifacts=None)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", given)
@@ -106,15 +107,15 @@ def locate_store(tracking_uri: str | None = None) -> StoreLocation:
     if scheme[1].partition("+")[0] in {"postgresql", "mysql", "mssql"}:
         return StoreLocation(given, artifacts=EMBEDDED.resolve() / "artifacts")
     raise ConfigError(
-        f"tracking URI {given!r}: {scheme[1]!r} is no kind of store known here; "
-        "give http(s)://…, sqlite:///…, postgresql://… or a folder"
+        f"tracking URI {given!r}: the scheme {scheme[1]!r} is unknown; give http(s)://…, "
+        "sqlite:///…, postgresql://… or a folder"
     )
 
 
 def experiment_url(experiment_id: str) -> str:
-    """Where MLflow's UI shows an experiment's runs as charts, below the server's address.
+    """Return the path of MLflow's page that shows an experiment's runs as charts.
 
-    Without being told, it opens in a mode for language models.
+    Without `workflowType`, the UI opens in a mode for language models.
     """
     return (
         f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
@@ -124,11 +125,11 @@ def experiment_url(experiment_id: str) -> str:
 def _path(given: str) -> Path:
     try:
         return Path(given).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # no such user, a NUL in it, a loop
-        raise ConfigError(f"tracking URI {given!r}: is no path: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # unknown user, NUL byte, loop of links
+        raise ConfigError(f"tracking URI {given!r}: not a valid path: {error}") from error
 
 
 def _embedded(folder: Path, database: Path, options: str = "") -> StoreLocation:
-    # SQLAlchemy takes a percent sign for an escape.
+    # SQLAlchemy reads a percent sign as an escape.
     path = str(database).replace("%", "%25")
     return StoreLocation(f"sqlite:///{path}{options}", folder / "artifacts", database)

@@ -1,4 +1,4 @@
-"""A run's record in MLflow, kept off the training thread."""
+"""A run's record in MLflow, delivered by a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,276 +13,224 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dqnkit._system.commands import as_typed
+from typing_extensions import override
+
 from dqnkit._system.redaction import redact_secrets
 from dqnkit._system.text import one_line
 from dqnkit.errors import BusyRunError, TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.processes import identity
-from dqnkit.tracking import outbox as journals
-from dqnkit.tracking.client import (
-    NOTE_TAG,
-    PARENT_TAG,
-    PROCESS_TAG,
-    explained,
-    may_pass,
-)
-from dqnkit.tracking.delivery import Delivery, take_up
+from dqnkit.tracking.client import is_transient, wrap_store_errors
 from dqnkit.tracking.location import StoreLocation, experiment_url
-from dqnkit.tracking.outbox import MetricPoint, Outbox, OutboxHeader
+from dqnkit.tracking.names import Artifact, Kind, Tag
+from dqnkit.tracking.outbox import Delivery, MetricPoint, Outbox, OutboxHeader, folders_of_run
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import KIND_TAG, NO_PARENT, ParentRun, RunRecord
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, Tracker
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 _ATTEMPTS = 3
 _PATIENCE_SECONDS = 15.0
-"""Longest that `finish` waits for a store that takes nothing."""
+"""Longest time that `finish` waits for a store that accepts nothing."""
 _HASTE_SECONDS = 2.0
-"""The same where somebody is waiting."""
+"""The same where the user is waiting."""
 _OPEN_SECONDS = 5.0
-"""Longest that a training waits for a server before it begins."""
+"""Longest time that a training waits for a server before it begins."""
 _PARENT_SECONDS = 30.0
-"""Longest that a run waits for a store that has taken the run above it, but does not answer now."""
+"""Longest time that a run waits for a store that holds its parent and does not answer now."""
 
 
-class MlflowTracker:
-    """Writes a run to an MLflow store (`Tracker`).
+class MlflowTracker(Tracker):
+    """Writes a run to an MLflow store.
 
-    All goes into a journal, and a thread brings to the store what has gathered there: for MLflow,
-    calls are dear and metrics are cheap. While a store does not answer, the journal grows and the
-    training goes on; what is left of it in the end is sent by `syncing.sync`.
+    Everything goes into an outbox, and a thread delivers what has gathered there: calls to MLflow
+    are expensive and metrics in one call are cheap. While a store does not answer, the outbox
+    grows and training continues. `dqnkit.runs.sync` delivers what is left at the end.
     """
 
     keeps_files = True
 
-    def __init__(self, store: StoreLocation, belongs_to: ParentRun = NO_PARENT) -> None:
-        self._store = store
-        self._belongs_to = belongs_to
-        self._journal: Outbox | None = None
+    def __init__(self, location: StoreLocation, parent: ParentRun = NO_PARENT) -> None:
+        self._location = location
+        self._parent = parent
+        self._outbox: Outbox | None = None
         self._delivery: Delivery
-        self._is_new = True
-        self._known: dict[str, set[int]] = {}
+        self._is_new_outbox = True
+        self._known_steps: dict[str, set[int]] = {}
+        """Steps that the store already has, by metric, for a run that repeats points."""
         self._changed = threading.Condition()
-        self._news = False
+        self._has_news = False
         self._closing = threading.Event()
-        self._moved = time.monotonic()
+        self._last_success = time.monotonic()
         self._patience = math.inf
         self._failure: BaseException | None = None
         self._problems: list[str] = []
         self._sender = threading.Thread(target=self._send, name="dqnkit-tracking", daemon=True)
 
     @property
+    @override
     def run_id(self) -> str | None:
-        """See `Tracker`."""
-        return self._journal.run_id if self._journal else None
+        return self._outbox.run_id if self._outbox else None
 
     @property
+    @override
     def folder(self) -> Path | None:
-        """See `Tracker`."""
-        return self._journal.folder if self._journal else None
+        return self._outbox.folder if self._outbox else None
 
+    @override
     def start(self, record: RunRecord) -> list[str]:
-        """See `Tracker`."""
-        trains = record.tags.get(KIND_TAG) not in {None, "comparison"}
-        advice = ", or train without a record by --set tracking.enabled=false" if trains else ""
-        notes = []
+        trains = record.tags.get(Tag.KIND) not in {None, Kind.COMPARISON}
+        advice = ", or train without a record: tracking.enabled=false" if trains else ""
+        warnings = []
         try:
-            with explained(self._store, advice):
+            with wrap_store_errors(self._location, advice):
                 if record.continues is None or not self._continue(record.continues, record):
-                    self._begin(Outbox.create(self._store.home, self._header(record)))
-                if self._may_go_on_without(record):
+                    self._begin(Outbox.create(self._location.home, self._header(record)))
+                if self._may_start_unrecorded(record):
                     self._open_in_time()
                 else:
                     self._open()
         except TrackingError as error:
-            passes = self._may_go_on_without(record) and may_pass(error.__cause__)
-            if self._journal is None or not passes:
+            passes = self._may_start_unrecorded(record) and is_transient(error.__cause__)
+            if self._outbox is None or not passes:
                 self._abandon()
                 raise
-            notes.append(
-                f"the tracking store {self._store.name} does not answer: the run is kept in "
-                f"{self._journal.folder} and sent as soon as it does"
+            warnings.append(
+                f"the tracking store {self._location.name} does not answer: the run is kept in "
+                f"{self._outbox.folder} and sent as soon as the store does"
             )
         self._sender.start()
-        return notes
+        return warnings
 
+    @override
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker`."""
         now = int(time.time() * 1000)
         points = [
             MetricPoint(key, float(value), now, step)
             for key, value in metrics.items()
-            if not math.isnan(value) and step not in self._known.get(key, ())
+            if not math.isnan(value) and step not in self._known_steps.get(key, ())
         ]
-        if self._journal is not None and points:
-            self._journal.log(points)
-            self._wake()
+        if self._outbox is not None and points:
+            self._outbox.add_points(points)
+            self._wake_sender()
 
-    def artifacts(self, folder: Path) -> None:
-        """See `Tracker`."""
-        self._keep(folder, "")
+    @override
+    def add_artifacts(self, folder: Path) -> None:
+        self._add_files(folder, "")
 
-    def policy(self, policy: PolicyFiles) -> None:
-        """See `Tracker`."""
-        from dqnkit.tracking import policy_model  # imports mlflow
+    @override
+    def add_policy(self, policy: PolicyFiles) -> None:
+        from dqnkit.tracking import policy_model  # imports MLflow
 
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "policy"
+            folder = Path(scratch) / Artifact.POLICY
             policy_model.write(policy, folder)
-            self._keep(folder, "policy")
+            self._add_files(folder, Artifact.POLICY)
 
+    @override
     def describe(self, markdown: str) -> None:
-        """See `Tracker`."""
-        if self._journal is not None:
-            self._journal.note(description=redact_secrets(markdown))
-            self._wake()
+        if self._outbox is not None:
+            self._outbox.set_closing(description=redact_secrets(markdown))
+            self._wake_sender()
 
-    def secure(self) -> None:
-        """See `Tracker`."""
-        if self._journal is not None:
-            self._journal.secure()
+    @override
+    def sync_to_disk(self) -> None:
+        if self._outbox is not None:
+            self._outbox.sync_to_disk()
 
+    @override
+    def take_over(self) -> None:
+        if self.run_id is not None:
+            run_id, client = self.run_id, self._delivery.client
+            self._attempt(
+                "the owner of the run",
+                lambda: resume_run(client, run_id, {}, exclusive=False),
+            )
+
+    @override
+    def hand_over(self, process: str | None) -> list[str]:
+        if self.run_id is not None and process is not None:
+            run_id, client = self.run_id, self._delivery.client
+            self._attempt(
+                "the owner of the run", lambda: client.set_tag(run_id, Tag.PROCESS, process)
+            )
+        return self._close(patiently=True)
+
+    @override
     def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
-        """See `Tracker`."""
-        if self._journal is not None:
-            self._journal.note(status=str(status), ended=int(time.time() * 1000))
+        if self._outbox is not None:
+            self._outbox.set_closing(status=str(status), ended=int(time.time() * 1000))
         return self._close(patiently=patiently)
 
-    def _close(self, *, patiently: bool) -> list[str]:
-        """Sends what is left; what the store did not take, in words."""
-        journal = self._journal
-        if journal is None:
-            return self._problems
-        self._moved = time.monotonic()
-        self._patience = _PATIENCE_SECONDS if patiently else _HASTE_SECONDS
-        self._closing.set()
-        self._wake()
-        while self._sender.is_alive() and not self._is_out_of_patience:
-            self._sender.join(0.1)
-        self._sender.join(_RETRY_SECONDS[0])  # it may be about to see that, or wait for an answer
-        if journal.is_delivered:
-            journal.remove()
-            return self._problems
-        why = f": {one_line(self._failure)}" if self._failure is not None else ""
-        self._problems.append(
-            f"the tracking store {self._store.name} did not take it all{why}; "
-            f"{journal.what_waits()} wait in {journal.folder}: "
-            f"`{as_typed(self._store.command('sync'))}` sends them"
-        )
-        if journal.trouble is not None:
-            self._problems.append(
-                f"{journal.folder} cannot be written ({journal.trouble}): metric points may be lost"
-            )
-        return self._problems
+    @override
+    def command_line(self, command: str, **arguments: str | None) -> str | None:
+        return self._location.command_line(command, **arguments)
 
-    def command(self, words: str) -> str | None:
-        """See `Tracker`."""
-        return as_typed(self._store.command(words))
-
+    @override
     def hints(self) -> dict[str, str]:
-        """See `Tracker`."""
-        if self._store.address is not None:
-            known = self._delivery.experiment_id if self._journal else ""
+        if self._location.address is not None:
+            known = self._delivery.experiment_id if self._outbox else ""
             page = experiment_url(known) if known else ""
-            return {"page": self._store.address + page}
-        return {"show it": as_typed(self._store.ui_command)}
+            return {"page": self._location.address + page}
+        return {"show it": self._location.command_line("ui")}
 
-    # -- Beginning
+    # -- Opening the record
 
     def _header(self, record: RunRecord) -> OutboxHeader:
         tags = {
             **record.tags,
-            **self._belongs_to.tags,
-            **({PARENT_TAG: self._belongs_to.parent} if self._belongs_to.parent else {}),
-            PROCESS_TAG: identity.identity(),
-            NOTE_TAG: record.description,
-            "mlflow.source.name": "dqnkit",
-            "mlflow.user": getpass.getuser(),
+            **self._parent.tags,
+            **({Tag.PARENT: self._parent.run_id} if self._parent.run_id else {}),
+            Tag.PROCESS: identity.identity(),
+            Tag.NOTE: record.description,
+            Tag.SOURCE: "dqnkit",
+            Tag.USER: getpass.getuser(),
         }
         return OutboxHeader(
-            store=self._store.name,
+            store=self._location.name,
             experiment=record.experiment,
             run_name=record.run_name,
             params={key: redact_secrets(str(value)) for key, value in record.params.items()},
-            tags={key: redact_secrets(value) for key, value in tags.items()},
+            tags={key: redact_secrets(str(value)) for key, value in tags.items()},
             started=int(time.time() * 1000),
         )
 
+    def _begin(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._delivery = Delivery(self._location, outbox)
+
     def _open(self) -> None:
-        """Makes the run; a store that others write already is waited for a while."""
-        deadline = time.monotonic() + (_PARENT_SECONDS if self._belongs_to.parent else 0.0)
+        """Create the run; wait for a while for a store that already holds its parent."""
+        deadline = time.monotonic() + (_PARENT_SECONDS if self._parent.run_id else 0.0)
         for failures in itertools.count():
             try:
                 self._delivery.open()
             except Exception as error:
-                if not may_pass(error) or time.monotonic() >= deadline:
+                if not is_transient(error) or time.monotonic() >= deadline:
                     raise
                 time.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
             else:
                 return
 
-    def _begin(self, journal: Outbox) -> None:
-        self._journal = journal
-        self._delivery = Delivery(self._store, journal)
+    def _may_start_unrecorded(self, record: RunRecord) -> bool:
+        """Return whether training may begin before the store has created the run.
 
-    def _continue(self, run_id: str, record: RunRecord) -> bool:
-        """Takes up an earlier record; False if the store has it no more."""
-        left = self._left_journal(run_id, record)
-        self._is_new = left is None
-        if left is None:
-            header = replace(self._header(record), run_id=run_id)
-            left = Outbox.create(self._store.home, header, alone=not record.is_shared)
-        journal = left
-        self._begin(journal)
-        client = self._delivery.connect()
-        tags = {key: redact_secrets(value) for key, value in record.tags.items()}
-        alone = not record.is_shared
-        if not take_up(client, run_id, tags, alone=alone, last_ended=record.last_ended):
-            self._abandon()
-            return False
-        journal.said(journal.pending)  # how it had ended
-        journal.name(run_id)
-        if record.repeats:
-            self._learn_what_is_known(journal, client, run_id)
-        return True
-
-    def _left_journal(self, run_id: str, record: RunRecord) -> Outbox | None:
-        """What a process that ended has left of a run; those of a shared one that live are theirs.
-
-        Raises:
-          BusyRunError: Another process writes it, and only one may.
+        Not so for runs whose id others need: parents, their children, and resumed runs.
         """
-        for folder in journals.folders_of(self._store.home, run_id):
-            try:
-                return Outbox.open(folder)
-            except BusyRunError:
-                if not record.is_shared:
-                    raise
-        return None
-
-    def _learn_what_is_known(self, journal: Outbox, client: Any, run_id: str) -> None:
-        for point in journal.logged():
-            self._known.setdefault(point.key, set()).add(point.step)
-        for key in client.get_run(run_id).data.metrics:
-            steps = {point.step for point in client.get_metric_history(run_id, key)}
-            self._known.setdefault(key, set()).update(steps)
-
-    def _may_go_on_without(self, record: RunRecord) -> bool:
-        """Others need the id of a run that they stand below, or that they choose from."""
-        is_alone = self._belongs_to == NO_PARENT and record.tags.get(KIND_TAG) == "training"
-        return is_alone and record.continues is None
+        has_parent = self._parent != NO_PARENT
+        is_training = record.tags.get(Tag.KIND) == Kind.TRAINING
+        return is_training and not has_parent and record.continues is None
 
     def _open_in_time(self) -> None:
-        """Opens; a server that takes long over it is as one that does not answer, until it does.
+        """Open the record, and treat a server that takes long as one that does not answer.
 
         Raises:
-          TimeoutError: It takes long; the opening goes on.
-          Exception: It failed.
+          TimeoutError: If it takes long; opening continues in its thread.
+          Exception: If it failed.
         """
-        if self._store.database is not None:
+        if self._location.database is not None:
             self._open()
             return
-        import mlflow as _  # noqa: F401 - whose own seconds are not the server's
+        import mlflow as _  # noqa: F401 - its import must not count as the server's time
 
         failures: list[BaseException] = []
         opened = threading.Event()
@@ -290,7 +238,7 @@ class MlflowTracker:
         def attempt() -> None:
             try:
                 self._delivery.open()
-            except Exception as error:  # told below, or met again by the sender
+            except Exception as error:  # raised below, or met again by the sender
                 failures.append(error)
             opened.set()
 
@@ -300,35 +248,77 @@ class MlflowTracker:
         if failures:
             raise failures[0]
 
+    def _continue(self, run_id: str, record: RunRecord) -> bool:
+        """Continue an earlier run; return False if the store does not have it any more."""
+        exclusive = not record.is_shared
+        left = self._outbox_left_by_others(run_id, exclusive=exclusive)
+        self._is_new_outbox = left is None
+        if left is None:
+            header = replace(self._header(record), run_id=run_id)
+            left = Outbox.create(self._location.home, header, exclusive=exclusive)
+        outbox = left
+        self._begin(outbox)
+        client = self._delivery.connect()
+        tags = {key: redact_secrets(str(value)) for key, value in record.tags.items()}
+        if not resume_run(client, run_id, tags, exclusive=exclusive, last_ended=record.last_ended):
+            self._abandon()
+            return False
+        outbox.closing_delivered(outbox.pending_closing)  # the status of the earlier process
+        outbox.run_created(run_id)
+        if record.repeats:
+            self._find_known_steps(outbox, client, run_id)
+        return True
+
+    def _outbox_left_by_others(self, run_id: str, *, exclusive: bool) -> Outbox | None:
+        """Open the outbox that an ended process has left of a run, if there is one.
+
+        Raises:
+          BusyRunError: If a living process holds it and the run is exclusive.
+        """
+        for folder in folders_of_run(self._location.home, run_id):
+            try:
+                return Outbox.open(folder)
+            except BusyRunError:
+                if exclusive:
+                    raise
+        return None
+
+    def _find_known_steps(self, outbox: Outbox, client: Any, run_id: str) -> None:
+        for point in outbox.logged_points():
+            self._known_steps.setdefault(point.key, set()).add(point.step)
+        for key in client.get_run(run_id).data.metrics:
+            steps = {point.step for point in client.get_metric_history(run_id, key)}
+            self._known_steps.setdefault(key, set()).update(steps)
+
     def _abandon(self) -> None:
-        if self._journal is None:
+        if self._outbox is None:
             return
-        self._delivery.give_up()
-        if self._is_new:
-            self._journal.remove()
+        self._delivery.abandon()
+        if self._is_new_outbox:
+            self._outbox.remove()
         else:
-            self._journal.close()
-        self._journal, self._is_new = None, True
+            self._outbox.close()
+        self._outbox, self._is_new_outbox = None, True
 
     # -- Sending
 
-    def _wake(self) -> None:
+    def _wake_sender(self) -> None:
         with self._changed:
-            self._news = True
+            self._has_news = True
             self._changed.notify()
 
     def _send(self) -> None:
         self._deliver()
-        if self._journal is not None:
-            self._journal.close()  # whoever comes next may send what is left
+        if self._outbox is not None:
+            self._outbox.close()  # another process may deliver the rest
 
     def _deliver(self) -> None:
         failures = 0
         while not self._is_out_of_patience:
             try:
-                while self._delivery.step():
-                    failures, self._moved = 0, time.monotonic()
-            except Exception as error:  # whatever the store's trouble is, training goes on
+                while self._delivery.deliver_next():
+                    failures, self._last_success = 0, time.monotonic()
+            except Exception as error:  # training continues whatever is wrong with the store
                 self._failure = error
                 self._pause(failures)
                 failures += 1
@@ -336,52 +326,126 @@ class MlflowTracker:
             if self._closing.is_set():
                 return
             with self._changed:
-                while not self._news and not self._closing.is_set():
+                while not self._has_news and not self._closing.is_set():
                     self._changed.wait()
-                self._news = False
+                self._has_news = False
 
     @property
     def _is_out_of_patience(self) -> bool:
-        return time.monotonic() - self._moved > self._patience
+        return time.monotonic() - self._last_success > self._patience
 
     def _pause(self, failures: int) -> None:
-        """Waits before another try: longer each time, and never long once the run has ended."""
+        """Wait before another attempt: longer each time, and never long once the run has ended."""
         seconds = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
         if self._closing.is_set():
             time.sleep(min(seconds, _RETRY_SECONDS[0]))
         else:
             self._closing.wait(seconds)
 
-    def _keep(self, folder: Path, below: str) -> None:
-        if self._journal is None:
+    def _close(self, *, patiently: bool) -> list[str]:
+        """Send the rest; return descriptions of what the store did not receive."""
+        outbox = self._outbox
+        if outbox is None:
+            return self._problems
+        self._last_success = time.monotonic()
+        self._patience = _PATIENCE_SECONDS if patiently else _HASTE_SECONDS
+        self._closing.set()
+        self._wake_sender()
+        while self._sender.is_alive() and not self._is_out_of_patience:
+            self._sender.join(0.1)
+        self._sender.join(_RETRY_SECONDS[0])  # it may be about to notice, or wait for an answer
+        if outbox.is_delivered:
+            outbox.remove()
+            return self._problems
+        why = f": {one_line(self._failure)}" if self._failure is not None else ""
+        self._problems.append(
+            f"the tracking store {self._location.name} did not receive everything{why}; "
+            f"{outbox.describe_pending()} wait in {outbox.folder}: "
+            f"`{self._location.command_line('sync')}` sends them"
+        )
+        if outbox.write_error is not None:
+            self._problems.append(
+                f"{outbox.folder} cannot be written ({outbox.write_error}): metric points may be "
+                "lost"
+            )
+        return self._problems
+
+    def _add_files(self, folder: Path, below: str) -> None:
+        if self._outbox is None:
             return
         try:
-            self._journal.add_files(folder, below)
+            self._outbox.add_files(folder, below)
         except OSError as error:
-            # Without room for a copy, the store may still have some.
+            # The store may have space where this machine has none for a copy.
             what = "the policy" if below else f"files {sorted(p.name for p in folder.iterdir())}"
             if self.run_id is None:
                 self._problems.append(f"{what} are lost: {error.strerror or error}")
                 return
-            self._attempt(
-                what,
-                lambda: self._delivery.client.log_artifacts(
-                    self.run_id, str(folder), below or None
-                ),
-            )
+            run_id, client = self.run_id, self._delivery.client
+            self._attempt(what, lambda: client.log_artifacts(run_id, str(folder), below or None))
         else:
-            self._wake()
+            self._wake_sender()
 
-    def _attempt(self, what: str, action: Callable[[], object]) -> bool:
-        """Tries a few times; a failure is told by `finish` and costs nothing else."""
-        for failures in range(_ATTEMPTS):
+    def _attempt(self, what: str, action: Callable[[], object]) -> None:
+        """Try an action a few times; a failure is reported by `finish` and costs nothing else."""
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 action()
             except Exception as error:  # a lost artifact must not cost a finished training
-                if failures == _ATTEMPTS - 1:
-                    self._problems.append(f"{what} could not be kept: {one_line(error)}")
-                    break
-                time.sleep(_RETRY_SECONDS[0])
+                if attempt == _ATTEMPTS:
+                    self._problems.append(f"{what} could not be recorded: {one_line(error)}")
+                else:
+                    time.sleep(_RETRY_SECONDS[0])
             else:
-                return True
+                return
+
+
+def resume_run(
+    client: Any,
+    run_id: str,
+    tags: Mapping[str, str],
+    *,
+    exclusive: bool,
+    last_ended: float | None = None,
+) -> bool:
+    """Set an ended run to RUNNING, owned by this process.
+
+    Args:
+      client: MLflow's client.
+      run_id: Id of the run.
+      tags: Tags to set.
+      exclusive: True if no other process may write the run.
+      last_ended: See `RunRecord.last_ended`.
+
+    Returns:
+      False if the store does not have the run any more.
+
+    Raises:
+      BusyRunError: If the run is exclusive and another process writes it, or has continued it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return False
+        raise
+    if run.info.lifecycle_stage == "deleted":
         return False
+    owner = run.data.tags.get(Tag.PROCESS, "")
+    if exclusive and run.info.status == "RUNNING" and not identity.is_dead(owner):
+        raise BusyRunError(
+            f"the run {run.info.run_name!r} is being trained on {identity.host(owner)}: wait for "
+            "it, or end it"
+        )
+    if exclusive and last_ended is not None and run.info.end_time != round(last_ended * 1000):
+        raise BusyRunError(
+            f"the run {run.info.run_name!r} has been continued in the meantime and is "
+            f"{run.info.status} now: look at it again"
+        )
+    # The owner first, so that the run is not taken for that of a dead process.
+    for key, value in (*tags.items(), (Tag.PROCESS, identity.identity())):
+        client.set_tag(run_id, key, value)
+    client.update_run(run_id, "RUNNING")
+    return True

@@ -1,4 +1,4 @@
-"""A policy's folder: an MLflow model, with what plays it again."""
+"""The folder of a saved policy: an MLflow model together with the configuration that plays it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dqnkit.errors import ConfigError, PolicyError
 
 MODEL = Path("MLmodel")
 SAVED_MODEL = Path("artifacts/saved_model")
-"""TensorFlow's SavedModel, in the policy's folder."""
+"""Path of TensorFlow's SavedModel in the folder."""
 CONFIG = Path("artifacts/config.yaml")
-"""The configuration that trained it, which says what environment it plays."""
+"""Path of the configuration that trained the policy, which names its environment."""
 
 
 @dataclass(frozen=True)
 class PolicyFiles:
-    """A saved policy and what its users must know of it, before they are a folder."""
+    """The files of a policy before they are put into one folder."""
 
     saved_model: Path
     config: Path
@@ -28,28 +28,28 @@ class PolicyFiles:
 
 
 class PolicyFolder(NamedTuple):
-    """A policy's folder that was found whole."""
+    """The folder of a policy, checked to be complete."""
 
     path: Path
     config: Config
 
     @property
     def saved_model(self) -> Path:
-        """TensorFlow's SavedModel."""
+        """Path of TensorFlow's SavedModel."""
         return self.path / SAVED_MODEL
 
 
 def open_folder(path: Path) -> PolicyFolder:
-    """Looks at a policy's folder without loading TensorFlow.
+    """Open the folder of a policy without loading TensorFlow.
 
     Raises:
-      PolicyError: A file is missing, or the configuration in it cannot be read.
+      PolicyError: If a file is missing, or the configuration cannot be read.
     """
     for part in (MODEL, CONFIG, SAVED_MODEL / "saved_model.pb"):
         if not (path / part).is_file():
             raise PolicyError(
-                f"{path}: is no policy of dqnkit, or is not whole: {part} is missing; give a run, "
-                "or the folder `policy` of one"
+                f"{path} is not a complete policy of dqnkit: {part} is missing; give a run, or its "
+                "artifact `policy`"
             )
     try:
         text = (path / CONFIG).read_text(encoding="utf-8")

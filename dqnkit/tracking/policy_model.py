@@ -1,4 +1,4 @@
-"""A saved policy as an MLflow model folder."""
+"""Writing a policy as an MLflow model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dqnkit.tracking.policy_folder import PolicyFiles
 
 
 def write(policy: PolicyFiles, folder: Path) -> None:
-    """Writes the model: SavedModel, configuration, what serves it, signature and requirements."""
+    """Write the model: SavedModel, configuration, serving code, signature and requirements."""
     observation = policy.spec.observation
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(observation.dtype), (-1, *observation.shape))]),
@@ -29,7 +29,7 @@ def write(policy: PolicyFiles, folder: Path) -> None:
             artifacts={"saved_model": str(policy.saved_model), "config": str(policy.config)},
             input_example=_example(policy.spec.observation),
             signature=signature,
-            # Named here, they need not be inferred, which takes a process of its own.
+            # MLflow would otherwise infer them in a process of its own.
             pip_requirements=[
                 f"{name}=={version(name)}" for name in ("mlflow", "numpy", "tensorflow")
             ],
@@ -42,7 +42,7 @@ def write(policy: PolicyFiles, folder: Path) -> None:
 
 
 def _example(observation: ObservationSpec) -> np.ndarray:
-    """One observation, [1, *shape]: zeros, or what is nearest to them."""
+    """Return an observation [1, *shape] of zeros, or of the values nearest to zero."""
     if observation.num_values:
         value = float(observation.first_value)
     else:

@@ -1,4 +1,4 @@
-"""What a store knows of a run."""
+"""A run as it is recorded in a store."""
 
 from __future__ import annotations
 
@@ -6,63 +6,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SCORE = "final/return_iqm"
-"""The metric that says how good a run's best policy is, on episodes that no choice was made by."""
-LATE_IQM = "late/return_iqm"
-"""The metric that says how good a run was at its end: the interquartile mean of the episodes of its
-last evaluations, together."""
-STUDY_TAG = "dqnkit.study"
-"""Tag that names the study that a run is a trial of."""
+from dqnkit.tracking.names import Metric
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run of training, as it stands in the store."""
+    """A run as it is recorded in a store."""
 
     id: str
     name: str
     experiment: str
     status: str
+    """MLflow's status: RUNNING, FINISHED, FAILED or KILLED."""
     started: float
     """Seconds since the epoch."""
     ended: float | None
+    """Seconds since the epoch; None while the run is running."""
     params: Mapping[str, str]
     metrics: Mapping[str, float]
-    """The last value of each."""
+    """Last value of each metric."""
     tags: Mapping[str, str]
     artifact_uri: str = ""
-    """Where its artifacts were put when it was made."""
+    """Address at which the store put the run's artifacts."""
 
     @property
     def label(self) -> str:
-        """Name and short id, as messages have it."""
+        """Name and short id, for messages."""
         return f"{self.name} ({self.id[:8]})"
 
     @property
     def env(self) -> str:
-        """Gymnasium's id of what it plays."""
+        """Gymnasium id of the environment."""
         return self.params.get("env.id", "")
 
     @property
     def score(self) -> float | None:
-        """The interquartile mean of its best policy on fresh episodes; None until then."""
-        return self.metrics.get(SCORE)
+        """Interquartile mean of the best policy on fresh episodes; None before the end."""
+        return self.metrics.get(Metric.FINAL_IQM)
 
     @property
     def seconds(self) -> float | None:
-        """From its start to its end; None while it runs."""
+        """Duration in seconds; None while the run is running."""
         return None if self.ended is None else self.ended - self.started
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "experiment": self.experiment,
-            "status": self.status,
-            "started": self.started,
-            "ended": self.ended,
-            "params": dict(self.params),
-            "metrics": dict(self.metrics),
-            "tags": {k: v for k, v in self.tags.items() if not k.startswith("mlflow.")},
-        }
+        """Return the run as a JSON document, without MLflow's own tags."""
+        tags = {k: v for k, v in self.tags.items() if not k.startswith("mlflow.")}
+        return {k: v for k, v in vars(self).items() if k != "artifact_uri"} | {"tags": tags}

@@ -1,4 +1,4 @@
-"""Runs of training in an MLflow store: found, read, and added to."""
+"""Runs in an MLflow store: finding and reading them, and adding to them."""
 
 from __future__ import annotations
 
@@ -15,104 +15,100 @@ from urllib.parse import unquote, urlsplit
 from dqnkit._system.text import one_line
 from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.tracking.client import (
-    NOTE_TAG,
     connect,
     end_stale_runs,
     experiment_names,
-    explained,
     quoted,
+    wrap_store_errors,
 )
 from dqnkit.tracking.location import StoreLocation
-from dqnkit.tracking.recorded_run import STUDY_TAG, RecordedRun
-from dqnkit.tracking.tracker import COMPARISONS, KIND_TAG
+from dqnkit.tracking.names import COMPARISONS, Kind, Metric, Tag
+from dqnkit.tracking.recorded_run import RecordedRun
 
 _PAGE = 1_000
+"""Runs that MLflow returns in one call."""
 
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs are meant; None leaves them all."""
+    """Criteria for runs of training; None does not restrict."""
 
     experiment: str | None = None
     status: str | None = None
-    """In MLflow's words."""
+    """MLflow's status: RUNNING, FINISHED, FAILED or KILLED."""
     study: str | None = None
 
     def conditions(self) -> Iterator[str]:
-        """In MLflow's search syntax, the experiment left out."""
-        yield f"tags.`{KIND_TAG}` = 'training'"
+        """Yield the conditions in MLflow's search syntax, without the experiment."""
+        yield f"tags.`{Tag.KIND}` = '{Kind.TRAINING}'"
         if self.status is not None:
             yield f"attributes.status = {quoted(self.status)}"
         if self.study is not None:
-            yield f"tags.`{STUDY_TAG}` = {quoted(self.study)}"
+            yield f"tags.`{Tag.STUDY}` = {quoted(self.study)}"
 
 
-ANY = RunFilter()
-"""All runs."""
+ALL_RUNS = RunFilter()
 
 
 class RunStore:
-    """Reads a store. An embedded store that does not exist is empty, and is not made."""
+    """Reads a store. An embedded store that does not exist reads as empty and is not created."""
 
-    def __init__(self, store: StoreLocation) -> None:
-        self.store = store
-
-    @property
-    def place(self) -> str:
-        """The store, as messages name it."""
-        return self.store.name
+    def __init__(self, location: StoreLocation) -> None:
+        self.location = location
 
     @cached_property
     def client(self) -> Any:
-        """MLflow's."""
-        with explained(self.store):
-            return connect(self.store)
+        """MLflow's client."""
+        with wrap_store_errors(self.location):
+            return connect(self.location)
 
     @cached_property
     def experiments(self) -> dict[str, str]:
-        """Names by id, of those that are not deleted; their stale runs are set right first."""
-        if self.store.is_empty:
+        """Names of the experiments that are not deleted, by id, after ending their stale runs."""
+        if self.location.is_empty:
             return {}
-        with explained(self.store):
+        with wrap_store_errors(self.location):
             names = experiment_names(self.client)
-        with contextlib.suppress(Exception):  # a store that may only be read is left as it is
+        with contextlib.suppress(Exception):  # a read-only store stays as it is
             end_stale_runs(self.client, names)
         return names
 
     def experiment_ids(self, name: str | None) -> list[str]:
-        """Of one experiment, or of all.
+        """Return the id of one experiment, or the ids of all.
 
         Raises:
-          ConfigError: There is none of this name.
+          ConfigError: If there is no experiment of this name.
         """
         ids = [each for each, known in self.experiments.items() if name in {None, known}]
         if name is not None and not ids:
             others = set(self.experiments.values()) - {"Default", COMPARISONS}
             known = ", ".join(sorted(others)) or "none"
-            raise ConfigError(f"there is no experiment {name!r} in {self.place}; it holds: {known}")
+            raise ConfigError(
+                f"there is no experiment {name!r} in {self.location.name}; it holds: {known}"
+            )
         return ids
 
     def runs(
         self,
-        chosen: RunFilter = ANY,
+        criteria: RunFilter = ALL_RUNS,
         *,
         where: str | None = None,
         order_by: str = "attributes.start_time DESC",
         limit: int | None = None,
     ) -> list[RecordedRun]:
-        """Runs of training, not deleted.
+        """Return runs of training that are not deleted.
 
         Args:
-          chosen: Which.
+          criteria: Criteria for the runs.
           where: A further condition, in MLflow's search syntax.
-          order_by: In MLflow's syntax; later runs come first otherwise.
-          limit: The most that are given.
+          order_by: Order in MLflow's syntax; latest first by default.
+          limit: Maximum number of runs.
         """
-        ids = self.experiment_ids(chosen.experiment)
-        conditions = " AND ".join([*chosen.conditions(), *([where] if where else [])])
+        ids = self.experiment_ids(criteria.experiment)
+        conditions = " AND ".join([*criteria.conditions(), *([where] if where else [])])
         found: list[RecordedRun] = []
         token: str | None = None
-        with explained(self.store):
+        with wrap_store_errors(self.location):
             while ids and (limit is None or len(found) < limit):
                 size = _PAGE if limit is None else min(_PAGE, limit - len(found))
                 page = self.client.search_runs(ids, conditions, 1, size, [order_by], token)
@@ -123,16 +119,16 @@ class RunStore:
         return found
 
     def run(self, run_id: str) -> RecordedRun | None:
-        """The run of an id, also one that is not of training; None if there is none.
+        """Return the run with an id, of any kind; None if there is none.
 
         Raises:
-          ConfigError: It was deleted.
+          ConfigError: If it was deleted in MLflow.
         """
         if not self.experiments:
             return None
-        from mlflow.exceptions import MlflowException  # the client has loaded it
+        from mlflow.exceptions import MlflowException  # already loaded by the client
 
-        with explained(self.store):
+        with wrap_store_errors(self.location):
             try:
                 run = self.client.get_run(run_id)
             except MlflowException as error:
@@ -147,64 +143,69 @@ class RunStore:
             return self._recorded(run)
 
     def history(self, run: RecordedRun, metric: str) -> list[tuple[int, float]]:
-        """Steps and values of a metric, the last value of each step."""
-        with explained(self.store):
+        """Return steps and values of a metric, with the last value of each step."""
+        with wrap_store_errors(self.location):
             points = self.client.get_metric_history(run.id, metric)
         points = sorted(points, key=lambda point: (point.step, point.timestamp))
         return list({point.step: point.value for point in points}.items())
 
     def artifacts(self, run: RecordedRun) -> set[str]:
-        """Paths of what stands at the top of a run's artifacts.
+        """Return the names at the top level of a run's artifacts.
 
         Raises:
-          TrackingError: They should be on this machine, and are not.
+          TrackingError: If they should be on this machine and are not.
         """
         folder = self._folder(run)
         if folder is not None:
             return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        with explained(self.store):
+        with wrap_store_errors(self.location):
             return {each.path for each in self.client.list_artifacts(run.id)}
 
     def fetch(self, run: RecordedRun, path: str, into: Path) -> Path:
-        """An artifact, file or folder: where it stands, or copied below a folder.
+        """Return the path of an artifact, file or folder, on this machine.
+
+        Args:
+          run: The run.
+          path: Path among the run's artifacts.
+          into: Folder for the download, if the artifact is not on this machine.
 
         Raises:
-          TrackingError: It cannot be had, though the run should have it.
+          TrackingError: If it cannot be read.
         """
         folder = self._folder(run)
         if folder is not None and (folder / path).exists():
             return folder / path
         try:
             return Path(self.client.download_artifacts(run.id, path, str(into)))
-        except Exception as error:  # of MLflow, requests, the file system and cloud stores
+        except Exception as error:  # from MLflow, requests, the file system or a cloud store
             raise TrackingError(
                 f"the artifact {path!r} of the run {run.label} cannot be read: {one_line(error)}"
             ) from error
 
     def fetch_model(self, name: str, version: str, into: Path) -> Path:
-        """A registered model's files, below a folder of this machine."""
+        """Download the files of a registered model into a folder; return their path."""
         from mlflow.artifacts import download_artifacts
 
-        with explained(self.store):
+        with wrap_store_errors(self.location):
             uri = self.client.get_model_version_download_uri(name, version)
-            return Path(download_artifacts(uri, dst_path=str(into), tracking_uri=self.store.uri))
+            return Path(download_artifacts(uri, dst_path=str(into), tracking_uri=self.location.uri))
 
     def local_path(self, run: RecordedRun, path: str) -> Path | None:
-        """Where an artifact stands on this machine; None if a server keeps it elsewhere."""
+        """Return the path of an artifact if it is on this machine, else None."""
         folder = self._folder(run)
         return folder / path if folder is not None and (folder / path).exists() else None
 
     def _folder(self, run: RecordedRun) -> Path | None:
-        """Where a run's artifacts are on this machine; None if a server keeps them.
+        """Return the folder of a run's artifacts; None if a server keeps them.
 
         MLflow records absolute addresses. An embedded store that was copied or moved has its
-        artifacts with it, and those of the place where it was made are not its own.
+        artifacts beside it, and those at the recorded address are not its own.
 
         Raises:
-          TrackingError: The store was moved without its artifacts.
+          TrackingError: If the store was moved without its artifacts.
         """
-        own = self.store.artifacts and (
-            self.store.artifacts / run.experiment / run.id / "artifacts"
+        own = self.location.artifacts and (
+            self.location.artifacts / run.experiment / run.id / "artifacts"
         )
         if own is not None and own.is_dir():
             return own
@@ -213,10 +214,10 @@ class RunStore:
             return None
         folder = Path(unquote(recorded.path))
         experiment = folder.parent.parent
-        if self.store.database is not None and not experiment.is_dir():
+        if self.location.database is not None and not experiment.is_dir():
             raise TrackingError(
                 f"the artifacts of the run {run.label} should be in {folder}, which does not "
-                f"exist: the store {self.store.database} was moved without them"
+                f"exist: the store {self.location.database} was moved without them"
             )
         return folder
 
@@ -228,38 +229,38 @@ class RunStore:
         files: Path | None = None,
         note: str | None = None,
     ) -> list[str]:
-        """Adds to a run that has ended.
+        """Add to a run that has ended.
 
         Args:
-          run: As it was read.
-          metrics: At the step of the last that it has.
-          files: A folder; all below it become artifacts.
-          note: The description that takes the place of the run's.
+          run: The run.
+          metrics: Metrics, logged at the step of its final score.
+          files: A folder whose files become artifacts.
+          note: A new description.
 
         Returns:
-          What could not be kept, in words.
+          Descriptions of what could not be added.
         """
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric as MlflowMetric
 
         problems: list[str] = []
         try:
             if metrics:
-                points = self.client.get_metric_history(run.id, "final/return_mean")
+                points = self.client.get_metric_history(run.id, Metric.FINAL_MEAN)
                 step = max((point.step for point in points), default=0)
                 now = int(time.time() * 1000)
-                values = [Metric(key, value, now, step) for key, value in metrics.items()]
+                values = [MlflowMetric(key, value, now, step) for key, value in metrics.items()]
                 self.client.log_batch(run.id, metrics=values)
             if files is not None:
                 self._keep(run, files)
             if note is not None:
-                self.client.set_tag(run.id, NOTE_TAG, note)
-        except Exception as error:  # whatever the store's trouble is, the result is worth showing
+                self.client.set_tag(run.id, Tag.NOTE, note)
+        except Exception as error:  # the result is worth showing whatever fails
             problems.append(f"the run {run.label} could not be added to: {one_line(error)}")
         return problems
 
     def _keep(self, run: RecordedRun, files: Path) -> None:
         folder = self._folder(run)
-        if folder is None or self.store.database is None:
+        if folder is None or self.location.database is None:
             self.client.log_artifacts(run.id, str(files))
         else:
             shutil.copytree(files, folder, dirs_exist_ok=True)
@@ -280,10 +281,10 @@ class RunStore:
 
 
 def with_metric(name: str) -> str:
-    """The condition, in MLflow's search syntax, that a run has a metric."""
+    """Return the condition, in MLflow's search syntax, that a run has a metric."""
     return f"metrics.`{name}` > -1e300"
 
 
-def highest(name: str) -> str:
-    """The order, in MLflow's syntax, that begins with the highest of a metric."""
+def highest_first(name: str) -> str:
+    """Return the order, in MLflow's syntax, by a metric from its highest value down."""
     return f"metrics.`{name}` DESC"

@@ -1,39 +1,33 @@
-"""What a run tells its record, and the record that keeps nothing."""
+"""The record of one run: what a run tells it, and a base class that records nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from dqnkit.config.sections import Config
 from dqnkit.events import RunStatus
+from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.policy_folder import PolicyFiles
-
-KIND_TAG = "dqnkit.kind"
-"""Tag of what a run is: `training`, `comparison`, or what others stand below: `study`, `trial` of
-several seeds, `seeds`. Runs without it are not ours."""
-COMPARISONS = "comparisons"
-"""The experiment that keeps comparisons, which are no training."""
 
 
 @dataclass(frozen=True)
 class ParentRun:
-    """What a run's record says of the larger thing that it is part of."""
+    """The parent of a run, and the tags that all runs below it share."""
 
-    parent: str | None = None
-    """Id of the run that it stands below."""
+    run_id: str | None = None
+    """Id of the parent; None for a run of its own, or if nothing is recorded."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """That the run has besides its own."""
 
 
 NO_PARENT = ParentRun()
-"""Part of nothing."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of a run when it starts."""
+    """Everything that is known about a run when its record is opened."""
 
     experiment: str
     run_name: str
@@ -42,115 +36,115 @@ class RunRecord:
     description: str = ""
     """Markdown."""
     continues: str | None = None
-    """Id of an earlier record that goes on; a new one is made where the store has it no more."""
+    """Id of the run to continue; a new run is made if the store does not have it any more."""
     last_ended: float | None = None
-    """When that ended, in seconds since the epoch, by who decided that it goes on; it does not if
-    it has gone on already since."""
+    """End time of that run, in seconds since the epoch, when its checkpoint was read. The run is
+    refused if it has been continued since."""
     is_shared: bool = False
-    """Whether other processes may write the same run at the same time."""
+    """True if other processes may write the same run at the same time."""
     repeats: bool = False
-    """Whether it may log again what the earlier record has: such points are left out."""
+    """True if points that the run already has may be logged again; they are left out."""
 
 
-class Tracker(Protocol):
-    """A record of one run. Calls come in the order `start`, others, `finish`.
+class Tracker:
+    """Record of one run. This base class records nothing.
 
-    All else may be sent later; only `start` and `finish` wait. A store that does not answer costs
-    neither the run nor the record: what it did not get is kept, and told by `finish`.
+    Calls come in the order `start`, the others, `finish`. Only `start` and `finish` wait for the
+    store. A store that does not answer costs neither the run nor its record: what it did not
+    receive is kept on disk and reported by `finish`.
     """
 
-    @property
-    def keeps_files(self) -> bool:
-        """Whether files are worth writing."""
+    keeps_files: bool = False
+    """True if files are worth writing."""
 
     @property
     def run_id(self) -> str | None:
-        """The run's id, once started; None if nothing is kept."""
+        """Id of the run once it is started; None if it is not recorded."""
+        return None
 
     @property
     def folder(self) -> Path | None:
-        """Where, once started, the run may keep what must outlive its process; None is nowhere."""
+        """Folder on this machine for files that must outlive the process; None if there is none."""
+        return None
 
     def start(self, record: RunRecord) -> list[str]:
-        """Creates the run.
-
-        Returns:
-          What the user should know at once, in words.
+        """Create or continue the run; return warnings for the user.
 
         Raises:
-          TrackingError: The store cannot be used.
+          TrackingError: If the store cannot be used.
+          BusyRunError: If another process writes the run to continue.
         """
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics at an environment step; a NaN says that there was nothing to measure."""
-
-    def artifacts(self, folder: Path) -> None:
-        """Keeps all files below a folder."""
-
-    def policy(self, policy: PolicyFiles) -> None:
-        """Keeps a policy as an MLflow model, under `policy`."""
-
-    def describe(self, markdown: str) -> None:
-        """Replaces the run's description."""
-
-    def secure(self) -> None:
-        """Makes what was logged outlive a loss of power."""
-
-    def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
-        """Sends what is left and closes the run.
-
-        Args:
-          status: It ended with.
-          patiently: Whether there is time to wait for a store that is slow.
-
-        Returns:
-          What it has not got, in words.
-        """
-
-    def command(self, words: str) -> str | None:
-        """The command line of ours that does something with the record; None if there is none."""
-
-    def hints(self) -> dict[str, str]:
-        """Where a person finds the record: the command that shows it, the page to open."""
-
-
-class NullTracker:
-    """Keeps nothing (`Tracker`)."""
-
-    keeps_files = False
-    run_id: str | None = None
-    folder: Path | None = None
-
-    def start(self, record: RunRecord) -> list[str]:
-        """See `Tracker`."""
         del record
         return []
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker`."""
+        """Log metrics at an environment step; NaN values are left out."""
 
-    def artifacts(self, folder: Path) -> None:
-        """See `Tracker`."""
+    def add_artifacts(self, folder: Path) -> None:
+        """Add all files below a folder to the run's artifacts."""
 
-    def policy(self, policy: PolicyFiles) -> None:
-        """See `Tracker`."""
+    def add_policy(self, policy: PolicyFiles) -> None:
+        """Add a policy as an MLflow model, under `policy`."""
 
     def describe(self, markdown: str) -> None:
-        """See `Tracker`."""
+        """Replace the run's description."""
 
-    def secure(self) -> None:
-        """See `Tracker`."""
+    def sync_to_disk(self) -> None:
+        """Make logged metrics survive a loss of power."""
+
+    def take_over(self) -> None:
+        """Make this process the owner of a shared run whose owner has died."""
+
+    def hand_over(self, process: str | None) -> list[str]:
+        """Close the record without ending the run, which another process continues.
+
+        Args:
+          process: Identity of that process, if one is known.
+
+        Returns:
+          Descriptions of what the store did not receive.
+        """
+        del process
+        return []
 
     def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
-        """See `Tracker`."""
+        """End the run and send the rest of its record.
+
+        Args:
+          status: Final status of the run.
+          patiently: True if there is time to wait for a slow store.
+
+        Returns:
+          Descriptions of what the store did not receive.
+        """
         del status, patiently
         return []
 
-    def command(self, words: str) -> str | None:
-        """See `Tracker`."""
-        del words
+    def command_line(self, command: str, **arguments: str | None) -> str | None:
+        """Return the line of a `dqnkit` command that applies to the store of the record."""
+        del command, arguments
         return None
 
     def hints(self) -> dict[str, str]:
-        """See `Tracker`."""
+        """Return where to look at the record: a command that shows it, or a page to open."""
         return {}
+
+
+def make_tracker(
+    config: Config, tracking_uri: str | None = "auto", parent: ParentRun = NO_PARENT
+) -> Tracker:
+    """Make the tracker of a run.
+
+    Args:
+      config: Configuration of the run; `tracking.enabled=false` records nothing.
+      tracking_uri: URI of the store (`locate_store`); None records nothing.
+      parent: The run's parent.
+
+    Raises:
+      ConfigError: If the URI is wrong or the store cannot be written.
+    """
+    if tracking_uri is None or not config.tracking.enabled:
+        return Tracker()
+    from dqnkit.tracking.mlflow_tracker import MlflowTracker  # imports MLflow when it starts
+
+    return MlflowTracker(locate_store(tracking_uri).make(), parent)

@@ -1,4 +1,4 @@
-"""MLflow's UI on a store, served on this machine alone. MLflow runs in a process of its own."""
+"""MLflow's UI on a store, served by a process of its own to this machine only."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NoReturn
 
-from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.errors import ArgumentError, ConfigError, TrackingError
 from dqnkit.tracking.location import StoreLocation, experiment_url
-from dqnkit.tracking.tracker import KIND_TAG
+from dqnkit.tracking.names import Kind, Tag
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
 _PORTS_TRIED = 20
 _START_SECONDS = 120.0
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Opens pages of this machine, whatever proxy leads to others."""
+"""Opens pages of this machine without the proxy that the environment may name."""
 _ENVIRONMENT = {
-    # One process serves one person; the jobs are for language models.
+    # One process is enough for one user; MLflow's jobs are for language models.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
@@ -37,28 +37,27 @@ _ENVIRONMENT = {
 def served(
     store: StoreLocation, port: int | None = None
 ) -> Iterator[tuple[Callable[[], NoReturn], str]]:
-    """Serves the UI while the context lasts: a function that waits, and the page to open.
+    """Serve the UI in the body; yield a function that waits for the server, and the page to open.
 
     Args:
-      store: Not one that is a server itself.
-      port: Where; None takes the first free one from 5000 upwards.
+      store: Location of a store that is not a server itself.
+      port: Port to serve on; None takes the first free one from 5000 upwards.
 
     Raises:
-      ConfigError: The port is taken, or the store holds nothing yet.
-      TrackingError: The server does not start, or ends while it is waited for; the message has
-        its last words.
+      ConfigError: If the port is taken, or the store is empty.
+      TrackingError: If the server does not start, or ends while it is waited for.
     """
     if store.is_empty:
         raise ConfigError(
-            f"there is nothing in {store.database} yet: `dqnkit train` makes a run, "
-            "--tracking-uri names another store"
+            f"there is nothing in {store.database} yet: `dqnkit train` makes a run; "
+            "`tracking_uri` chooses another store"
         )
     port = _free_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    # In the environment, a password is not on the list of processes.
+    # Passed in the environment, a password does not show in the list of processes.
     environment = {**os.environ, **_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": store.uri}
     if store.artifacts is not None:
-        # What is trained through this server is found without it too.
+        # Runs trained through this server are found without it as well.
         command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
     environment.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryFile() as said:
@@ -67,7 +66,7 @@ def served(
             env=environment,
             stdout=said,
             stderr=subprocess.STDOUT,
-            # A Ctrl-C in the terminal is for us; we end it and its workers.
+            # Ctrl-C in the terminal reaches this process only, which then ends the server.
             process_group=0,
         )
         try:
@@ -82,16 +81,14 @@ def _free_port(wanted: int | None) -> int:
     candidates = range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED) if wanted is None else [wanted]
     for port in candidates:
         with socket.socket() as probe, contextlib.suppress(OSError):
-            # As servers bind: what only waits for stray packets is free.
+            # As servers do: a port in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
             return port
-    raise ConfigError(
-        f"--port {wanted}: something else listens there; give another, or leave it out"
-        if wanted
-        else f"all ports from {DEFAULT_PORT} to {DEFAULT_PORT + _PORTS_TRIED - 1} are taken: "
-        "name one by --port"
-    )
+    if wanted is not None:
+        raise ArgumentError("port", wanted, "the port is in use; give another one, or none")
+    last = DEFAULT_PORT + _PORTS_TRIED - 1
+    raise ConfigError(f"all ports from {DEFAULT_PORT} to {last} are in use: choose one with `port`")
 
 
 def _wait_for(server: subprocess.Popen[bytes], address: str, said: IO[bytes]) -> None:
@@ -118,12 +115,12 @@ def _last_words(said: IO[bytes]) -> str:
 
 
 def _page(address: str) -> str:
-    """The experiment of the latest run, where MLflow shows charts."""
+    """Return the path of the charts of the latest run's experiment."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         experiments = _ask(address, "experiments/search", {"max_results": 1000})["experiments"]
         query = {
             "experiment_ids": [each["experiment_id"] for each in experiments],
-            "filter": f"tags.`{KIND_TAG}` = 'training'",
+            "filter": f"tags.`{Tag.KIND}` = '{Kind.TRAINING}'",
             "max_results": 1,
             "order_by": ["attributes.start_time DESC"],
         }
@@ -143,7 +140,7 @@ def _ask(address: str, what: str, query: dict[str, Any]) -> Any:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """Ends the server with all that it has started."""
+    """End the server and its workers."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal_number)

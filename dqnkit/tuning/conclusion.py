@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from dqnkit.config.sections import Config
 from dqnkit.errors import StudyError
-from dqnkit.events import RunStatus
+from dqnkit.events import ConfirmationStarted, Listener, RunStatus, Warned
 from dqnkit.processes import identity
 from dqnkit.processes.interrupts import Interrupts
-from dqnkit.tuning import results
-from dqnkit.tuning.confirmation import CONFIRMS_TAG, Confirmation, Confirmed
+from dqnkit.tracking.names import Tag
+from dqnkit.tuning import report
+from dqnkit.tuning.confirmation import Confirmation
+from dqnkit.tuning.confirmed import Confirmed
 from dqnkit.tuning.lease import CONCLUSION, Lease
-from dqnkit.tuning.standing import TuneReporter
+from dqnkit.tuning.standing import best_trials
 from dqnkit.tuning.study import BEST, CONCLUDED, SharedStudy
 from dqnkit.tuning.study_run import StudyRun
-from dqnkit.tuning.trial_jobs import best_trials
 from dqnkit.workers.dispatcher import run_jobs
 from dqnkit.workers.pool import WorkerPool
 
@@ -40,19 +41,19 @@ class Conclusion:
     """Confirms the best trials, and registers the winner."""
 
     def __init__(
-        self, study: SharedStudy, record: StudyRun, reporter: TuneReporter, confirm: int
+        self, study: SharedStudy, record: StudyRun, listener: Listener, confirm: int
     ) -> None:
         """Does nothing yet.
 
         Args:
           study: Whose trials have ended.
           record: Of it.
-          reporter: Hears of progress.
+          listener: Receives events.
           confirm: Trials to confirm.
         """
         self._study = study
         self._record = record
-        self._reporter = reporter
+        self._listener = listener
         self._confirm = confirm
         self.problems: list[str] = []
 
@@ -77,7 +78,7 @@ class Conclusion:
             if turn.holder != waits_for:
                 waits_for = turn.holder
                 host = identity.host(waits_for or "") or "another process"
-                self._reporter.told(f"waiting for {host}, which confirms the winner")
+                self._listener(Warned(f"waiting for {host}, which confirms the winner"))
             time.sleep(_LOOK_SECONDS)
         return None
 
@@ -87,12 +88,13 @@ class Conclusion:
             return []
         confirmation = Confirmation(self._study, candidates, self._record)
         # It is our turn: whoever had it has died, if anything of it still runs.
-        self._record.tracker.end_orphans({CONFIRMS_TAG: self._study.name}, {})
+        self._record.editor.end_orphans({Tag.CONFIRMS: self._study.name}, {})
         if confirmation.jobs.left:
-            self._reporter.confirming(candidates, confirmation.seeds, confirmation.jobs.left)
+            left = confirmation.jobs.left
+            self._listener(ConfirmationStarted(candidates, confirmation.seeds, left))
         status = RunStatus.FAILED
         try:
-            run_jobs(pool, confirmation.jobs, self._reporter, interrupts)
+            run_jobs(pool, confirmation.jobs, self._listener, interrupts)
             status = RunStatus.KILLED
         except KeyboardInterrupt:
             status = RunStatus.KILLED
@@ -103,7 +105,7 @@ class Conclusion:
             confirmation.jobs.close(status)
             self.problems += confirmation.jobs.problems + confirmation.jobs.failures
         confirmed = confirmation.ranked()
-        self._record.confirmed(confirmed)
+        self._record.set_confirmed(confirmed)
         return confirmed
 
     def _concluded(self, confirmed: Sequence[Confirmed]) -> Concluded:
@@ -111,21 +113,21 @@ class Conclusion:
         if not best:
             raise StudyError(
                 f"no trial of the study {self._study.name!r} is complete, so there is no winner: "
-                "give more --trials or a longer --timeout, or --pruner none"
+                "raise `trials` or `timeout`, or set `pruner` to none"
             )
         winner = self._study.configuration(best[0].number)
         if confirmed:
             winner = confirmed[0].config.with_seed(confirmed[0].champion.seed)
-        text = results.explained_winner(winner, self._study, confirmed)
+        text = report.explained_winner(winner, self._study, confirmed)
         return Concluded(tuple(confirmed), winner, self._register(confirmed, text))
 
     def _register(self, confirmed: Sequence[Confirmed], text: str) -> str | None:
         """Keeps the winner where it has not been kept; the model's URI."""
-        run_id, known = self._record.tracker.run_id, self._study.recall(CONCLUDED) or {}
+        run_id, known = self._record.run_id, self._study.recall(CONCLUDED) or {}
         if known.get("winner") == text and known.get("run_id") == run_id:
             return known.get("model")
         model = self._record.register(confirmed[0]) if confirmed else None
-        self._record.keep(text)
+        self._record.add_files(text)
         self._study.remember(BEST, text)
         self._study.remember(CONCLUDED, {"winner": text, "run_id": run_id, "model": model})
         return model

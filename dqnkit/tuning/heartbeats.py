@@ -1,4 +1,4 @@
-"""Which process runs a trial, and whether it still does."""
+"""Heartbeats of trials, and trials whose process has died."""
 
 from __future__ import annotations
 
@@ -9,119 +9,118 @@ import warnings
 from collections.abc import Sequence
 
 import optuna
-from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState
 
 from dqnkit.processes import identity
-from dqnkit.tuning.rdb import GRACE_SECONDS, PatientStorage
+from dqnkit.tuning import _optuna
+from dqnkit.tuning.attributes import TrialAttr
+from dqnkit.tuning.patient_storage import GRACE_SECONDS, PatientStorage
 
-PROCESS = "process"
-"""Attribute of a trial: whose it is (see `processes`)."""
-_FIRST_BEATS = 5
-"""Tries for the first heartbeat of a trial."""
+_FIRST_HEARTBEAT_ATTEMPTS = 5
+_RETRY_SECONDS = 1.0
 _UNOWNED_SECONDS = 30.0
-"""After which a trial that says of no process that it runs it is run by none."""
+"""Time after which a running trial that names no process counts as abandoned."""
 
 
 class TrialHeartbeats:
-    """Says of the trials that this process runs that it does, and finds those that nobody runs.
+    """Records heartbeats for this process's trials and finds trials whose process has died.
 
-    A process on this host is dead if the system does not know it any more. One on another host is
-    so if its trials' heartbeats stop, which a database keeps; a journal is of one host.
+    A process of this host is dead if the operating system does not list it any more. A process of
+    another host counts as dead when the heartbeats of its trial stop. Only databases record
+    heartbeats; a journal is used by the processes of one host.
     """
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
-        # Optuna's public way to heartbeats is its own loop of trials.
-        self._hearts = _hearts(study)
-        self._held: set[int] = set()
+        self._storage = _optuna.heartbeat_storage_of(study)
+        self._claimed: set[int] = set()
         self._lock = threading.Lock()
-        self._beats = False
-        self._unowned: dict[int, float] = {}
+        self._has_thread = False
+        self._unowned_since: dict[int, float] = {}
         self._last_failure = -math.inf
 
     def ask(self) -> optuna.Trial:
-        """A new trial of the study; to be held."""
+        """Return a new trial of the study, which the caller has to `claim`."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Heartbeat of storage")  # which are ours
+            # Optuna warns that `Study.ask` records no heartbeats; `claim` does.
+            warnings.filterwarnings("ignore", "Heartbeat of storage")
             return self._study.ask()
 
-    def hold(self, trial: optuna.Trial) -> None:
-        """This process runs a trial from now on."""
-        if self._hearts is not None:
-            # Without a first one nobody would miss the second.
-            for _ in range(_FIRST_BEATS):
-                if self._record(trial._trial_id):
-                    break
-                time.sleep(1.0)
-            self._keep_beating(trial._trial_id)
-        trial.set_user_attr(PROCESS, identity.identity())
+    def claim(self, trial: optuna.Trial) -> None:
+        """Mark a trial as run by this process, and keep recording heartbeats for it."""
+        if self._storage is not None:
+            self._record_first(_optuna.trial_id(trial))
+            self._keep_recording(_optuna.trial_id(trial))
+        trial.set_user_attr(TrialAttr.PROCESS, identity.identity())
 
-    def let_go(self, trial: FrozenTrial | optuna.Trial) -> None:
-        """It does not any more."""
+    def release(self, trial: FrozenTrial | optuna.Trial) -> None:
+        """Stop recording heartbeats for a trial."""
         with self._lock:
-            self._held.discard(trial._trial_id)
+            self._claimed.discard(_optuna.trial_id(trial))
 
     def abandoned(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Those of the trials that run, but whose process has died."""
+        """Return the trials that are running although their process has died."""
         running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         if not running:
             return []
-        silent: set[int] = set()
-        if self._hearts is not None and not self._storage_was_away():
-            silent = set(self._hearts._get_stale_trial_ids(self._study._study_id))
-        silent -= self._held  # ours, whatever became of their heartbeats
-        return [each for each in running if each._trial_id in silent or self._is_dead(each)]
+        stale: set[int] = set()
+        if self._storage is not None and not self._storage_was_unavailable():
+            stale = _optuna.stale_trial_ids(self._storage, self._study)
+        stale -= self._claimed  # this process lives, even if its heartbeats did not arrive
+        return [each for each in running if _optuna.trial_id(each) in stale or self._is_dead(each)]
 
-    def _storage_was_away(self) -> bool:
-        """Whether it did not answer just now: others could not say that they live, either."""
-        away = getattr(self._study._storage, "_backend", None)
-        last = away.last_failure if isinstance(away, PatientStorage) else -math.inf
+    def _storage_was_unavailable(self) -> bool:
+        """Return whether the storage failed recently: other processes could not reach it either."""
+        backend = _optuna.backend_of(_optuna.storage_of(self._study))
+        last = backend.last_failure if isinstance(backend, PatientStorage) else -math.inf
         return time.monotonic() - max(last, self._last_failure) < GRACE_SECONDS
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
-        process = trial.user_attrs.get(PROCESS)
+        process = trial.user_attrs.get(TrialAttr.PROCESS)
         if process is not None:
-            # Another machine may have our name; its heartbeat says whether it lives.
-            knows = self._hearts is None or identity.is_here(process)
-            return knows and identity.is_dead(process)
-        # It died between two lines of the storage, or is just about to write the second. When it
-        # began is by a clock that may not be ours.
-        first_seen = self._unowned.setdefault(trial.number, time.monotonic())
+            # Another machine may have the same host name. Its heartbeats decide, if there are any.
+            is_known = self._storage is None or identity.is_here(process)
+            return is_known and identity.is_dead(process)
+        # The process died between two writes to the storage, or is about to make the second one.
+        # The start time of the trial is no help, because it is by the clock of another host.
+        first_seen = self._unowned_since.setdefault(trial.number, time.monotonic())
         return time.monotonic() - first_seen > _UNOWNED_SECONDS
 
-    def _keep_beating(self, trial_id: int) -> None:
-        with self._lock:
-            self._held.add(trial_id)
-            if not self._beats:
-                self._beats = True
-                threading.Thread(target=self._beat, name="dqnkit-alive", daemon=True).start()
+    def _record_first(self, trial_id: int) -> None:
+        """Record the first heartbeat: without one, a trial never counts as stale."""
+        for _ in range(_FIRST_HEARTBEAT_ATTEMPTS):
+            if self._record(trial_id):
+                return
+            time.sleep(_RETRY_SECONDS)
 
-    def _beat(self) -> None:
-        interval = self._hearts.get_heartbeat_interval() if self._hearts else None
+    def _keep_recording(self, trial_id: int) -> None:
+        with self._lock:
+            self._claimed.add(trial_id)
+            if not self._has_thread:
+                self._has_thread = True
+                threading.Thread(
+                    target=self._record_all, name="dqnkit-heartbeats", daemon=True
+                ).start()
+
+    def _record_all(self) -> None:
+        """Record heartbeats at intervals until no trial is claimed."""
+        interval = self._storage.get_heartbeat_interval() if self._storage else None
         while True:
             time.sleep(interval or 0)
             with self._lock:
-                held = sorted(self._held)
-                self._beats = bool(held)
-            if not held:
+                claimed = sorted(self._claimed)
+                self._has_thread = bool(claimed)
+            if not claimed:
                 return
-            for trial_id in held:
+            for trial_id in claimed:
                 self._record(trial_id)
 
     def _record(self, trial_id: int) -> bool:
-        if self._hearts is None:
+        if self._storage is None:
             return True
         try:
-            self._hearts.record_heartbeat(trial_id)
-        except Exception:  # the next beat may arrive
+            self._storage.record_heartbeat(trial_id)
+        except Exception:  # the next heartbeat may arrive
             self._last_failure = time.monotonic()
             return False
         return True
-
-
-def _hearts(study: optuna.Study) -> BaseHeartbeat | None:
-    storage = study._storage
-    if isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage):
-        return storage
-    return None

@@ -1,4 +1,4 @@
-"""A right that one process has at a time, on whatever host, and that does not die with it."""
+"""A lock that one process of a search holds at a time, and that ends with its process."""
 
 from __future__ import annotations
 
@@ -10,90 +10,98 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from dqnkit.processes import identity
-from dqnkit.tuning.heartbeats import PROCESS, TrialHeartbeats
-from dqnkit.tuning.storage import COMPANION
+from dqnkit.tuning import _optuna
+from dqnkit.tuning.attributes import TrialAttr
+from dqnkit.tuning.heartbeats import TrialHeartbeats
+from dqnkit.tuning.storage import COMPANION_SEPARATOR
 
 CONCLUSION = "conclusion"
-"""What one process does after a search."""
+"""Name of the lease for confirming the best trials and registering the winner."""
 
 
 class Lease:
-    """Whose turn it is, in a study beside another.
+    """A lock for the processes that work on a study, on any host.
 
-    A process that wants it makes a trial there. Storages number those one after another, so of
-    two that come together the lower number has it, and the other withdraws; and a trial whose
-    process has died is found like any other.
+    Each process that tries to acquire the lease adds a trial to a companion study. Storages number
+    trials consecutively, so if two processes try at the same time, the lower number holds the
+    lease and the other process withdraws. The trial of a process that has died is found by its
+    heartbeats, like any other trial.
     """
 
-    def __init__(self, study: optuna.Study, what: str) -> None:
-        """Opens it.
+    def __init__(self, study: optuna.Study, name: str) -> None:
+        """Open the companion study.
 
         Args:
-          study: The one that it stands beside.
-          what: There is to be done.
+          study: The study that the lease belongs to.
+          name: Name of the work that the lease protects.
         """
         self._study = optuna.create_study(
-            storage=study._storage,
-            study_name=f"{study.study_name}{COMPANION}{what}",
+            storage=_optuna.storage_of(study),
+            study_name=f"{study.study_name}{COMPANION_SEPARATOR}{name}",
             load_if_exists=True,
         )
-        self._liveness = TrialHeartbeats(self._study)
-        self._mine: optuna.Trial | None = None
+        self._heartbeats = TrialHeartbeats(self._study)
+        self._own_trial: optuna.Trial | None = None
         self.holder: str | None = None
-        """The process that had it when it was asked for last (see `processes`)."""
+        """Process that held the lease when this process last failed to acquire it."""
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[bool]:
-        """Takes it; whether this process has it, until the end of the block."""
-        self._mine = self._take()
+    def try_acquire(self) -> Iterator[bool]:
+        """Try to acquire the lease until the end of the block; yield whether that worked."""
+        self._own_trial = self._acquire()
         try:
-            yield self._mine is not None
+            yield self._own_trial is not None
         finally:
-            if self._mine is not None:
-                self._end(self._mine)
-                self._mine = None
+            if self._own_trial is not None:
+                self._end(self._own_trial)
+                self._own_trial = None
 
     @property
-    def is_mine(self) -> bool:
-        """Whether this process has it still: one that seems dead loses it."""
-        return self._mine is not None and any(
-            trial.number == self._mine.number for trial in self._running()
+    def is_held(self) -> bool:
+        """True if this process still holds the lease, which it loses if it is considered dead."""
+        return self._own_trial is not None and any(
+            trial.number == self._own_trial.number for trial in self._running()
         )
 
     @property
-    def of_another(self) -> str | None:
-        """The living process that has it, if it is not this one; None if there is none."""
+    def other_holder(self) -> str | None:
+        """The living process other than this one that holds the lease; None if there is none."""
         running = self._running()
-        dead = {trial.number for trial in self._liveness.abandoned(running)}
-        owners = [t.user_attrs.get(PROCESS) for t in running if t.number not in dead]
-        mine = identity.identity()
-        return next((each for each in owners if each not in {None, mine}), None)
+        dead = {trial.number for trial in self._heartbeats.abandoned(running)}
+        processes = [
+            trial.user_attrs.get(TrialAttr.PROCESS)
+            for trial in running
+            if trial.number not in dead
+        ]
+        own = identity.identity()
+        return next((each for each in processes if each not in {None, own}), None)
 
-    def _take(self) -> optuna.Trial | None:
-        for trial in self._liveness.abandoned(self._running()):
+    def _acquire(self) -> optuna.Trial | None:
+        for trial in self._heartbeats.abandoned(self._running()):
             self._end(trial)
-        if self._is_anothers(self._running()):
+        if self._is_held_by_one_of(self._running()):
             return None
-        mine = self._liveness.ask()
+        own = self._heartbeats.ask()
         try:
-            self._liveness.hold(mine)
-        except UpdateFinishedTrialError:  # this process seemed dead for a moment
+            self._heartbeats.claim(own)
+        except UpdateFinishedTrialError:  # another process considered this one dead
             return None
-        earlier = [trial for trial in self._running() if trial.number < mine.number]
-        if self._is_anothers(earlier):
-            self._end(mine)
+        earlier = [trial for trial in self._running() if trial.number < own.number]
+        if self._is_held_by_one_of(earlier):
+            self._end(own)
             return None
-        return mine
+        return own
 
-    def _is_anothers(self, trials: list[FrozenTrial]) -> bool:
+    def _is_held_by_one_of(self, trials: list[FrozenTrial]) -> bool:
         if trials:
-            self.holder = trials[0].user_attrs.get(PROCESS)
+            self.holder = trials[0].user_attrs.get(TrialAttr.PROCESS)
         return bool(trials)
 
     def _running(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def _end(self, trial: optuna.Trial | FrozenTrial) -> None:
-        self._liveness.let_go(trial)
-        with contextlib.suppress(UpdateFinishedTrialError, ValueError):  # taken for dead
+        self._heartbeats.release(trial)
+        # Another process has ended the trial if it considered this one dead.
+        with contextlib.suppress(UpdateFinishedTrialError, ValueError):
             self._study.tell(trial.number, state=TrialState.FAIL)

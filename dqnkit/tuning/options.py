@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
-from dqnkit.errors import ConfigError
+from dqnkit.errors import ArgumentError
 from dqnkit.tuning import rdb
 from dqnkit.tuning.samplers import PrunerName, SamplerName
-from dqnkit.workers.placement import Placement
-from dqnkit.workers.seeds import check_number, check_workers
+from dqnkit.workers.placement import LOCAL, Placement
+from dqnkit.workers.seeds import check_range, check_workers
 
 _MAX_TRIALS = 1_000_000
 _MAX_SEEDS = 100
@@ -41,23 +41,27 @@ class TuneOptions:
     """Trainings a trial; its value is the interquartile mean over them."""
     confirm: int = 3
     """Best trials that are trained again on fresh seeds; 0 leaves that out."""
-    launch: Placement = field(default_factory=Placement)
+    placement: Placement = LOCAL
     """Where workers run."""
 
     def __post_init__(self) -> None:
-        check_number("--trials", self.trials, _MAX_TRIALS)
-        check_number("--seeds-per-trial", self.seeds_per_trial, _MAX_SEEDS)
-        check_number("--confirm", self.confirm, _MAX_CONFIRM, least=0)
+        check_range("trials", self.trials, 1, _MAX_TRIALS)
+        check_range("seeds_per_trial", self.seeds_per_trial, 1, _MAX_SEEDS)
+        check_range("confirm", self.confirm, 0, _MAX_CONFIRM)
         check_workers(self.workers)
         if self.timeout is not None and not 0 < self.timeout <= 1e9:
-            raise ConfigError(f"--timeout {self.timeout}: give seconds, more than 0")
+            raise ArgumentError("timeout", self.timeout, "expected a number of seconds above 0")
 
-    def arguments(self) -> Iterator[str]:
-        """As `dqnkit tune` takes them; what is as ever is left out, and so are passwords."""
+    def arguments(self) -> Iterator[tuple[str, str]]:
+        """Yield name and text of `trials` and of each argument that differs from its default.
+
+        Passwords are left out.
+        """
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, Placement):
                 yield from value.arguments()
+            elif each.name == "storage" and value is not None:
+                yield each.name, rdb.shown(rdb.parse(value))
             elif value != each.default or each.name == "trials":
-                yield f"--{each.name.replace('_', '-')}"
-                yield (rdb.shown(rdb.parse(value)) if each.name == "storage" else str(value))
+                yield each.name, str(value)

@@ -21,8 +21,11 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
+from dqnkit._system.files import file_lock
 from dqnkit._system.redaction import redact_passwords
-from dqnkit.errors import ConfigError, StudyError
+from dqnkit._system.text import one_line
+from dqnkit.errors import ArgumentError, StudyError
+from dqnkit.tuning import _optuna
 
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
@@ -64,9 +67,11 @@ def parse(given: str) -> URL:
             url = url.set(drivername="postgresql+psycopg")
         url.get_dialect()
     except Exception as error:  # SQLAlchemy's, or of whatever module a scheme names
-        raise ConfigError(
-            f"--storage {redact_passwords(given)!r}: give the URL of a database, such as "
-            "postgresql+psycopg://host/name or sqlite:///studies.db"
+        raise ArgumentError(
+            "storage",
+            repr(redact_passwords(given)),
+            "expected the URL of a database, such as postgresql+psycopg://host/name or "
+            "sqlite:///studies.db",
         ) from error
     return url
 
@@ -123,16 +128,6 @@ def locked(url: URL, what: str) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """One process at a time, on this host."""
-    import fcntl  # not on every platform
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _arguments(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"timeout": _BUSY_SECONDS}
@@ -152,9 +147,11 @@ def _tls_beside_tensorflow(url: URL) -> dict[str, str]:
         return {}
     wanted = str(url.query.get("sslmode", os.environ.get("PGSSLMODE", "prefer")))
     if wanted not in {"disable", "allow", "prefer"}:
-        raise ConfigError(
-            f"--storage {shown(url)}: sslmode={wanted} cannot be had in a process that has loaded "
-            "TensorFlow: open the study in one that has not, as `dqnkit tune` does"
+        raise ArgumentError(
+            "storage",
+            shown(url),
+            f"sslmode={wanted} is not possible in a process that has loaded TensorFlow: open the "
+            "study in one that has not, as `dqnkit tune` does",
         )
     return {"sslmode": "disable"}
 
@@ -221,18 +218,12 @@ class PatientStorage(RDBStorage):
         """What went wrong, without a password."""
         return (
             f"the storage of studies {shown(sqlalchemy.make_url(self.url))} does not answer: "
-            f"{in_one_line(_cause(error))}. Trials that ended are kept; start the same command "
+            f"{explain_driver_error(_cause(error))}. Trials that ended are kept; start the same command "
             "again when it does"
         )
 
 
-_CALLED_BY_THE_CACHE = {
-    "_create_new_trial",
-    "_get_stale_trial_ids",
-    "_get_trials",
-    "_set_trial_param",
-}
-for _name in BaseStorage.__abstractmethods__ | _CALLED_BY_THE_CACHE:
+for _name in BaseStorage.__abstractmethods__ | _optuna.RDB_METHODS:
     setattr(PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
 
 
@@ -252,7 +243,6 @@ def _is_of_the_connection(cause: BaseException) -> bool:
     )
 
 
-def in_one_line(error: BaseException) -> str:
-    """What a driver says, without passwords and SQLAlchemy's statements and links."""
-    text = str(error).partition("\n[SQL")[0].partition("(Background on this error")[0]
-    return redact_passwords(" ".join(text.split()))[:300]
+def explain_driver_error(error: BaseException) -> str:
+    """Return the text of a driver's exception, without SQLAlchemy's statements and links."""
+    return one_line(str(error).partition("\n[SQL")[0].partition("(Background on this error")[0])

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 
 from dqnkit.config.distributions import Choices, Distribution, IntRange, LayerSizes
 from dqnkit.config.seeds import Stream, stream_key
-from dqnkit.errors import ConfigError
+from dqnkit.errors import ArgumentError
 from dqnkit.tuning.space import Params, Space, plain
 
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "grid"]
@@ -54,9 +54,10 @@ def make_sampler(name: SamplerName, seed: int, salt: int) -> BaseSampler:
                 return optuna.samplers.RandomSampler(seed=number)
             case "gp":
                 if importlib.util.find_spec("torch") is None:
-                    raise ConfigError(
-                        "--sampler gp: Optuna's Gaussian process needs PyTorch: install dqnkit[gp] "
-                        "(`uv run --extra gp dqnkit tune …`), or take tpe"
+                    raise ArgumentError(
+                        "sampler",
+                        "gp",
+                        "Optuna's Gaussian process needs PyTorch: install dqnkit[gp], or take tpe",
                     )
                 return optuna.samplers.GPSampler(
                     n_startup_trials=_STARTUP_TRIALS, seed=number, warn_independent_sampling=False
@@ -67,7 +68,7 @@ def make_sampler(name: SamplerName, seed: int, salt: int) -> BaseSampler:
                 )
             case "grid":  # its points are given (`grid_points`), and it draws nothing
                 return optuna.samplers.RandomSampler(seed=number)
-    raise ConfigError(f"--sampler {name}: give one of {', '.join(get_args(SamplerName))}")
+    raise ArgumentError("sampler", name, f"expected {', '.join(get_args(SamplerName))}")
 
 
 def make_pruner(name: PrunerName, reports: int, seeds_per_trial: int) -> BasePruner:
@@ -94,15 +95,16 @@ def make_pruner(name: PrunerName, reports: int, seeds_per_trial: int) -> BasePru
                 )
             case "wilcoxon":
                 if seeds_per_trial < _WILCOXON_SEEDS:
-                    raise ConfigError(
-                        f"--pruner wilcoxon compares trials seed by seed, and "
-                        f"--seeds-per-trial {seeds_per_trial} gives it too few to prune any: give "
-                        f"{_WILCOXON_SEEDS} or more"
+                    raise ArgumentError(
+                        "pruner",
+                        "wilcoxon",
+                        f"it compares trials seed by seed, and `seeds_per_trial` {seeds_per_trial} "
+                        f"is too few to prune any: give {_WILCOXON_SEEDS} or more",
                     )
                 return optuna.pruners.WilcoxonPruner()
             case "none":
                 return optuna.pruners.NopPruner()
-    raise ConfigError(f"--pruner {name}: give one of {', '.join(get_args(PrunerName))}")
+    raise ArgumentError("pruner", name, f"expected {', '.join(get_args(PrunerName))}")
 
 
 def grid_points(space: Space) -> list[Params]:
@@ -114,9 +116,11 @@ def grid_points(space: Space) -> list[Params]:
     values = {key: _all_values(key, each) for key, each in space.distributions.items()}
     count = math.prod(len(each) for each in values.values())
     if count > _GRID_POINTS:
-        raise ConfigError(
-            f"--sampler grid: the space has {count:,} points; give larger steps or fewer choices, "
-            f"for at most {_GRID_POINTS:,}, or take another sampler"
+        raise ArgumentError(
+            "sampler",
+            "grid",
+            f"the space has {count:,} points; give larger steps or fewer choices, for at most "
+            f"{_GRID_POINTS:,}, or take another sampler",
         )
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
@@ -125,15 +129,19 @@ def _all_values(key: str, distribution: Distribution) -> list[Any]:
     if isinstance(distribution, Choices):
         return [plain(each) for each in distribution.choices]
     if isinstance(distribution, LayerSizes):
-        raise ConfigError(
-            f"--sampler grid: search.{key}: list the layer sizes to try, as "
-            "{type: categorical, choices: [[64], [64, 64]]}"
+        raise ArgumentError(
+            "sampler",
+            "grid",
+            f"search.{key}: list the layer sizes to try, as "
+            "{type: categorical, choices: [[64], [64, 64]]}",
         )
     step = distribution.step or (1 if isinstance(distribution, IntRange) else None)
     if step is None or distribution.log:
-        raise ConfigError(
-            f"--sampler grid: search.{key}: a grid needs a step, or choices: "
-            f"{distribution.low:g} to {distribution.high:g} was given"
+        raise ArgumentError(
+            "sampler",
+            "grid",
+            f"search.{key}: a grid needs a step, or choices: {distribution.low:g} to "
+            f"{distribution.high:g} was given",
         )
     count = math.floor((distribution.high - distribution.low) / step + 1e-9) + 1
     values = (distribution.low + step * number for number in range(min(count, _GRID_POINTS + 1)))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import secrets
-import shlex
 import time
 from dataclasses import replace
 from functools import partial
 
-from dqnkit._system.commands import as_typed
+from dqnkit._system.commands import command_line
 from dqnkit._system.extras import check_server_not_shared
 from dqnkit._system.redaction import redact_passwords
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, InterruptedRun
+from dqnkit.events import Listener, SearchStarted, Warned, ignore
 from dqnkit.processes.interrupts import Interrupts, catch_signals
-from dqnkit.tuning import results, space
+from dqnkit.tracking.location import AUTO
+from dqnkit.tuning import report, space
 from dqnkit.tuning.conclusion import Concluded, Conclusion
-from dqnkit.tuning.confirmation import SEEDS
+from dqnkit.tuning.confirmed import SEEDS
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.results import TuneResult
 from dqnkit.tuning.samplers import (
@@ -26,20 +27,19 @@ from dqnkit.tuning.samplers import (
     make_pruner,
     make_sampler,
 )
-from dqnkit.tuning.standing import SilentTuneReporter, TuneReporter
-from dqnkit.tuning.storage import StudyStorage, check_name
-from dqnkit.tuning.storage import resolve as resolve_storage
+from dqnkit.tuning.standing import standing_of
+from dqnkit.tuning.storage import StudyStorage, check_name, locate_storage
 from dqnkit.tuning.study import (
     StudyDefinition,
     StudyPlan,
-    find_purpose,
+    find_definition,
     find_unfinished,
     open_study,
 )
 from dqnkit.tuning.study_run import StudyRun, check_store
-from dqnkit.tuning.trial_jobs import Pruning, TrialJobs, standing
+from dqnkit.tuning.trial_jobs import Pruning, TrialJobs
 from dqnkit.workers.dispatcher import run_jobs
-from dqnkit.workers.placement import make_launcher
+from dqnkit.workers.placement import make_workplace
 from dqnkit.workers.pool import WorkerPool
 
 _LOOK_SECONDS = 1.0
@@ -53,8 +53,8 @@ def tune(
     config: Config,
     options: TuneOptions = DEFAULT_OPTIONS,
     *,
-    tracking_uri: str | None = None,
-    reporter: TuneReporter | None = None,
+    tracking_uri: str | None = AUTO,
+    listener: Listener = ignore,
 ) -> TuneResult:
     """Searches, confirms what it found on fresh seeds, and registers the winner.
 
@@ -62,7 +62,7 @@ def tune(
       config: The experiment; `search` says what may change, and its own values are trial 0.
       options: How.
       tracking_uri: The store of runs; see `dqnkit.tracking.location.resolve`.
-      reporter: Hears of progress.
+      listener: Receives the events of the search and of its runs.
 
     Raises:
       ConfigError: The experiment, the space or an option is wrong, or the study was made for
@@ -73,18 +73,18 @@ def tune(
       InterruptedRun: A signal came; the same call goes on.
     """
     interrupts = Interrupts()
-    storage = resolve_storage(options.storage, lambda: bool(interrupts))
-    search = _Search(config, options, storage, tracking_uri, reporter or SilentTuneReporter())
+    storage = locate_storage(options.storage, lambda: bool(interrupts))
+    search = _Search(config, options, storage, tracking_uri, listener)
     with catch_signals(interrupts):
         return search.run(interrupts)
 
 
 def stored_experiment(study: str, storage: str | None = None) -> Config | None:
     """The experiment that a study was made for; None if there is no such study."""
-    purpose = find_purpose(resolve_storage(storage), study)
-    if purpose is None:
+    definition = find_definition(locate_storage(storage), study)
+    if definition is None:
         return None
-    return purpose.config.model_copy(update={"search": dict(purpose.space.distributions)})
+    return definition.config.model_copy(update={"search": dict(definition.space.distributions)})
 
 
 class _Search:
@@ -96,11 +96,11 @@ class _Search:
         options: TuneOptions,
         storage: StudyStorage,
         tracking_uri: str | None,
-        reporter: TuneReporter,
+        listener: Listener,
     ) -> None:
         """Checks all that can be checked, and opens the study."""
         self._options = options
-        self._reporter = reporter
+        self._listener = listener
         self._began = time.monotonic()
         check_server_not_shared(config.replay.address, "a search")
         resolved, _ = resolve(config)
@@ -110,35 +110,37 @@ class _Search:
         searched = space.of(self._config)
         _check_evaluations(self._config, searched)
         by_seed = options.pruner == "wilcoxon"
-        purpose = StudyDefinition(self._config, searched, options.seeds_per_trial, by_seed)
+        definition = StudyDefinition(self._config, searched, options.seeds_per_trial, by_seed)
         self._storage = storage
-        plan = self._plan(purpose)
-        name = options.study or self._name(storage, purpose)
+        plan = self._plan(definition)
+        name = options.study or self._name(storage, definition)
         check_name(name)
         check_store(self._config, tracking_uri)  # before the study is made
-        self._launched = make_launcher(options.launch, tracking_uri)
+        self._workplace = make_workplace(options.placement, tracking_uri)
         try:
-            self._study = open_study(storage, name, purpose, plan)
+            self._study = open_study(storage, name, definition, plan)
         except BaseException:
-            self._launched.launcher.close()
+            self._workplace.launcher.close()
             raise
-        self._record = StudyRun(self._study, self._launched.tracking_uri)
-        self._problems = purpose.space.params(self._config)[1]
+        self._record = StudyRun(self._study, self._workplace.tracking_uri)
+        self._problems = definition.space.params(self._config)[1]
 
     def run(self, interrupts: Interrupts) -> TuneResult:
         """Searches, confirms and registers."""
         options = self._options
         runs = max(self._study.total, options.confirm * SEEDS)
-        size = min(options.workers or self._launched.capacity, runs)
-        self._reporter.began(self._study.name, self._config.name, size, standing(self._study))
+        size = min(options.workers or self._workplace.capacity, runs)
+        self._listener(
+            SearchStarted(self._study.name, self._config.name, size, standing_of(self._study))
+        )
         for problem in self._problems:
-            self._reporter.told(problem)
-        launcher = self._launched.launcher
+            self._listener(Warned(problem))
+        launcher = self._workplace.launcher
         with WorkerPool(size, launcher=launcher) as pool, self._record.open(options, interrupts):
             jobs = self._search(pool, interrupts)
             self._wait_for_others(jobs, interrupts)
             searched = time.monotonic()
-            conclusion = Conclusion(self._study, self._record, self._reporter, options.confirm)
+            conclusion = Conclusion(self._study, self._record, self._listener, options.confirm)
             try:
                 concluded = conclusion.run(pool, interrupts)
             finally:
@@ -151,10 +153,10 @@ class _Search:
 
     # -- The study
 
-    def _plan(self, purpose: StudyDefinition) -> StudyPlan:
+    def _plan(self, definition: StudyDefinition) -> StudyPlan:
         options = self._options
-        points = grid_points(purpose.space) if options.sampler == "grid" else []
-        own, _ = purpose.space.params(self._config)
+        points = grid_points(definition.space) if options.sampler == "grid" else []
+        own, _ = definition.space.params(self._config)
         if points and own not in points:
             points.insert(0, own)
         reports = self._config.num_evaluations * options.seeds_per_trial
@@ -163,9 +165,9 @@ class _Search:
         sampler(0)  # a package that is missing is told before the study is made
         return StudyPlan(options.trials, sampler, pruner, points)
 
-    def _name(self, storage: StudyStorage, purpose: StudyDefinition) -> str:
-        unfinished = find_unfinished(storage, purpose)
-        return unfinished or f"{purpose.config.name}-{secrets.token_hex(2)}"
+    def _name(self, storage: StudyStorage, definition: StudyDefinition) -> str:
+        unfinished = find_unfinished(storage, definition)
+        return unfinished or f"{definition.config.name}-{secrets.token_hex(2)}"
 
     # -- Its parts
 
@@ -173,11 +175,11 @@ class _Search:
         timeout = self._options.timeout
         pruning = _PRUNING.get(self._options.pruner, Pruning.BY_EVALUATION)
         deadline = math.inf if timeout is None else self._began + timeout
-        jobs = TrialJobs(self._study, self._record, self._reporter, pruning, deadline)
+        jobs = TrialJobs(self._study, self._record, self._listener, pruning, deadline)
         jobs.end_orphans()
         jobs.reap()
         try:
-            run_jobs(pool, jobs, self._reporter, interrupts)
+            run_jobs(pool, jobs, self._listener, interrupts)
         finally:
             if pool.busy:
                 pool.close(at_once=True)
@@ -190,7 +192,7 @@ class _Search:
         told = False
         while not interrupts and not self._study.is_done and self._study.another_at_work():
             if not told:
-                self._reporter.told("waiting for the trials of other processes")
+                self._listener(Warned("waiting for the trials of other processes"))
                 told = True
             time.sleep(_LOOK_SECONDS)
         jobs.reap()
@@ -201,36 +203,35 @@ class _Search:
             study=self._study.name,
             experiment=self._config.name,
             env_id=self._config.env.id,
-            run_id=self._record.tracker.run_id,
-            standing=standing(self._study),
+            run_id=self._record.run_id,
+            standing=standing_of(self._study),
             confirmed=concluded.confirmed,
             winner=concluded.winner,
             model=concluded.model,
-            fresh_seed=results.fresh_seed(self._study.purpose),
+            fresh_seed=report.fresh_seed(self._study.definition),
             seconds=time.monotonic() - self._began,
             search_seconds=searched - self._began,
             hints={
-                **self._record.tracker.hints(),
-                "repeat": as_typed(f"dqnkit train --from-study {self._study.name}{self._where}"),
+                **self._record.hints,
+                "repeat": command_line(
+                    "train",
+                    from_study=self._study.name,
+                    storage=self._storage.place if self._storage.url else None,
+                ),
                 "dashboard": self._storage.dashboard(self._study.name),
             },
         )
 
-    @property
-    def _where(self) -> str:
-        """The option that finds the study again; a password must be given anew."""
-        return f" --storage {shlex.quote(self._storage.place)}" if self._storage.url else ""
-
     def _interruption(self, interrupts: Interrupts) -> InterruptedRun:
-        now = standing(self._study)
+        now = standing_of(self._study)
         by = interrupts.signal.name if interrupts.signal is not None else "its caller"
         done = f"{now.ended} of {now.total} trials"
         if now.ended >= now.total:
             done = "the search; its confirmation is not complete"
-        options = [*replace(self._options, study=self._study.name).arguments()]
-        if self._tracking_uri is not None:
-            options += ["--tracking-uri", redact_passwords(self._tracking_uri)]
-        again = as_typed(f"dqnkit tune {shlex.join(options)}")
+        arguments = dict(replace(self._options, study=self._study.name).arguments())
+        if self._tracking_uri not in {None, AUTO}:
+            arguments["tracking_uri"] = redact_passwords(self._tracking_uri or "")
+        again = command_line("tune", **arguments)
         return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {again}")
 
 

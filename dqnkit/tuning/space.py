@@ -31,7 +31,7 @@ _NOT_SEARCHED = {
     "tracking": "it decides what is recorded",
     "evaluation": "scores of different evaluations have no common scale",
     "env.id": "returns of different environments have no common scale",
-    "training.seed": "the search gives seeds itself: --seed and --seeds-per-trial",
+    "training.seed": "the search sets seeds itself, from training.seed and `seeds_per_trial`",
 }
 """Keys and sections that no search may change."""
 _RESOLVED = ("env.", "network.", "agent.", "training.loop")
@@ -82,7 +82,7 @@ class Space:
         config, _ = resolve(config)
         for key, distribution in self.distributions.items():
             own = loading.value_at(config, key)
-            if not loading.is_read(config, key):
+            if not loading.applies(config, key):
                 own = next(_ends(distribution))  # any will do
             found = _params(key, distribution, own)
             params |= found or {}
@@ -99,8 +99,8 @@ class Space:
         Raises:
           ConfigError: They do not fit together.
         """
-        options = {key: Override(f"search.{key}={value}", value) for key, value in values.items()}
-        return loading.override_choices(config, options)
+        overrides = [Override(key, each, f"search.{key}={each}") for key, each in values.items()]
+        return loading.override_choices(config, overrides)
 
     def ends(self, key: str) -> list[Any]:
         """The ends of a key's range, or its choices; none where it is not searched."""
@@ -223,11 +223,11 @@ def _check_read(space: Space, config: Config, key: str) -> None:
     others = [other for other in space.distributions if other.startswith(f"{section}.")]
     for values in itertools.product(*(_few(space.ends(other)) for other in others)):
         candidate = space.configure(config, dict(zip(others, values, strict=True)))
-        if loading.is_read(candidate, key):
+        if loading.applies(candidate, key):
             return
     # Said as of an assignment: which choice would read it, and what is chosen.
     value = next(end for end in space.ends(key) if end is not None)
-    loading.override(config, {key: Override(f"search.{key}={value}", value)})
+    loading.override(config, [Override(key, value, f"search.{key}={value}")])
 
 
 def _few(values: Sequence[Any]) -> Sequence[Any]:

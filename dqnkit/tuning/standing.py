@@ -1,22 +1,31 @@
-"""What a search tells while it goes on, and who may listen."""
+"""The standing of a search: how many trials have ended, and the best of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+
+from optuna.trial import TrialState
 
 from dqnkit.tuning.space import Values
-from dqnkit.workers.dispatcher import WorkReporter
-from dqnkit.workers.messages import Message, Task
+from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, SharedStudy
+
+
+@dataclass(frozen=True)
+class TrialScore:
+    """A complete trial."""
+
+    number: int
+    value: float
+    values: Values
+    """The trial's values by configuration key."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a search stands."""
+    """Numbers of trials by state, and the best complete trial."""
 
     total: int
-    """Trials that are to end."""
+    """Number of trials that are to end."""
     complete: int
     pruned: int
     failed: int
@@ -24,59 +33,40 @@ class Standing:
 
     @property
     def ended(self) -> int:
-        """Trials that count."""
+        """Number of trials that count towards the total."""
         return self.complete + self.pruned
 
 
-@dataclass(frozen=True)
-class TrialScore:
-    """A trial that was not pruned."""
-
-    number: int
-    value: float
-    values: Values
-    """What it changed in the experiment, by key."""
-
-
-class TuneReporter(WorkReporter, Protocol):
-    """Hears of a search as it goes."""
-
-    def began(self, study: str, experiment: str, workers: int, standing: Standing) -> None:
-        """Workers are being started."""
-
-    def chose(self, run_name: str, number: int, values: Values) -> None:
-        """The run of this name belongs to a trial with these values."""
-
-    def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
-        """A trial is complete, pruned or failed; a pruned one has the value that it had then."""
-
-    def told(self, text: str) -> None:
-        """Something that a person should know, such as a trial that failed."""
-
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
-        """The best trials are trained again; so many runs of that are left."""
+def standing_of(study: SharedStudy) -> Standing:
+    """Return the standing of a study."""
+    trials = study.trials()
+    states = [trial.state for trial in trials]
+    ranked = best_trials(study, 1)
+    return Standing(
+        total=study.total,
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=sum(
+            trial.state is TrialState.FAIL and trial.user_attrs.get(CAUSE) != INTERRUPTED
+            for trial in trials
+        ),
+        best=ranked[0] if ranked else None,
+    )
 
 
-class SilentTuneReporter:
-    """Says nothing (`TuneReporter`)."""
+def best_trials(study: SharedStudy, count: int) -> list[TrialScore]:
+    """Return the complete trials with the highest scores, each configuration once.
 
-    def began(self, study: str, experiment: str, workers: int, standing: Standing) -> None:
-        """See `TuneReporter`."""
-
-    def given(self, worker: int, task: Task) -> None:
-        """See `WorkReporter`."""
-
-    def heard(self, worker: int, message: Message) -> None:
-        """See `WorkReporter`."""
-
-    def chose(self, run_name: str, number: int, values: Values) -> None:
-        """See `TuneReporter`."""
-
-    def ended(self, number: int, state: str, value: float | None, standing: Standing) -> None:
-        """See `TuneReporter`."""
-
-    def told(self, text: str) -> None:
-        """See `TuneReporter`."""
-
-    def confirming(self, candidates: Sequence[TrialScore], seeds: Sequence[int], left: int) -> None:
-        """See `TuneReporter`."""
+    Of equal scores the one with the higher mean of the same episodes goes first, because the mean
+    counts the worst of them too; then the earlier trial.
+    """
+    complete = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
+    complete.sort(key=lambda each: (-(each.value or 0), -each.user_attrs.get(MEAN, 0), each.number))
+    best: list[TrialScore] = []
+    for trial in complete:
+        if len(best) == count:
+            break
+        values = study.values(trial.number)
+        if all(values != other.values for other in best):
+            best.append(TrialScore(trial.number, float(trial.value or 0), values))
+    return best

@@ -16,8 +16,9 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.engine import URL
 
+from dqnkit._system.files import file_lock
 from dqnkit.config.sections import NAME_PATTERN
-from dqnkit.errors import ConfigError, StudyError
+from dqnkit.errors import ArgumentError, ConfigError, StudyError
 from dqnkit.tracking.location import EMBEDDED
 from dqnkit.tuning import rdb
 
@@ -65,7 +66,7 @@ class StudyStorage:
     def locked(self, name: str) -> Iterator[None]:
         """One process at a time, of those that open or change the study itself."""
         if self.url is None:
-            with rdb.file_lock(_folder() / f".{name}.lock"):
+            with file_lock(_folder() / f".{name}.lock"):
                 yield
         else:
             with rdb.locked(self.url, name):
@@ -86,14 +87,16 @@ class StudyStorage:
         except Exception as error:  # whatever a database driver raises
             driver = self.url and self.url.get_driver_name()
             if isinstance(error, ImportError) and driver in {"psycopg", "psycopg2"}:
-                raise ConfigError(
-                    f"--storage {self.place}: PostgreSQL needs a driver: install "
-                    "'dqnkit[postgresql]', or psycopg[binary] beside it"
+                raise ArgumentError(
+                    "storage",
+                    self.place,
+                    "PostgreSQL needs a driver: install 'dqnkit[postgresql]', or psycopg[binary] "
+                    "beside it",
                 ) from error
             raise StudyError(
                 f"the storage of studies {self.place} cannot be used: "
-                f"{rdb.in_one_line(error)}. "
-                "Name another by --storage, or leave it out for the embedded one"
+                f"{rdb.explain_driver_error(error)}. "
+                "Choose another with `storage`, or leave it out for the embedded one"
             ) from error
 
     @cached_property
@@ -102,7 +105,7 @@ class StudyStorage:
         return get_storage(rdb.connect(self.url, self.is_hurried))
 
 
-def resolve(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> StudyStorage:
+def locate_storage(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> StudyStorage:
     """The storage of a `--storage`, else of DQNKIT_STORAGE, else the embedded one.
 
     Args:
@@ -124,9 +127,11 @@ def check_name(name: str) -> None:
       ConfigError: The name is such.
     """
     if len(name) > 100 or not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(
-            f"--study {name!r}: a name has letters, digits, dots, hyphens and underscores, "
-            "begins with a letter or digit, and has 100 characters at most"
+        raise ArgumentError(
+            "study",
+            repr(name),
+            "a name consists of letters, digits, dots, hyphens and underscores, begins with a letter "
+            "or digit, and has at most 100 characters",
         )
 
 
@@ -141,7 +146,7 @@ def _journal(name: str) -> BaseStorage:
     except OSError as error:
         raise ConfigError(
             f"the folder of studies {folder} cannot be written: {error.strerror}; run in a folder "
-            "that can be, or name a database by --storage"
+            "that can be, or choose a database with `storage`"
         ) from error
     path = str(folder / f"{name}{_SUFFIX}")
     with warnings.catch_warnings():

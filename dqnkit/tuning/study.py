@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 
 from dqnkit import __version__
+from dqnkit._system.commands import command_line
 from dqnkit.config import loading
 from dqnkit.config.distributions import SearchSpace
 from dqnkit.config.sections import Config
-from dqnkit.errors import ConfigError, StudyError
+from dqnkit.errors import ArgumentError, ConfigError, StudyError
 from dqnkit.processes import identity
 from dqnkit.tuning.heartbeats import PROCESS, TrialHeartbeats
 from dqnkit.tuning.space import Params, Space, Values, differences
@@ -99,11 +100,15 @@ class SharedStudy:
     """
 
     def __init__(
-        self, study: optuna.Study, purpose: StudyDefinition, plan: StudyPlan, storage: StudyStorage
+        self,
+        study: optuna.Study,
+        definition: StudyDefinition,
+        plan: StudyPlan,
+        storage: StudyStorage,
     ) -> None:
         self.study = study
         self._storage = storage
-        self.purpose = purpose
+        self.definition = definition
         self._wanted = plan.total
         self._points = plan.points
         self._liveness = TrialHeartbeats(study)
@@ -148,7 +153,7 @@ class SharedStudy:
             if _claimed(self.trials()[: trial.number]) >= self.total:
                 self.fail(trial.number, INTERRUPTED)  # others have claimed all by now
                 return None
-            return ClaimedTrial(trial, self.purpose.space.suggest(trial))
+            return ClaimedTrial(trial, self.definition.space.suggest(trial))
         except UpdateFinishedTrialError:  # this process seemed dead for a moment
             self._liveness.let_go(trial)
             return None
@@ -251,11 +256,11 @@ class SharedStudy:
 
     def values(self, number: int) -> Values:
         """What a trial changes in the experiment."""
-        return self.purpose.space.suggest(optuna.trial.FixedTrial(self.trials()[number].params))
+        return self.definition.space.suggest(optuna.trial.FixedTrial(self.trials()[number].params))
 
     def configuration(self, number: int) -> Config:
         """The experiment with the values of a trial."""
-        return self.purpose.space.configure(self.purpose.config, self.values(number))
+        return self.definition.space.configure(self.definition.config, self.values(number))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -285,26 +290,26 @@ class SharedStudy:
 
 
 def open_study(
-    storage: StudyStorage, name: str, purpose: StudyDefinition, plan: StudyPlan
+    storage: StudyStorage, name: str, definition: StudyDefinition, plan: StudyPlan
 ) -> SharedStudy:
     """Makes a study, or goes on with the one of this name.
 
     Raises:
-      ConfigError: The study has another purpose; the message shows the difference.
+      ConfigError: The study has another definition; the message shows the difference.
       StudyError: The storage does not answer.
     """
     with storage.explained():
         opened = storage.open(name)
         with storage.locked(name):  # of two hosts that begin it together one makes it
-            study, exists = _open(opened, name, storage.place, purpose, plan)
+            study, exists = _open(opened, name, storage.place, definition, plan)
     if exists:  # what is drawn must be neither what was drawn before nor what others draw
         start = f"{identity.identity()} {len(study.get_trials(deepcopy=False))}"
         study.sampler = plan.make_sampler(zlib.crc32(start.encode()))
-    return SharedStudy(study, purpose, plan, storage)
+    return SharedStudy(study, definition, plan, storage)
 
 
 def _open(
-    opened: BaseStorage, name: str, place: str, purpose: StudyDefinition, plan: StudyPlan
+    opened: BaseStorage, name: str, place: str, definition: StudyDefinition, plan: StudyPlan
 ) -> tuple[optuna.Study, bool]:
     """The study, and whether it was there."""
     study = optuna.create_study(
@@ -317,22 +322,22 @@ def _open(
     )
     exists = _SPACE in study.user_attrs
     if exists:
-        _refuse_another(study, purpose)
+        _refuse_another(study, definition)
     elif any(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False)):
         raise ConfigError(
-            f"the study {name!r} in {place} is not one of dqnkit: name another by --study"
+            f"the study {name!r} in {place} is not one of dqnkit: name another with `study`"
         )
     else:
-        own, _ = purpose.space.params(purpose.config)
+        own, _ = definition.space.params(definition.config)
         study.enqueue_trial(own, skip_if_exists=True)
-        for key, value in _written(purpose).items():
+        for key, value in _written(definition).items():
             study.set_user_attr(key, value)
     study.set_user_attr(_OWNER, identity.identity())
     return study, exists
 
 
-def find_purpose(storage: StudyStorage, name: str) -> StudyDefinition | None:
-    """The purpose of the study of this name; None where there is none.
+def find_definition(storage: StudyStorage, name: str) -> StudyDefinition | None:
+    """The definition of the study of this name; None where there is none.
 
     Raises:
       ConfigError: The study is not one of ours.
@@ -342,14 +347,14 @@ def find_purpose(storage: StudyStorage, name: str) -> StudyDefinition | None:
     return _read(_load(storage, name))
 
 
-def find_unfinished(storage: StudyStorage, purpose: StudyDefinition) -> str | None:
-    """The study of this purpose that was begun last and interrupted; None if there is none.
+def find_unfinished(storage: StudyStorage, definition: StudyDefinition) -> str | None:
+    """The study of this definition that was begun last and interrupted; None if there is none.
 
     One is unfinished that has no winner yet, and that no living process works on.
     """
     found: list[tuple[str, str]] = []
     for name in storage.names():
-        if not name.startswith(f"{purpose.config.name}-"):
+        if not name.startswith(f"{definition.config.name}-"):
             continue
         # One of another version, of somebody else, or without a first line is none.
         with contextlib.suppress(ConfigError, StudyError):
@@ -357,7 +362,7 @@ def find_unfinished(storage: StudyStorage, purpose: StudyDefinition) -> str | No
             attrs = study.user_attrs
             if BEST in attrs or not identity.is_dead(attrs.get(_OWNER, "")):
                 continue
-            if _fingerprint(_read(study)) == _fingerprint(purpose):
+            if _fingerprint(_read(study)) == _fingerprint(definition):
                 found.append((str(attrs.get(_BEGAN)), name))
     return max(found)[1] if found else None
 
@@ -377,7 +382,7 @@ def winner(storage: StudyStorage, name: str) -> str:
     best = _load(storage, name).user_attrs.get(BEST)
     if best is None:
         raise ConfigError(
-            f"the study {name!r} has no winner yet: `dqnkit tune --study {name}` goes on with it"
+            f"the study {name!r} has no winner yet: `{command_line('tune', study=name)}` continues it"
         )
     return str(best)
 
@@ -404,15 +409,15 @@ def _claimed(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state is not TrialState.FAIL for trial in trials)
 
 
-def _written(purpose: StudyDefinition) -> dict[str, Any]:
-    """A purpose as attributes of a study."""
+def _written(definition: StudyDefinition) -> dict[str, Any]:
+    """A definition as attributes of a study."""
     return {
         _BEGAN: datetime.now(UTC).isoformat(),
         _VERSION: __version__,
-        _EXPERIMENT: purpose.config.model_dump(mode="json"),
-        _SEEDS_PER_TRIAL: purpose.seeds_per_trial,
-        _REPORTS_SEEDS: purpose.reports_seeds,
-        _SPACE: purpose.space.as_dict(),  # the last, which says that all is there
+        _EXPERIMENT: definition.config.model_dump(mode="json"),
+        _SEEDS_PER_TRIAL: definition.seeds_per_trial,
+        _REPORTS_SEEDS: definition.reports_seeds,
+        _SPACE: definition.space.as_dict(),  # the last, which says that all is there
     }
 
 
@@ -421,7 +426,7 @@ def _read(study: optuna.Study) -> StudyDefinition:
     attrs = study.user_attrs
     if _SPACE not in attrs:
         raise ConfigError(
-            f"the study {study.study_name!r} is not one of dqnkit: name another by --study"
+            f"the study {study.study_name!r} is not one of dqnkit: name another with `study`"
         )
     try:
         space = TypeAdapter(SearchSpace).validate_python(attrs[_SPACE])
@@ -429,31 +434,33 @@ def _read(study: optuna.Study) -> StudyDefinition:
     except (ValidationError, ConfigError) as error:
         raise ConfigError(
             f"the study {study.study_name!r} was made by dqnkit {attrs.get(_VERSION)}, whose "
-            f"configuration {__version__} cannot read: name another by --study"
+            f"configuration {__version__} cannot read: name another with `study`"
         ) from error
     return StudyDefinition(
         config, Space(space), int(attrs[_SEEDS_PER_TRIAL]), bool(attrs[_REPORTS_SEEDS])
     )
 
 
-def _fingerprint(purpose: StudyDefinition) -> dict[str, Any]:
+def _fingerprint(definition: StudyDefinition) -> dict[str, Any]:
     """What decides the value of a trial, by key."""
     config = {
         key: value
-        for key, value in purpose.config.flat().items()
+        for key, value in definition.config.flat().items()
         if key != "description" and not key.startswith("tracking.")
     }
-    space = {f"search.{key}": value for key, value in purpose.space.as_dict().items()}
-    reports = "after each seed (wilcoxon)" if purpose.reports_seeds else "after each evaluation"
-    options = {"--seeds-per-trial": purpose.seeds_per_trial, "--pruner, reports": reports}
+    space = {f"search.{key}": value for key, value in definition.space.as_dict().items()}
+    reports = "after each seed (wilcoxon)" if definition.reports_seeds else "after each evaluation"
+    options = {"seeds_per_trial": definition.seeds_per_trial, "pruner, reports": reports}
     return {**config, **space, **options}
 
 
-def _refuse_another(study: optuna.Study, purpose: StudyDefinition) -> None:
-    differing = differences(_fingerprint(_read(study)), _fingerprint(purpose))
+def _refuse_another(study: optuna.Study, definition: StudyDefinition) -> None:
+    differing = differences(_fingerprint(_read(study)), _fingerprint(definition))
     if differing:
         lines = "\n".join(f"  {each}" for each in differing)
-        raise ConfigError(
-            f"--study {study.study_name}: was made for something else, and its trials would be no "
-            f"evidence here:\n{lines}\nName another study, or take what it was made for"
+        raise ArgumentError(
+            "study",
+            study.study_name,
+            "the study has another definition, so that its trials are no evidence here:\n"
+            f"{lines}\nChoose another study, or the definition of this one",
         )

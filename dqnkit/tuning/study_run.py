@@ -1,4 +1,4 @@
-"""The record of a study: its own run in MLflow, and where those of its trials stand."""
+"""The run of a study in MLflow: parent of the runs of its trials and of its confirmation."""
 
 from __future__ import annotations
 
@@ -13,66 +13,66 @@ from dqnkit.errors import InterruptedRun, StudyError
 from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import descriptions
-from dqnkit.tracking import make_parent_tracker
-from dqnkit.tracking.recorded_run import STUDY_TAG
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord
-from dqnkit.tuning import figures, results
-from dqnkit.tuning.confirmation import Confirmed
+from dqnkit.tracking.editor import make_run_editor
+from dqnkit.tracking.names import CHAMPION, STUDY, Artifact, Kind, Tag
+from dqnkit.tracking.tracker import RunRecord, make_tracker
+from dqnkit.tuning import figures, report
+from dqnkit.tuning.confirmed import Confirmed
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.options import TuneOptions
+from dqnkit.tuning.standing import standing_of
 from dqnkit.tuning.study import RUN_ID, SharedStudy
-from dqnkit.tuning.trial_jobs import standing
-
-CHAMPION = "champion"
-"""Alias of the registered model that a search's winner gets."""
-STUDY_KIND = "study"
-"""Of the run that stands for a search."""
 
 
 def check_store(config: Config, tracking_uri: str | None) -> None:
-    """Looks whether the store of runs could take a search and its champion.
+    """Check that the store can take the runs of a search and its champion.
 
     Raises:
-      TrackingError: It could not.
+      TrackingError: If it cannot.
     """
-    make_parent_tracker(config, tracking_uri).check(config.name, CHAMPION)
+    make_run_editor(config, tracking_uri).check(config.name, CHAMPION)
 
 
 class StudyRun:
-    """What MLflow keeps of a search, on one start of it."""
+    """The run of a study, during one start of the search."""
 
     def __init__(self, study: SharedStudy, tracking_uri: str | None) -> None:
+        config = study.definition.config
         self.tracking_uri = tracking_uri
-        self.tracker = make_parent_tracker(study.purpose.config, tracking_uri)
-        self.problems: list[str] = []
-        """What could not be kept."""
+        self.editor = make_run_editor(config, tracking_uri)
+        """Changes runs of the study by id."""
+        self._tracker = make_tracker(config, tracking_uri)
         self._study = study
         self._confirmed: Sequence[Confirmed] = ()
+        self._problems: list[str] = []
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the study's run, once open."""
+        return self._tracker.run_id
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """Where to look at the record."""
+        return self._tracker.hints()
+
+    @property
+    def problems(self) -> list[str]:
+        """Descriptions of what could not be recorded."""
+        return self._problems + self.editor.problems
+
+    def take_over(self) -> None:
+        """Make this process the owner of the run, whose owner may have died."""
+        self._tracker.take_over()
 
     @contextlib.contextmanager
     def open(self, options: TuneOptions, interrupts: Interrupts) -> Iterator[None]:
-        """The study's run, that of earlier starts if there is one; it ends with the true status."""
-        purpose = self._study.purpose
-        config = purpose.config
-        searched = {f"search.{key}": value for key, value in purpose.space.as_dict().items()}
-        how = {
-            "tune.sampler": options.sampler,
-            "tune.pruner": options.pruner,
-            "tune.seeds_per_trial": purpose.seeds_per_trial,
-        }
-        kind = {KIND_TAG: STUDY_KIND, STUDY_TAG: self._study.name}
-        record = RunRecord(
-            experiment=config.name,
-            run_name=self._study.name,
-            params={**config.flat(), **searched, **how},
-            tags={**descriptions.tags(config), **kind},
-            description=results.opening(purpose),
-            is_shared=True,
-        )
-        with self._study.locked():  # of two hosts that begin together one makes it
-            self.tracker.start(replace(record, continues=self._study.recall(RUN_ID)))
-            if self.tracker.run_id is not None:
-                self._study.remember(RUN_ID, self.tracker.run_id)
+        """Open the study's run, or that of an earlier start, and close it with the true status."""
+        record = self._describe_run(options)
+        with self._study.locked():  # two hosts that start together make one run
+            self._tracker.start(replace(record, continues=self._study.recall(RUN_ID)))
+            if self.run_id is not None:
+                self._study.remember(RUN_ID, self.run_id)
         status = RunStatus.FAILED
         try:
             yield
@@ -81,28 +81,18 @@ class StudyRun:
             status = RunStatus.KILLED
             raise
         finally:
-            with interrupts.held_off(), contextlib.ExitStack() as at_last:
-                at_last.callback(lambda: self.problems.extend(self._close(status)))
-                at_last.enter_context(contextlib.suppress(StudyError))
+            with interrupts.deferred(), contextlib.ExitStack() as stack:
+                stack.callback(lambda: self._problems.extend(self._close(status)))
+                stack.enter_context(contextlib.suppress(StudyError))
                 self._summarize(has_winner=status is RunStatus.FINISHED)
 
-    def _close(self, status: RunStatus) -> list[str]:
-        """Ends the run, unless this process leaves a search that others go on with."""
-        if status is RunStatus.FINISHED:
-            return self.tracker.finish(status)
-        try:
-            other = self._study.another_at_work() or Lease(self._study.study, CONCLUSION).of_another
-        except StudyError:  # the storage may be why it ends: whether others work is not known
-            return self.tracker.leave(None)
-        return self.tracker.leave(other) if other is not None else self.tracker.finish(status)
-
-    def confirmed(self, ranked: Sequence[Confirmed]) -> None:
-        """Takes note of what fresh seeds said, the best first."""
+    def set_confirmed(self, ranked: Sequence[Confirmed]) -> None:
+        """Set the confirmed trials, best first."""
         self._confirmed = ranked
 
     def register(self, best: Confirmed) -> str | None:
-        """Makes the winner's best policy the champion; its URI, if it is kept."""
-        run_id, name = best.champion.run_id, best.config.name
+        """Register the winner's best policy as the champion; return its URI if that worked."""
+        run_id, model = best.champion.run_id, best.config.name
         if run_id is None:
             return None
         tags = {
@@ -112,41 +102,75 @@ class StudyRun:
             "confirmed_interval": f"{best.score.low:.6g} to {best.score.high:.6g}",
             "fresh_seeds": str(best.scores.n),
         }
-        version = self.tracker.register(run_id, name, CHAMPION, tags)
-        return version and f"models:/{name}@{CHAMPION}"
+        version = self.editor.register(run_id, model, CHAMPION, tags)
+        return version and f"models:/{model}@{CHAMPION}"
 
-    def keep(self, winner: str) -> None:
-        """Keeps the winner as YAML, the trials as CSV, and the pictures."""
-        if not self.tracker.keeps_files:
+    def add_files(self, winner: str) -> None:
+        """Add the winner as YAML, the trials as CSV, and the figures."""
+        if not self._tracker.keeps_files:
             return
         with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
             folder = Path(scratch)
-            (folder / "best.yaml").write_text(winner, encoding="utf-8")
-            results.write_trials(self._study, folder / "trials.csv")
+            (folder / Artifact.BEST_CONFIG).write_text(winner, encoding="utf-8")
+            report.write_trials(self._study, folder / Artifact.TRIALS)
             if self._confirmed:
-                results.write_confirmed(self._confirmed, folder / "confirmation.csv")
+                report.write_confirmed(self._confirmed, folder / Artifact.CONFIRMATION)
             try:
                 figures.draw(self._study.study, folder)
-            except Exception as error:  # of three libraries; a picture must not cost a search
-                self.problems.append(f"the pictures could not be drawn: {error}")
-            self.tracker.artifacts(folder)
+            except Exception as error:  # from three libraries; a figure must not cost a search
+                self._problems.append(f"the figures could not be drawn: {error}")
+            self._tracker.add_artifacts(folder)
+
+    def _describe_run(self, options: TuneOptions) -> RunRecord:
+        definition = self._study.definition
+        config = definition.config
+        searched = {f"search.{key}": value for key, value in definition.space.as_dict().items()}
+        how = {
+            "tune.sampler": options.sampler,
+            "tune.pruner": options.pruner,
+            "tune.seeds_per_trial": definition.seeds_per_trial,
+        }
+        return RunRecord(
+            experiment=config.name,
+            run_name=self._study.name,
+            params={**config.flat(), **searched, **how},
+            tags=descriptions.tags(config) | {Tag.KIND: Kind.STUDY, Tag.STUDY: self._study.name},
+            description=report.opening(definition),
+            is_shared=True,
+        )
+
+    def _close(self, status: RunStatus) -> list[str]:
+        """End the run, unless this process leaves a search that others continue."""
+        self.editor.end_stale()  # runs of workers that were killed
+        if status is RunStatus.FINISHED:
+            return self._tracker.finish(status)
+        try:
+            lease = Lease(self._study.study, CONCLUSION)
+            other = self._study.another_at_work() or lease.other_holder
+        except StudyError:  # the storage may be the reason, so that other processes are unknown
+            return self._tracker.hand_over(None)
+        if other is not None:
+            return self._tracker.hand_over(other)
+        return self._tracker.finish(status)
 
     def _summarize(self, *, has_winner: bool) -> None:
-        now = standing(self._study)
+        standing = standing_of(self._study)
         metrics = {
-            "study/complete": float(now.complete),
-            "study/pruned": float(now.pruned),
-            "study/failed": float(now.failed),
+            f"{STUDY}/complete": float(standing.complete),
+            f"{STUDY}/pruned": float(standing.pruned),
+            f"{STUDY}/failed": float(standing.failed),
         }
-        if now.best is not None:
-            metrics["study/best_value"] = now.best.value
+        if standing.best is not None:
+            metrics[f"{STUDY}/best_value"] = standing.best.value
         if self._confirmed:
             value, low, high = self._confirmed[0].score
             metrics |= {
-                "study/confirmed_iqm": value,
-                "study/confirmed_ci_low": low,
-                "study/confirmed_ci_high": high,
+                f"{STUDY}/confirmed_iqm": value,
+                f"{STUDY}/confirmed_ci_low": low,
+                f"{STUDY}/confirmed_ci_high": high,
             }
-        self.tracker.log(metrics, now.ended)
-        purpose = self._study.purpose
-        self.tracker.describe(results.summary(purpose, now, self._confirmed, has_winner=has_winner))
+        self._tracker.log(metrics, standing.ended)
+        definition = self._study.definition
+        self._tracker.describe(
+            report.summary(definition, standing, self._confirmed, has_winner=has_winner)
+        )

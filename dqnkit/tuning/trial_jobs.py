@@ -1,4 +1,4 @@
-"""The trials of a search as work for a pool."""
+"""The trials of a search as jobs for a pool."""
 
 from __future__ import annotations
 
@@ -7,383 +7,347 @@ import math
 import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Protocol
 
 import numpy as np
 from optuna.trial import TrialState
+from typing_extensions import override
 
 from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError, StudyError, TrackingError
 from dqnkit.evaluation.aggregates import interquartile_mean
-from dqnkit.events import RunStatus
+from dqnkit.events import (
+    Evaluated,
+    Listener,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    RunStatus,
+    TrialEnded,
+    TrialStarted,
+    Warned,
+    WorkerDied,
+)
 from dqnkit.processes import identity
-from dqnkit.tracking.family import ParentTracker
-from dqnkit.tracking.recorded_run import STUDY_TAG
+from dqnkit.runs.result import TrainResult
+from dqnkit.tracking.names import Kind, Tag
 from dqnkit.tracking.tracker import ParentRun
 from dqnkit.tuning.heartbeats import PROCESS
-from dqnkit.tuning.standing import Standing, TrialScore, TuneReporter
+from dqnkit.tuning.standing import standing_of
 from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, ClaimedTrial, SharedStudy
-from dqnkit.workers.messages import (
-    Began,
-    Died,
-    Ended,
-    Evaluated,
-    Failed,
-    Interrupt,
-    Interrupted,
-    Task,
-    Verdict,
-)
+from dqnkit.tuning.study_run import StudyRun
+from dqnkit.workers.dispatcher import Jobs
+from dqnkit.workers.orders import Interrupt, Task, Verdict
 from dqnkit.workers.pool import WorkerMessage
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult
 
-STATE_TAG = "trial.state"
-"""Tag of a trial's run: complete, pruned, failed or interrupted."""
-TRIAL_TAG = "dqnkit.trial"
-"""Tag that numbers it."""
-TRIAL_KIND = "trial"
-"""Of a run that stands for a trial of several seeds."""
 _FAULTS_IN_A_ROW = 5
-"""Failures from outside, after which something is wrong that no parameters will mend."""
+"""External failures in a row after which the search is given up."""
 _FAILURES_IN_A_ROW = 20
-"""Failures of any kind, after which the space holds nothing that can be trained."""
+"""Failures of any kind in a row after which the search is given up."""
 _REAP_SECONDS = 10.0
-"""Between two looks for trials that nobody runs, where there is nothing else to do."""
-_REAP_OFTEN_SECONDS = 60.0
-"""The same where there is."""
+"""Time between two searches for dead trials while there is nothing else to do."""
+_REAP_BUSY_SECONDS = 60.0
+"""Time between two searches for dead trials while there is."""
 
 
 class Pruning(Enum):
-    """When trials report, and may be ended early."""
+    """When trials report values, and may be pruned."""
 
     BY_EVALUATION = auto()
     BY_SEED = auto()
     NEVER = auto()
-    """They report after each evaluation all the same."""
-
-
-class Records(Protocol):
-    """Where a study and its trials are recorded."""
-
-    @property
-    def tracker(self) -> ParentTracker:
-        """Of the study's own run."""
-
-    @property
-    def tracking_uri(self) -> str | None:
-        """Of the store."""
+    """Trials report after each evaluation, and are not pruned."""
 
 
 @dataclass
-class _Running:
+class _RunningTrial:
     """A trial in training, seed by seed."""
 
     claim: ClaimedTrial
     config: Config
     name: str
     seeds: list[int]
-    """Left to train."""
-    group: SeedGroup | None
-    """The record of a trial of several seeds."""
+    """Seeds that are still to be trained."""
+    group: SeedGroup | None = None
+    """Parent run of a trial with several seeds."""
     run_id: str | None = None
-    """Of the trial's record."""
+    """Id of the trial's run."""
     values: list[float] = field(default_factory=list)
-    """Of each seed that is done."""
+    """Score of each seed that is done."""
     means: list[float] = field(default_factory=list)
     reports: int = 0
-    """Evaluations of the present seed."""
+    """Number of evaluations of the current seed."""
     pruned: bool = False
     lost: bool = False
-    """Whether others took this process for dead, and run the trial again."""
+    """True if another process took this one for dead and runs the trial again."""
 
 
-class TrialJobs:
-    """Trains trials until as many have ended as the study wants (`Jobs`)."""
+class TrialJobs(Jobs):
+    """Trains trials until as many have ended as the study wants."""
 
     def __init__(
         self,
         study: SharedStudy,
-        record: Records,
-        reporter: TuneReporter,
+        record: StudyRun,
+        listener: Listener,
         pruning: Pruning,
         deadline: float = math.inf,
     ) -> None:
-        """Takes up the study's trials.
+        """Make the jobs.
 
         Args:
-          study: Where trials come from.
-          record: Of the study.
-          reporter: Hears of progress.
-          pruning: When trials report.
-          deadline: By `time.monotonic`: when no further trial is begun.
+          study: The study that supplies trials.
+          record: The study's run in MLflow.
+          listener: Receives the events of the trials.
+          pruning: When trials report and may be pruned.
+          deadline: Time of `time.monotonic` after which no trial is started.
         """
         self._study = study
         self._record = record
-        self._reporter = reporter
+        self._listener = listener
         self._pruning = pruning
         self._deadline = deadline
-        self._running: dict[str, _Running] = {}
-        self._between_seeds: list[_Running] = []
+        self._running: dict[str, _RunningTrial] = {}
+        """Trials by the name of the run that is training."""
+        self._between_seeds: list[_RunningTrial] = []
         self._faults_in_a_row = 0
         self._failures_in_a_row = 0
         self._last_failure = ""
-        self._reaped = time.monotonic()
-        self._waited_for: list[str] = []
+        self._reaped_at = time.monotonic()
+        self._reported_waits: list[str] = []
         self.problems: list[str] = []
-
-    # -- Jobs
+        """Descriptions of failed trials, and of what could not be recorded."""
 
     @property
+    @override
     def is_done(self) -> bool:
-        """See `Jobs`."""
         if self._running or self._between_seeds:
             return False
         return self._study.is_done or time.monotonic() >= self._deadline
 
+    @override
     def next_task(self) -> Task | None:
-        """See `Jobs`."""
         if self._between_seeds:
-            return self._task(self._between_seeds.pop())
+            return self._next_seed(self._between_seeds.pop())
         if self._is_hopeless:
             self._give_up()
             return None
         if time.monotonic() >= self._deadline:
             return None
-        if time.monotonic() - self._reaped >= _REAP_OFTEN_SECONDS:
+        if time.monotonic() - self._reaped_at >= _REAP_BUSY_SECONDS:
             self.reap()
         claim = self._study.ask()
         if claim is None:
-            self._look_at_others()
+            self._look_at_other_processes()
             return None
         try:
             return self._begin(claim)
-        except TrackingError as error:  # of a trial of several seeds, whose run is begun here
-            self._count_failure(claim, str(error), again=True)
+        except TrackingError as error:  # opening the parent run of a trial with several seeds
+            self._count_failure(claim, str(error), retryable=True)
             return None
-        except BaseException:  # nobody else knows of the claim yet
+        except BaseException:  # no other process knows about the claim yet
             self._study.fail(claim.number, INTERRUPTED, again=True, counts=False)
             raise
 
-    def heard(self, news: WorkerMessage) -> None:
-        """See `Jobs`."""
-        task, message = news.task, news.message
+    @override
+    def handle(self, message: WorkerMessage) -> None:
+        task, event = message.task, message.event
         if task is None or task.run_name not in self._running:
             return
-        running = self._running[task.run_name]
-        match message:
-            case Began():
-                self._began(running, message)
+        trial = self._running[task.run_name]
+        match event:
+            case RunStarted():
+                self._started(trial, event)
             case Evaluated():
-                go_on = self._evaluated(running, message)
-                if message.asks and not running.lost:
-                    news.worker.send(Verdict(go_on))
-            case Ended():
+                awaits_verdict = task.awaits_verdict(event.evaluation)
+                proceed = self._evaluated(trial, event, awaits_verdict=awaits_verdict)
+                if awaits_verdict and not trial.lost:
+                    message.worker.send(Verdict(proceed))
+            case RunEnded():
                 del self._running[task.run_name]
-                self._ended(running, message, task.config.training.seed)
-            case Interrupted():
+                self._ended(trial, event.result, task.config.training.seed)
+            case RunFailed() | WorkerDied():
                 del self._running[task.run_name]
-                self._interrupted(running)
-            case Failed() | Died():
-                del self._running[task.run_name]
-                again = isinstance(message, Died) or message.again
-                self._failed(running, message.cause, again=again)
-        if running.lost and isinstance(message, Began | Evaluated):
-            news.worker.send(Interrupt())
+                retryable = isinstance(event, WorkerDied) or event.retryable
+                self._failed(trial, event.cause, retryable=retryable)
+        if trial.lost and isinstance(event, RunStarted | Evaluated):
+            message.worker.send(Interrupt())
 
     def reap(self) -> None:
-        """Lets trials be tried again whose process has died, and says so in their records."""
-        self._reaped = time.monotonic()
+        """Repeat trials whose process has died, and end their runs."""
+        self._reaped_at = time.monotonic()
         reaped = self._study.reap()
         if reaped:
-            self._record.tracker.claim()  # it may have been theirs
+            self._record.take_over()  # the dead process may have owned the study's run
         for trial in reaped:
-            self._reporter.told(
-                f"trial {trial.number} is tried again: its process has died"
-                f"{_elsewhere(trial.user_attrs.get(PROCESS))}"
-            )
+            where = _elsewhere(trial.user_attrs.get(PROCESS))
+            self._warn(f"trial {trial.number} is repeated: its process has died{where}")
             self._end_runs_of(trial.number)
 
-    def _end_runs_of(self, number: int) -> None:
-        """Of a trial that nobody runs any more: its own, and those of its seeds."""
-        tags = {STUDY_TAG: self._study.name, TRIAL_TAG: str(number)}
-        self._record.tracker.end_orphans(tags, {STATE_TAG: INTERRUPTED})
-
     def end_orphans(self) -> None:
-        """Ends the runs of trials that have ended, which a process that died has left RUNNING."""
+        """End runs of interrupted trials that a dead process has left RUNNING."""
         for trial in self._study.trials():
             if trial.user_attrs.get(CAUSE) == INTERRUPTED:
                 self._end_runs_of(trial.number)
 
-    def _look_at_others(self) -> None:
-        """All that is left is with other processes: some may have died, the rest is waited for."""
-        if time.monotonic() - self._reaped < _REAP_SECONDS:
-            return
-        self.reap()
-        if self._running:
-            return
-        waited_for = [
-            f"trial {trial.number}{_elsewhere(trial.user_attrs.get(PROCESS))}"
-            for trial in self._study.running_elsewhere()
-        ]
-        if waited_for and waited_for != self._waited_for:
-            self._waited_for = waited_for
-            self._reporter.told(f"waiting for what others run: {', '.join(waited_for)}")
-
-    def _find_run(self, number: int) -> str | None:
-        """The run of a trial that died before it could tell which it was."""
-        tags = {STUDY_TAG: self._study.name, TRIAL_TAG: str(number)}
-        return self._record.tracker.find(tags)
-
     def abandon(self) -> None:
-        """Marks what still runs as interrupted: its workers are gone."""
-        for running in [*self._running.values(), *self._between_seeds]:
-            with contextlib.suppress(StudyError):  # which may be why they are
-                self._interrupted(running)
+        """Mark the trials in training as interrupted, because their workers are gone."""
+        for trial in [*self._running.values(), *self._between_seeds]:
+            with contextlib.suppress(StudyError):  # perhaps the reason why they are gone
+                self._interrupted(trial)
         self._running, self._between_seeds = {}, []
 
-    # -- A trial's life
+    # -- The life of a trial
 
     def _begin(self, claim: ClaimedTrial) -> Task | None:
-        study, purpose = self._study, self._study.purpose
+        study, definition = self._study, self._study.definition
         try:
-            config = purpose.space.configure(purpose.config, claim.values)
-        except ConfigError as error:  # values that are possible one by one, not all together
-            self._count_failure(claim, str(error), again=False)
+            config = definition.space.configure(definition.config, claim.values)
+        except ConfigError as error:  # values that are valid one by one but not together
+            self._count_failure(claim, str(error), retryable=False)
             return None
-        first = purpose.config.training.seed
-        seeds = list(range(first, first + purpose.seeds_per_trial))
-        name = f"{study.name}-t{claim.number:03d}"
-        running = _Running(claim, config, name, seeds, None)
+        first = definition.config.training.seed
+        seeds = list(range(first, first + definition.seeds_per_trial))
+        trial = _RunningTrial(claim, config, f"{study.name}-t{claim.number:03d}", seeds)
         if len(seeds) > 1:
-            record = GroupRecord(self._record.tracking_uri, self._member(claim), TRIAL_KIND)
-            running.group = SeedGroup(config, name, seeds, record)
-            running.group.start()
-            running.run_id = running.group.tracker.run_id
-        return self._task(running)
+            record = GroupRecord(self._record.tracking_uri, self._parent(claim), Kind.TRIAL)
+            trial.group = SeedGroup(config, trial.name, list(seeds), record)
+            trial.group.start()
+            trial.run_id = trial.group.run_id
+        return self._next_seed(trial)
 
-    def _task(self, running: _Running) -> Task:
-        several, seed = running.group is not None, running.seeds.pop(0)
-        name = f"{running.name}-s{seed}" if several else running.name
-        running.reports = 0
-        self._running[name] = running
-        self._reporter.chose(name, running.claim.number, running.claim.values)
-        alone = self._member(running.claim)
+    def _next_seed(self, trial: _RunningTrial) -> Task:
+        group, seed = trial.group, trial.seeds.pop(0)
+        name = trial.name if group is None else f"{trial.name}-s{seed}"
+        trial.reports = 0
+        self._running[name] = trial
+        self._listener(TrialStarted(name, trial.claim.number, trial.claim.values))
         return Task(
-            config=running.config.with_seed(seed),
+            config=trial.config.with_seed(seed),
             run_name=name,
-            belongs_to=alone if running.group is None else running.group.member,
+            parent=self._parent(trial.claim) if group is None else group.parent,
             tracking_uri=self._record.tracking_uri,
-            asks=self._pruning is Pruning.BY_EVALUATION,
+            awaits_verdicts=self._pruning is Pruning.BY_EVALUATION,
         )
 
-    def _member(self, claim: ClaimedTrial) -> ParentRun:
-        tags = {STUDY_TAG: self._study.name, TRIAL_TAG: str(claim.number)}
-        return ParentRun(self._record.tracker.run_id, tags)
+    def _parent(self, claim: ClaimedTrial) -> ParentRun:
+        return ParentRun(self._record.run_id, self._tags(claim.number))
 
-    def _began(self, running: _Running, message: Began) -> None:
-        if running.group is None:
-            running.run_id = message.run_id
-        if running.run_id is not None:
-            running.lost = not self._study.note(running.claim, RUN, running.run_id)
+    def _tags(self, number: int) -> dict[str, str]:
+        return {Tag.STUDY: self._study.name, Tag.TRIAL: str(number)}
 
-    def _evaluated(self, running: _Running, message: Evaluated) -> bool:
-        """Reports an evaluation; whether the run goes on."""
-        if message.evaluation.iteration == 0 or self._pruning is Pruning.BY_SEED:
+    def _started(self, trial: _RunningTrial, event: RunStarted) -> None:
+        if trial.group is None:
+            trial.run_id = event.run_id
+        if trial.run_id is not None:
+            trial.lost = not self._study.note(trial.claim, RUN, trial.run_id)
+
+    def _evaluated(self, trial: _RunningTrial, event: Evaluated, *, awaits_verdict: bool) -> bool:
+        """Report an evaluation; return whether the run continues."""
+        if event.evaluation.iteration == 0 or self._pruning is Pruning.BY_SEED:
             return True
-        running.reports += 1
-        trial = running.claim.trial
-        step = len(running.values) * running.config.num_evaluations + running.reports
-        value = _over_seeds([*running.values, message.late.summary.iqm])
-        running.lost = not self._study.report(running.claim, value, step)
-        if running.lost:
+        trial.reports += 1
+        step = len(trial.values) * trial.config.num_evaluations + trial.reports
+        value = _over_seeds([*trial.values, event.late.summary.iqm])
+        trial.lost = not self._study.report(trial.claim, value, step)
+        if trial.lost:
             return False
-        # At its end a training asks nothing any more, but there may be other seeds to save.
-        undecided = message.asks or bool(running.seeds)
-        if self._pruning is Pruning.BY_EVALUATION and undecided and trial.should_prune():
-            running.pruned = True
-        return not running.pruned
+        # At its end a run awaits no verdict, but pruning may still save other seeds.
+        undecided = awaits_verdict or bool(trial.seeds)
+        may_prune = self._pruning is Pruning.BY_EVALUATION and undecided
+        if may_prune and trial.claim.trial.should_prune():
+            trial.pruned = True
+        return not trial.pruned
 
-    def _ended(self, running: _Running, message: Ended, seed: int) -> None:
-        self.problems += message.problems
-        if message.status is RunStatus.KILLED or running.lost:
-            self._interrupted(running)
+    def _ended(self, trial: _RunningTrial, result: TrainResult, seed: int) -> None:
+        self.problems += result.problems
+        if result.status is RunStatus.KILLED or trial.lost:
+            self._interrupted(trial)
             return
-        if running.pruned:
-            self._close(running, TrialState.PRUNED)
+        if trial.pruned:
+            self._close(trial, TrialState.PRUNED)
             return
-        running.values.append(message.late.summary.iqm)
-        running.means.append(message.late.summary.mean)
-        if running.group is not None:
-            running.group.add(SeedResult.of(seed, message))
+        trial.values.append(result.late.summary.iqm)
+        trial.means.append(result.late.summary.mean)
+        if trial.group is not None:
+            trial.group.add(SeedResult.from_run(seed, result))
         if self._pruning is Pruning.BY_SEED:
-            self._study.report(running.claim, running.values[-1], len(running.values) - 1)
-            running.pruned = bool(running.seeds) and running.claim.trial.should_prune()
-        if running.seeds and not running.pruned:
-            self._between_seeds.append(running)
+            self._study.report(trial.claim, trial.values[-1], len(trial.values) - 1)
+            trial.pruned = bool(trial.seeds) and trial.claim.trial.should_prune()
+        if trial.seeds and not trial.pruned:
+            self._between_seeds.append(trial)
         else:
-            self._close(running, TrialState.PRUNED if running.pruned else TrialState.COMPLETE)
+            self._close(trial, TrialState.PRUNED if trial.pruned else TrialState.COMPLETE)
 
-    def _close(self, running: _Running, state: TrialState) -> None:
-        """Tells the study and the record what a trial that counts came to."""
+    def _close(self, trial: _RunningTrial, state: TrialState) -> None:
+        """Tell the study the result of a trial that counts, and close its record."""
         value = None
         if state is TrialState.COMPLETE:
-            value = _over_seeds(running.values)
-            self._study.note(running.claim, MEAN, float(np.mean(running.means)))
-        if not self._study.tell(running.claim, value):
-            running.lost = True
-            self._interrupted(running)
+            value = _over_seeds(trial.values)
+            self._study.note(trial.claim, MEAN, float(np.mean(trial.means)))
+        if not self._study.tell(trial.claim, value):
+            trial.lost = True
+            self._interrupted(trial)
             return
         self._failures_in_a_row = self._faults_in_a_row = 0
-        number, name = running.claim.number, state.name.lower()
-        self._close_record(running, name, RunStatus.FINISHED)
+        number, name = trial.claim.number, state.name.lower()
+        self._close_record(trial, name, RunStatus.FINISHED)
         value = self._study.trials()[number].value
-        self._reporter.ended(number, name, value, standing(self._study))
+        self._listener(TrialEnded(number, name, value, standing_of(self._study)))
 
-    def _failed(self, running: _Running, cause: str, *, again: bool) -> None:
-        self._close_record(running, "failed", RunStatus.FAILED, cause)
-        self._count_failure(running.claim, cause, again=again)
-        self._reporter.ended(running.claim.number, "failed", None, standing(self._study))
+    def _failed(self, trial: _RunningTrial, cause: str, *, retryable: bool) -> None:
+        self._close_record(trial, "failed", RunStatus.FAILED, cause)
+        self._count_failure(trial.claim, cause, retryable=retryable)
+        number = trial.claim.number
+        self._listener(TrialEnded(number, "failed", None, standing_of(self._study)))
 
-    def _interrupted(self, running: _Running) -> None:
-        number = running.claim.number
-        if running.lost:
-            self._study.let_go(running.claim)
-            self._reporter.told(_taken(number))
+    def _interrupted(self, trial: _RunningTrial) -> None:
+        number = trial.claim.number
+        if trial.lost:
+            self._study.let_go(trial.claim)
+            self._warn(_taken_over(number))
         else:
             self._study.fail(number, INTERRUPTED, again=True, counts=False)
-        self._close_record(running, INTERRUPTED, RunStatus.KILLED)
+        self._close_record(trial, INTERRUPTED, RunStatus.KILLED)
 
     def _close_record(
-        self, running: _Running, state: str, status: RunStatus, cause: str | None = None
+        self, trial: _RunningTrial, state: str, status: RunStatus, cause: str | None = None
     ) -> None:
-        tags = {STATE_TAG: state, **({f"trial.{CAUSE}": cause[:500]} if cause else {})}
-        if running.group is not None:
-            self.problems += running.group.finish(status, tags)
+        tags = {Tag.TRIAL_STATE: state, **({Tag.TRIAL_CAUSE: cause[:500]} if cause else {})}
+        if trial.group is not None:
+            self.problems += trial.group.finish(status, tags)
             return
-        run_id = running.run_id or self._find_run(running.claim.number)
-        if run_id is not None:
-            self._record.tracker.mark(run_id, tags, status)
+        # A worker may have died before it could send the id of its run.
+        run_id = trial.run_id or self._record.editor.find(self._tags(trial.claim.number))
+        self._record.editor.mark(run_id, tags, status)
 
-    def _count_failure(self, claim: ClaimedTrial, cause: str, *, again: bool) -> None:
-        retried = self._study.fail(claim.number, cause, again=again)
-        if retried is None:
-            self._reporter.told(_taken(claim.number))
+    def _end_runs_of(self, number: int) -> None:
+        """End the run of a trial that no process runs any more, and those of its seeds."""
+        self._record.editor.end_orphans(self._tags(number), {Tag.TRIAL_STATE: INTERRUPTED})
+
+    # -- Failures
+
+    def _count_failure(self, claim: ClaimedTrial, cause: str, *, retryable: bool) -> None:
+        repeated = self._study.fail(claim.number, cause, again=retryable)
+        if repeated is None:
+            self._warn(_taken_over(claim.number))
             return
-        then = "it is tried again" if retried else "another takes its place"
+        then = "it is repeated" if repeated else "another takes its place"
         problem = f"trial {claim.number} failed, {then}: {cause}"
-        self._reporter.told(problem)
+        self._warn(problem)
         self.problems.append(problem)
         self._failures_in_a_row += 1
-        self._faults_in_a_row += again
-        self._last_failure = f"trial {claim.number}, by this: {cause}"
+        self._faults_in_a_row += retryable
+        self._last_failure = f"trial {claim.number}: {cause}"
         if self._is_hopeless:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Once the last of what runs has ended."""
+        """Raise once the last trial in training has ended."""
         if not self._running:
             raise StudyError(
-                f"{self._failures_in_a_row} trials in a row failed; the last, {self._last_failure}"
+                f"{self._failures_in_a_row} trials in a row failed, the last of them "
+                f"{self._last_failure}"
             )
 
     @property
@@ -393,50 +357,35 @@ class TrialJobs:
             or self._failures_in_a_row >= _FAILURES_IN_A_ROW
         )
 
+    # -- Other processes
 
-def _taken(number: int) -> str:
-    return f"trial {number} is another process's now, which took this one for dead"
+    def _look_at_other_processes(self) -> None:
+        """Find dead trials of other processes, and report which living ones are waited for."""
+        if time.monotonic() - self._reaped_at < _REAP_SECONDS:
+            return
+        self.reap()
+        if self._running:
+            return
+        waits = [
+            f"trial {trial.number}{_elsewhere(trial.user_attrs.get(PROCESS))}"
+            for trial in self._study.running_elsewhere()
+        ]
+        if waits and waits != self._reported_waits:
+            self._reported_waits = waits
+            self._warn(f"waiting for trials of other processes: {', '.join(waits)}")
+
+    def _warn(self, text: str) -> None:
+        self._listener(Warned(text))
+
+
+def _taken_over(number: int) -> str:
+    return f"trial {number} was taken over by another process, which took this one for dead"
 
 
 def _elsewhere(process: str | None) -> str:
-    """On which host, if it is not this one."""
+    """Return ` on HOST` if a process is on another host."""
     host = identity.host(process or "")
     return f" on {host}" if host and host != identity.host(identity.identity()) else ""
-
-
-def standing(study: SharedStudy) -> Standing:
-    """How the search stands."""
-    trials = study.trials()
-    states = [trial.state for trial in trials]
-    ranked = best_trials(study, 1)
-    return Standing(
-        total=study.total,
-        complete=states.count(TrialState.COMPLETE),
-        pruned=states.count(TrialState.PRUNED),
-        failed=sum(
-            trial.state is TrialState.FAIL and trial.user_attrs.get(CAUSE) != INTERRUPTED
-            for trial in trials
-        ),
-        best=ranked[0] if ranked else None,
-    )
-
-
-def best_trials(study: SharedStudy, count: int) -> list[TrialScore]:
-    """The complete trials with the highest scores, each configuration once.
-
-    Of equal scores the higher mean of the same episodes goes first, which sees the worst of them;
-    then the earlier trial.
-    """
-    complete = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
-    complete.sort(key=lambda each: (-(each.value or 0), -each.user_attrs.get(MEAN, 0), each.number))
-    best: list[TrialScore] = []
-    for trial in complete:
-        if len(best) == count:
-            break
-        values = study.values(trial.number)
-        if all(values != other.values for other in best):
-            best.append(TrialScore(trial.number, float(trial.value or 0), values))
-    return best
 
 
 def _over_seeds(values: list[float]) -> float:

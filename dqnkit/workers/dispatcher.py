@@ -1,69 +1,63 @@
-"""Keeps workers busy until there is nothing left to do."""
+"""Handing out runs to a pool of workers until all jobs are done."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import abc
 
+from dqnkit.events import Listener, RunAssigned, WorkerEvent
 from dqnkit.processes.interrupts import Interrupts
-from dqnkit.workers.messages import Message, Task
+from dqnkit.workers.orders import Task
 from dqnkit.workers.pool import WorkerMessage, WorkerPool
 
 _TICK_SECONDS = 0.25
-"""How soon a signal is heard while no worker says anything."""
+"""Longest time after which a signal is noticed while no worker sends anything."""
 
 
-class Jobs(Protocol):
-    """What there is to do."""
+class Jobs(abc.ABC):
+    """A source of runs to train."""
 
     @property
+    @abc.abstractmethod
     def is_done(self) -> bool:
-        """Whether nothing is left, nor will be."""
+        """True if no run is left, and none will be."""
 
+    @abc.abstractmethod
     def next_task(self) -> Task | None:
-        """The next run; None if none is to be begun now."""
+        """Return the next run; None if none is to be started now."""
 
-    def heard(self, news: WorkerMessage) -> None:
-        """A worker that trains one of these runs said something."""
-
-
-class WorkReporter(Protocol):
-    """Hears what workers do."""
-
-    def given(self, worker: int, task: Task) -> None:
-        """A worker begins a run."""
-
-    def heard(self, worker: int, message: Message) -> None:
-        """A worker said something."""
+    @abc.abstractmethod
+    def handle(self, message: WorkerMessage) -> None:
+        """Handle an event of a worker that trains one of these runs."""
 
 
-def run_jobs(pool: WorkerPool, jobs: Jobs, reporter: WorkReporter, interrupts: Interrupts) -> None:
-    """Hands out runs until all are done.
+def run_jobs(pool: WorkerPool, jobs: Jobs, listener: Listener, interrupts: Interrupts) -> None:
+    """Hand out runs until all are done.
 
-    After an interruption none is begun, and those that train are asked to end.
+    After an interruption no run is started, and those in training are asked to end.
 
     Raises:
-      WorkerError: Workers cannot be started.
-      Anything that `jobs` raises; runs that train are left alone then.
+      WorkerError: If workers cannot be started.
+      Exception: Whatever `jobs` raises; runs in training are left alone then.
     """
-    asked = False
+    interrupted = False
     while not jobs.is_done:
-        if interrupts and not asked:
+        if interrupts and not interrupted:
             pool.interrupt()
-            asked = True
+            interrupted = True
         if interrupts and not pool.busy:
             return
         if not interrupts:
-            _hand_out(pool, jobs, reporter)
-        for news in pool.news(_TICK_SECONDS):
-            reporter.heard(news.worker.number, news.message)
-            if news.task is not None:
-                jobs.heard(news)
+            _hand_out(pool, jobs, listener)
+        for message in pool.receive(_TICK_SECONDS):
+            listener(WorkerEvent(message.worker.number, message.event))
+            if message.task is not None:
+                jobs.handle(message)
 
 
-def _hand_out(pool: WorkerPool, jobs: Jobs, reporter: WorkReporter) -> None:
+def _hand_out(pool: WorkerPool, jobs: Jobs, listener: Listener) -> None:
     for worker in pool.idle:
         task = jobs.next_task()
         if task is None:
             return
-        worker.give(task)
-        reporter.given(worker.number, task)
+        worker.assign(task)
+        listener(RunAssigned(worker.number, task.config, task.run_name))

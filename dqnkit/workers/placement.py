@@ -1,4 +1,4 @@
-"""Which launcher, and as many workers as it has room for."""
+"""Where workers run: on this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from dqnkit.errors import ConfigError
+from dqnkit.errors import ArgumentError, ConfigError
 from dqnkit.processes.launcher import Launcher, LocalLauncher
-from dqnkit.tracking import location
-from dqnkit.workers.pool import default_size
+from dqnkit.tracking.location import locate_store
+from dqnkit.workers.pool import available_cores
 
 LauncherName = Literal["local", "ray"]
 _MOST = 1_024.0
@@ -21,71 +21,77 @@ class Placement:
     """Where workers run.
 
     Raises:
-      ConfigError: A number is out of its range, or something is for Ray and that was not chosen.
+      ArgumentError: If a value is out of range, or applies only to Ray and Ray was not chosen.
     """
 
     launcher: LauncherName = "local"
-    """Processes of this machine, or tasks of a Ray cluster."""
+    """`local` for processes of this machine, `ray` for tasks of a Ray cluster."""
     ray_address: str | None = None
-    """Of a cluster, `host:port`; None takes the one of RAY_ADDRESS, the one that runs on this
+    """Address of a cluster, `HOST:PORT`; None takes that of RAY_ADDRESS, the one that runs on this
     machine, or one that is started for this call."""
     cpus: float = 1.0
-    """Of each worker, on a Ray cluster."""
+    """CPUs per worker on a Ray cluster."""
     gpus: float = 0.0
-    """Of each worker, on a Ray cluster; a part of one may be shared."""
+    """GPUs per worker on a Ray cluster; a fraction shares one."""
 
     def __post_init__(self) -> None:
         if self.launcher != "ray":
             for each in fields(self):
-                if each.name != "launcher" and getattr(self, each.name) != each.default:
-                    raise ConfigError(
-                        f"{_option(each.name)} {getattr(self, each.name)}: is for a Ray cluster; "
-                        "give --launcher ray as well"
-                    )
-        if self.ray_address is not None and self.ray_address.startswith("ray://"):
-            raise ConfigError(
-                f"--ray-address {self.ray_address}: workers connect to this process, which Ray's "
-                "client cannot offer them: run on a node of the cluster, with host:port or auto"
+                value = getattr(self, each.name)
+                if each.name != "launcher" and value != each.default:
+                    problem = "applies only to a Ray cluster; choose `launcher` ray as well"
+                    raise ArgumentError(each.name, value, problem)
+        address = self.ray_address
+        if address is not None and address.startswith("ray://"):
+            raise ArgumentError(
+                "ray_address",
+                address,
+                "workers connect to this process, which Ray's client cannot offer them: run on a "
+                "node of the cluster, with HOST:PORT or auto",
             )
-        if self.ray_address is not None and not re.fullmatch(r"auto|\S+:\d+", self.ray_address):
-            raise ConfigError(f"--ray-address {self.ray_address!r}: give HOST:PORT, or auto")
+        if address is not None and not re.fullmatch(r"auto|\S+:\d+", address):
+            raise ArgumentError("ray_address", repr(address), "expected HOST:PORT, or auto")
         if not 0 < self.cpus <= _MOST:
-            raise ConfigError(f"--cpus {self.cpus:g}: give a number above 0, up to {_MOST:g}")
+            problem = f"expected a number above 0, up to {_MOST:g}"
+            raise ArgumentError("cpus", f"{self.cpus:g}", problem)
         if not 0 <= self.gpus <= _MOST:
-            raise ConfigError(f"--gpus {self.gpus:g}: give a number from 0 to {_MOST:g}")
+            problem = f"expected a number from 0 to {_MOST:g}"
+            raise ArgumentError("gpus", f"{self.gpus:g}", problem)
 
-    def arguments(self) -> Iterator[str]:
-        """As commands take them; what is as ever is left out."""
+    def arguments(self) -> Iterator[tuple[str, str]]:
+        """Yield name and text of each argument that differs from its default."""
         for each in fields(self):
             value = getattr(self, each.name)
             if value != each.default:
-                yield _option(each.name)
-                yield f"{value:g}" if isinstance(value, float) else str(value)
+                yield each.name, f"{value:g}" if isinstance(value, float) else str(value)
+
+
+LOCAL = Placement()
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What to start workers with."""
+    """A launcher, with the number of workers that it has room for."""
 
     launcher: Launcher
     capacity: int
-    """Workers that there is room for."""
     tracking_uri: str | None
-    """That means the same store wherever a worker runs."""
+    """URI of the same store from wherever a worker runs."""
 
 
-def make_launcher(options: Placement, tracking_uri: str | None) -> Workplace:
-    """Opens a launcher; whoever calls closes it, as a pool does.
+def make_workplace(placement: Placement, tracking_uri: str | None) -> Workplace:
+    """Make the launcher of a placement; the caller closes it, as a pool does.
 
     Raises:
-      ConfigError: Ray is not installed, has no node for it, or its nodes cannot reach the store.
-      WorkerError: The cluster does not answer.
+      ConfigError: If Ray is not installed, has no node for a worker, or its nodes cannot reach the
+        store.
+      WorkerError: If the cluster does not answer.
     """
-    if options.launcher == "local":
-        return Workplace(LocalLauncher(), default_size(), tracking_uri)
-    from dqnkit.workers.ray_cluster import RayLauncher  # which few have
+    if placement.launcher == "local":
+        return Workplace(LocalLauncher(), available_cores(), tracking_uri)
+    from dqnkit.workers.ray_cluster import RayLauncher  # an optional dependency
 
-    launcher = RayLauncher(options)
+    launcher = RayLauncher(placement)
     try:
         uri = _reachable(tracking_uri, launcher.other_nodes)
     except ConfigError:
@@ -94,20 +100,20 @@ def make_launcher(options: Placement, tracking_uri: str | None) -> Workplace:
     return Workplace(launcher, launcher.capacity, uri)
 
 
-def _reachable(tracking_uri: str | None, other_nodes: list[str]) -> str:
-    """The URI for workers that stand in another folder, or on another machine.
+def _reachable(tracking_uri: str | None, other_nodes: list[str]) -> str | None:
+    """Return the URI for workers in another folder or on another machine.
 
     Raises:
-      ConfigError: The store is a file of this one.
+      ArgumentError: If the store is a file of this machine.
     """
-    found = location.locate_store(tracking_uri)
-    if found.database is not None and other_nodes:
-        raise ConfigError(
-            f"--launcher ray: nodes of the cluster ({', '.join(other_nodes[:3])}) cannot write "
-            f"{found.database} on this machine: name an MLflow server by --tracking-uri"
+    if tracking_uri is None:
+        return None
+    store = locate_store(tracking_uri)
+    if store.database is not None and other_nodes:
+        raise ArgumentError(
+            "launcher",
+            "ray",
+            f"nodes of the cluster ({', '.join(other_nodes[:3])}) cannot write {store.database} on "
+            "this machine: choose an MLflow server with `tracking_uri`",
         )
-    return found.uri
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return store.uri

@@ -1,4 +1,4 @@
-"""The parent's side: starts workers, hands out runs, hears what becomes of them."""
+"""The parent's side: starts workers, hands out runs, and receives their events."""
 
 from __future__ import annotations
 
@@ -11,30 +11,27 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from dqnkit.errors import WorkerError
-from dqnkit.processes.launcher import Handle, Launcher, LocalLauncher, Target
-from dqnkit.workers.messages import (
-    Began,
-    Died,
-    Ended,
-    Failed,
-    Interrupt,
-    Interrupted,
-    Message,
-    Ready,
-    Retired,
-    Task,
-    Verdict,
+from dqnkit.events import (
+    Event,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    WorkerDied,
+    WorkerReady,
+    WorkerRetired,
 )
+from dqnkit.processes.launcher import Handle, Launcher, LocalLauncher, Target
+from dqnkit.workers.orders import Interrupt, Order, Task
 from dqnkit.workers.worker import serve
 
 _CLOSE_SECONDS = 10.0
-"""How long workers may take to leave once nothing is left to do."""
+"""Time that workers may take to exit when the pool is closed."""
 _STILLBORN = 3
-"""Processes in a row that die before they are ready; then there is no use in another."""
+"""Number of processes in a row that may die before they are ready."""
 
 
 class Worker:
-    """A process that trains, and what it trains now."""
+    """A worker process and the run that it is training."""
 
     def __init__(self, number: int, handle: Handle) -> None:
         self.number = number
@@ -42,63 +39,63 @@ class Worker:
         self.task: Task | None = None
         self.run_id: str | None = None
         self.is_ready = False
-        """Whether it waits for a run, if it has none."""
+        """True while the worker waits for a run."""
         self.was_ready = False
-        """Whether it came so far at all."""
+        """True once the worker has been ready."""
 
     @property
     def connection(self) -> Connection:
-        """To it."""
+        """Connection to the process."""
         return self.handle.connection
 
-    def give(self, task: Task) -> None:
-        """Lets it train a run; it must be idle."""
+    def assign(self, task: Task) -> None:
+        """Let an idle worker train a run."""
         self.task, self.run_id, self.is_ready = task, None, False
         self.send(task)
 
-    def send(self, order: Task | Verdict | Interrupt) -> None:
-        """Sends to it; one that has died says so by itself."""
+    def send(self, order: Order) -> None:
+        """Send an order; a dead worker shows up as `WorkerDied`."""
         with contextlib.suppress(OSError):
             self.connection.send(order)
 
-    def hear(self) -> Message:
-        """What it says next; that it died, if it did."""
+    def receive(self) -> Event:
+        """Receive the next event: `WorkerDied` if the process has died."""
         try:
-            message: Message = self.connection.recv()
+            event: Event = self.connection.recv()
         except (EOFError, OSError):
-            return Died(self.run_id, self.handle.last_words())
-        if isinstance(message, Ready):
+            return WorkerDied(self.run_id, self.handle.last_words())
+        if isinstance(event, WorkerReady):
             self.is_ready, self.was_ready = True, True
-        elif isinstance(message, Began):
-            self.run_id = message.run_id
-        elif isinstance(message, Ended | Interrupted | Failed):
+        elif isinstance(event, RunStarted):
+            self.run_id = event.run_id
+        elif isinstance(event, RunEnded | RunFailed):
             self.task = None
-        return message
+        return event
 
 
 class WorkerMessage(NamedTuple):
-    """What a worker said."""
+    """An event from a worker."""
 
     worker: Worker
     task: Task | None
-    """What it was training when it said it."""
-    message: Message
+    """Task of the worker when it sent the event."""
+    event: Event
 
 
 class WorkerPool:
-    """Workers, as many as are wanted, replaced where they die. A context manager.
+    """A number of workers, replaced when they die. A context manager.
 
     Raises:
-      WorkerError: Processes die one after another before they are ready.
+      WorkerError: If processes die one after another before they are ready.
     """
 
     def __init__(self, size: int, target: Target = serve, launcher: Launcher | None = None) -> None:
-        """Starts processes.
+        """Start the processes.
 
         Args:
-          size: How many.
-          target: What they run.
-          launcher: Starts them; closed with the pool. None takes processes of this machine.
+          size: Number of workers.
+          target: Function that they run.
+          launcher: Launcher, closed with the pool; None starts processes of this machine.
         """
         self._target = target
         self._launcher = launcher or LocalLauncher()
@@ -123,44 +120,47 @@ class WorkerPool:
 
     @property
     def idle(self) -> list[Worker]:
-        """Those that wait for a run."""
+        """Workers that wait for a run."""
         return [worker for worker in self.workers if worker.is_ready]
 
     @property
     def busy(self) -> list[Worker]:
-        """Those that train."""
+        """Workers that train a run."""
         return [worker for worker in self.workers if worker.task is not None]
 
-    def news(self, timeout: float) -> Iterator[WorkerMessage]:
-        """What workers say within a time; one message of each at most.
+    def receive(self, timeout: float) -> Iterator[WorkerMessage]:
+        """Wait for events; yield at most one of each worker.
 
-        A worker that died is replaced before that is told.
+        A worker that has died is replaced before its event is yielded.
+
+        Args:
+          timeout: Seconds to wait for the first event.
         """
         by_connection: dict[Any, Worker] = {each.connection: each for each in self.workers}
         for connection in wait(list(by_connection), timeout):
             worker = by_connection[connection]
             task = worker.task
-            message = worker.hear()
-            if isinstance(message, Died | Retired):
-                self._replace(worker, message)
-            elif isinstance(message, Ready):
+            event = worker.receive()
+            if isinstance(event, WorkerDied | WorkerRetired):
+                self._replace(worker, event)
+            elif isinstance(event, WorkerReady):
                 self._stillborn = 0
-            yield WorkerMessage(worker, task, message)
+            yield WorkerMessage(worker, task, event)
 
     def interrupt(self) -> None:
-        """Asks all runs to end as KILLED."""
+        """Ask all runs to end as KILLED."""
         for worker in self.busy:
             worker.send(Interrupt())
 
     def close(self, *, at_once: bool = False) -> None:
-        """Ends the processes; one that trains still loses its run.
+        """End the processes; runs that are still training are lost.
 
         Args:
-          at_once: Do not wait for those that are asked to leave.
+          at_once: True to kill processes that do not exit immediately.
         """
         for worker in self.workers:
             worker.connection.close()
-            if not worker.was_ready:  # it would load TensorFlow to the end first
+            if not worker.was_ready:  # it would finish loading TensorFlow first
                 worker.handle.kill()
         deadline = time.monotonic() + (0.0 if at_once else _CLOSE_SECONDS)
         for worker in [*self.workers, *self._leaving]:
@@ -175,21 +175,21 @@ class WorkerPool:
         self.workers.append(Worker(self._started, handle))
         self._started += 1
 
-    def _replace(self, worker: Worker, message: Died | Retired) -> None:
+    def _replace(self, worker: Worker, event: WorkerDied | WorkerRetired) -> None:
         self.workers.remove(worker)
         worker.connection.close()
-        self._leaving.append(worker)  # which takes it seconds, and nobody waits for it
-        if isinstance(message, Died) and not worker.was_ready:
+        self._leaving.append(worker)  # exiting takes seconds that nothing waits for
+        if isinstance(event, WorkerDied) and not worker.was_ready:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 raise WorkerError(
-                    f"{_STILLBORN} processes in a row died before they could train; of the last, "
-                    f"{message.cause}. A script that calls dqnkit must do so below "
-                    'if __name__ == "__main__", since workers import it'
+                    f"{_STILLBORN} processes in a row died before they could train; the last one: "
+                    f"{event.cause}. A script that calls dqnkit must do so below "
+                    'if __name__ == "__main__", because workers import it'
                 )
         self._start()
 
 
-def default_size() -> int:
-    """The cores that this process may use."""
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from dqnkit._system.text import one_line
-from dqnkit.errors import ConfigError, WorkerError
-from dqnkit.processes.launcher import Handle, Target, largest
+from dqnkit.errors import ArgumentError, ConfigError, WorkerError
+from dqnkit.processes.launcher import Handle, Launcher, Target, memory_limit
 from dqnkit.workers.placement import Placement
-from dqnkit.workers.pool import default_size
+from dqnkit.workers.pool import available_cores
 
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 """Seconds, seconds, tries: a worker whose parent's machine is lost ends by itself."""
@@ -42,7 +42,7 @@ _LOOK_SECONDS = 1.0
 _KNOCK_SECONDS = 5.0
 
 
-class RayLauncher:
+class RayLauncher(Launcher):
     """Starts a task for each worker (`Launcher`)."""
 
     def __init__(self, options: Placement) -> None:
@@ -115,13 +115,16 @@ class RayLauncher:
         ):
             largest_cpus = max((each.get("CPU", 0) for each in nodes), default=0)
             largest_gpus = max((each.get("GPU", 0) for each in nodes), default=0)
-            raise ConfigError(
-                f"--cpus {options.cpus:g} --gpus {options.gpus:g}: no node of the cluster has "
-                f"that; the largest have {largest_cpus:g} CPUs and {largest_gpus:g} GPUs"
+            argument = "gpus" if options.gpus > largest_gpus else "cpus"
+            raise ArgumentError(
+                argument,
+                f"{getattr(options, argument):g}",
+                f"no node of the cluster has {options.cpus:g} CPUs and {options.gpus:g} GPUs; the "
+                f"largest have {largest_cpus:g} CPUs and {largest_gpus:g} GPUs",
             )
 
 
-class _Task:
+class _Task(Handle):
     """A Ray task that is a worker (`Handle`)."""
 
     def __init__(self, ray: Any, reference: Any, arrivals: queue.Queue[Connection]) -> None:
@@ -241,7 +244,7 @@ def _work(target: Target, orders: _Orders) -> None:
     with Client(orders.address, authkey=orders.key) as connection:
         _end_with_the_other_side(connection)
         connection.send(orders.number)
-        target(connection, None, largest(min(1.0, orders.cpus / default_size())))
+        target(connection, None, memory_limit(min(1.0, orders.cpus / available_cores())))
 
 
 def _end_with_the_other_side(connection: Any) -> None:
@@ -263,8 +266,8 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError(
-            "--launcher ray: Ray is not installed: install 'dqnkit[ray]', or ray beside it"
+        raise ArgumentError(
+            "launcher", "ray", "Ray is not installed: install 'dqnkit[ray]', or ray beside it"
         ) from error
     return ray
 
@@ -318,7 +321,7 @@ def _knock(address: str) -> None:
 def _silent(address: str, why: str) -> str:
     return (
         f"the Ray cluster {address} does not answer: {why}. Start one by `ray start --head`, give "
-        "its HOST:PORT, or leave --ray-address and RAY_ADDRESS out for one on this machine alone"
+        "its HOST:PORT, or leave `ray_address` and RAY_ADDRESS out for one on this machine alone"
     )
 
 

@@ -1,4 +1,4 @@
-"""One configuration, trained with several seeds: each a run, and their aggregate above them."""
+"""One configuration trained with several seeds: the results, and the parent run in MLflow."""
 
 from __future__ import annotations
 
@@ -10,93 +10,85 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from dqnkit.analysis.groups import pooled_curve
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.evaluation import plots
 from dqnkit.evaluation.aggregates import Estimate, estimate
-from dqnkit.evaluation.formatting import format_interval, format_number
+from dqnkit.evaluation.formatting import format_interval, format_number, markdown_table
 from dqnkit.events import RunStatus
 from dqnkit.runs import descriptions
-from dqnkit.tracking import make_parent_tracker
-from dqnkit.tracking.recorded_run import LATE_IQM
-from dqnkit.tracking.tracker import KIND_TAG, NO_PARENT, ParentRun, RunRecord
-from dqnkit.workers.messages import Ended
-
-SEEDS_KIND = "seeds"
-"""Of a run that stands for one configuration with several seeds."""
+from dqnkit.runs.result import TrainResult
+from dqnkit.tracking.editor import make_run_editor
+from dqnkit.tracking.location import AUTO
+from dqnkit.tracking.names import Artifact, Kind, Metric, Tag
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, make_tracker
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """What one seed came to."""
+    """Result of one seed."""
 
     seed: int
     run_id: str | None
     late_iqm: float
-    """Interquartile mean of the episodes of its last evaluations (`late_episodes`)."""
+    """Interquartile mean of the episodes of the last evaluations (`late_episodes`)."""
     final_mean: float
-    """Mean of the best policy's fresh episodes."""
+    """Mean return of the best policy on fresh episodes."""
     final_iqm: float
+    """Interquartile mean of the same returns."""
     steps_per_second: float
     seconds: float
     curve: tuple[tuple[int, float], ...]
     """Environment steps and mean return of each evaluation."""
 
     @classmethod
-    def of(cls, seed: int, ended: Ended) -> Self:
-        """From what a worker tells at a run's end."""
+    def from_run(cls, seed: int, result: TrainResult) -> Self:
+        """Return the result of a seed from that of its run."""
         return cls(
             seed=seed,
-            run_id=ended.run_id,
-            late_iqm=ended.late.summary.iqm,
-            final_mean=ended.final.summary.mean,
-            final_iqm=ended.final.summary.iqm,
-            steps_per_second=ended.steps_per_second,
-            seconds=ended.seconds,
-            curve=tuple((each.env_steps, each.summary.mean) for each in ended.evaluations),
+            run_id=result.run_id,
+            late_iqm=result.late.summary.iqm,
+            final_mean=result.final.summary.mean,
+            final_iqm=result.final.summary.iqm,
+            steps_per_second=result.steps_per_second,
+            seconds=result.seconds,
+            curve=tuple((each.env_steps, each.summary.mean) for each in result.evaluations),
         )
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The inverse of `as_dict`."""
-        curve = tuple((int(step), float(mean)) for step, mean in document["curve"])
-        return cls(**{**document, "curve": curve})
+    @staticmethod
+    def from_dict(document: Mapping[str, Any]) -> SeedResult:
+        """Return the result of which `as_dict` gave the document."""
+        return _SEED_RESULT.validate_python(document)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON document."""
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class GroupRecord:
-    """Where the record of a group of seeds stands."""
-
-    tracking_uri: str | None = None
-    belongs_to: ParentRun = NO_PARENT
-    """Its tags are those of the seeds' runs too."""
-    kind: str = SEEDS_KIND
-    """What the group stands for."""
+_SEED_RESULT = TypeAdapter(SeedResult)
 
 
 @dataclass(frozen=True)
 class SeedScores:
-    """Aggregates over seeds, a value each."""
+    """Aggregates over seeds, each of which contributes one value."""
 
     n: int
+    """Number of seeds."""
     late: Estimate
-    """How good the settings are at the end of training."""
+    """Score of the configuration at the end of training."""
     final: Estimate
-    """How good the best policies are, on fresh episodes."""
+    """Score of the best policies on fresh episodes."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON document."""
         return {"n": self.n, "late": self.late._asdict(), "final": self.final._asdict()}
 
 
-def scores(results: Sequence[SeedResult]) -> SeedScores:
-    """Interquartile means over at least one seed, with 95 % bootstrap intervals over the seeds."""
+def aggregate(results: Sequence[SeedResult]) -> SeedScores:
+    """Return interquartile means over seeds, with 95 % bootstrap intervals over the seeds."""
     return SeedScores(
         len(results),
         estimate(np.array([each.late_iqm for each in results])),
@@ -104,131 +96,154 @@ def scores(results: Sequence[SeedResult]) -> SeedScores:
     )
 
 
+@dataclass(frozen=True)
+class GroupRecord:
+    """How the parent run of a group of seeds is recorded."""
+
+    tracking_uri: str | None = AUTO
+    parent: ParentRun = NO_PARENT
+    """Parent of the group's own run; its tags are those of the seeds' runs too."""
+    kind: Kind = Kind.SEEDS
+
+
 class SeedGroup:
-    """The record of one configuration with several seeds, while they train."""
+    """The parent run of one configuration with several seeds, while they train."""
 
     def __init__(
-        self,
-        config: Config,
-        name: str,
-        seeds: Sequence[int],
-        record: GroupRecord,
+        self, config: Config, name: str, seeds: Sequence[int], record: GroupRecord
     ) -> None:
-        """Opens nothing yet.
+        """Make a group; nothing is recorded before `start`.
 
         Args:
-          config: Resolved; its own seed does not count.
-          name: Of the group's run.
-          seeds: Of the runs below it.
-          record: Where, and as what, it is recorded.
+          config: The resolved configuration, whose own seed is ignored.
+          name: Name of the parent run.
+          seeds: Seeds of the runs below it.
+          record: How it is recorded.
         """
         self.config = config
         self.name = name
         self.seeds = seeds
         self.results: list[SeedResult] = []
-        self.tracker = make_parent_tracker(config, record.tracking_uri, record.belongs_to)
         self._record = record
+        self._tracker = make_tracker(config, record.tracking_uri, record.parent)
+        self._editor = make_run_editor(config, record.tracking_uri)
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the parent run, once started."""
+        return self._tracker.run_id
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """Where to look at the record."""
+        return self._tracker.hints()
+
+    @property
+    def parent(self) -> ParentRun:
+        """Parent of the seeds' runs: this group."""
+        return ParentRun(self.run_id, self._record.parent.tags)
 
     def start(self) -> None:
-        """Opens the record.
+        """Open the record.
 
         Raises:
-          TrackingError: The store cannot be reached.
+          TrackingError: If the store cannot be reached.
         """
-        params = {**self.config.flat(), "training.seed": _listed(self.seeds)}
-        self.tracker.start(
+        seeds = _listed(self.seeds)
+        tags = {Tag.KIND: self._record.kind, Tag.SEED: seeds}
+        self._tracker.start(
             RunRecord(
                 experiment=self.config.name,
                 run_name=self.name,
-                params=params,
-                tags={
-                    **descriptions.tags(self.config),
-                    KIND_TAG: self._record.kind,
-                    "dqnkit.seed": _listed(self.seeds),
-                },
+                params={**self.config.flat(), "training.seed": seeds},
+                tags=descriptions.tags(self.config) | tags,
                 description=self._opening(),
             )
         )
 
-    @property
-    def member(self) -> ParentRun:
-        """What the runs of the seeds belong to."""
-        return ParentRun(self.tracker.run_id, self._record.belongs_to.tags)
-
     def add(self, result: SeedResult) -> None:
-        """A seed is done."""
+        """Add the result of a seed."""
         self.results = sorted([*self.results, result], key=lambda each: each.seed)
 
+    def fail_run(self, run_id: str | None) -> None:
+        """Mark the run of a worker that has died as FAILED."""
+        self._editor.mark(run_id, {}, RunStatus.FAILED)
+
     def finish(self, status: RunStatus, tags: Mapping[str, str] | None = None) -> list[str]:
-        """Records aggregate, curve and table, and closes the record; what could not be kept."""
+        """Record the aggregate, and close the record.
+
+        Args:
+          status: Final status of the parent run.
+          tags: Tags to set.
+
+        Returns:
+          Descriptions of what could not be recorded.
+        """
         problems: list[str] = []
         if self.results:
-            aggregate = scores(self.results)
-            self.tracker.log(_metrics(aggregate), self.results[0].curve[-1][0])
-            self.tracker.describe(f"{self._opening()}\n\n{table(self.results, aggregate)}")
-            if self.tracker.keeps_files:
-                problems += self._keep_files(aggregate)
-        if tags and self.tracker.run_id is not None:
-            self.tracker.mark(self.tracker.run_id, tags)
-        return problems + self.tracker.finish(status)
+            scores = aggregate(self.results)
+            self._tracker.log(_metrics(scores), self.results[0].curve[-1][0])
+            table = scores_table(self.results, scores)
+            self._tracker.describe(f"{self._opening()}\n\n{table}")
+            problems += self._add_files(scores)
+        if tags:
+            self._editor.mark(self.run_id, tags)
+        if self.run_id is not None:
+            self._editor.end_stale()  # runs of workers that were killed
+        return problems + self._tracker.finish(status) + self._editor.problems
 
     def _opening(self) -> str:
         text = [self.config.description] if self.config.description else []
-        what = descriptions.agent(self.config)
-        text.append(f"{what} on **{self.config.env.id}**, seeds {_listed(self.seeds)}.")
+        agent = descriptions.agent(self.config)
+        text.append(f"{agent} on **{self.config.env.id}**, seeds {_listed(self.seeds)}.")
         return "\n\n".join(text)
 
-    def _keep_files(self, aggregate: SeedScores) -> list[str]:
+    def _add_files(self, scores: SeedScores) -> list[str]:
+        if not self._tracker.keeps_files:
+            return []
         try:
             with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
-                self._write_files(aggregate, Path(scratch))
-                self.tracker.artifacts(Path(scratch))
-        except OSError as error:  # a full disk costs files, not what was trained
+                self._write_files(scores, Path(scratch))
+                self._tracker.add_artifacts(Path(scratch))
+        except OSError as error:  # a full disk costs files and not the training
             return [f"the files of {self.name} could not be written: {error}"]
         return []
 
-    def _write_files(self, aggregate: SeedScores, folder: Path) -> None:
-        (folder / "config.yaml").write_text(loading.dump(self.config), encoding="utf-8")
-        document = {
-            "aggregate": aggregate.as_dict(),
-            "seeds": [each.as_dict() for each in self.results],
-        }
-        (folder / "seeds.json").write_text(json.dumps(document), encoding="utf-8")
+    def _write_files(self, scores: SeedScores, folder: Path) -> None:
+        (folder / Artifact.CONFIG).write_text(loading.dump(self.config), encoding="utf-8")
+        seeds = [each.as_dict() for each in self.results]
+        document = json.dumps({"aggregate": scores.as_dict(), "seeds": seeds})
+        (folder / Artifact.SEEDS).write_text(document, encoding="utf-8")
         curve = pooled_curve(
             [{step: np.array([mean]) for step, mean in each.curve} for each in self.results]
         )
         if curve is not None:
-            title = f"{self.config.name} ({self.config.env.id}), {aggregate.n} seeds"
-            path = folder / "learning_curve.png"
-            plots.learning_curves({f"IQM over {aggregate.n} seeds": curve}, title, path)
+            title = f"{self.config.name} ({self.config.env.id}), {scores.n} seeds"
+            path = folder / Artifact.LEARNING_CURVE
+            plots.learning_curves({f"IQM over {scores.n} seeds": curve}, title, path)
 
 
-def table(results: Sequence[SeedResult], aggregate: SeedScores) -> str:
-    """Markdown: a row a seed, and the aggregate below."""
+def scores_table(results: Sequence[SeedResult], scores: SeedScores) -> str:
+    """Return a Markdown table with a row for each seed and one for the aggregate."""
     rows = [
-        f"| {each.seed} | {format_number(each.late_iqm)} | {format_number(each.final_mean)} |"
+        [str(each.seed), format_number(each.late_iqm), format_number(each.final_mean)]
         for each in results
     ]
-    return "\n".join(
-        [
-            "| seed | last evaluations, IQM | best policy, fresh episodes, mean |",
-            "|---|---|---|",
-            *rows,
-            f"| **IQM over {aggregate.n} seeds (95 % interval)** | {format_interval(*aggregate.late)} "
-            f"| {format_interval(*aggregate.final)} |",
-        ]
-    )
+    label = f"**IQM over {scores.n} seeds (95 % interval)**"
+    total = [label, format_interval(*scores.late), format_interval(*scores.final)]
+    header = ["seed", "last evaluations, IQM", "best policy, fresh episodes, mean"]
+    return markdown_table(header, [*rows, total])
 
 
-def _metrics(aggregate: SeedScores) -> dict[str, float]:
+def _metrics(scores: SeedScores) -> dict[str, float]:
     return {
-        LATE_IQM: aggregate.late.value,
-        "late/return_ci_low": aggregate.late.low,
-        "late/return_ci_high": aggregate.late.high,
-        "final/return_iqm": aggregate.final.value,
-        "final/return_ci_low": aggregate.final.low,
-        "final/return_ci_high": aggregate.final.high,
-        "seeds": float(aggregate.n),
+        Metric.LATE_IQM: scores.late.value,
+        Metric.LATE_LOW: scores.late.low,
+        Metric.LATE_HIGH: scores.late.high,
+        Metric.FINAL_IQM: scores.final.value,
+        Metric.FINAL_LOW: scores.final.low,
+        Metric.FINAL_HIGH: scores.final.high,
+        Metric.SEEDS: float(scores.n),
     }
 
 

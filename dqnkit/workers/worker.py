@@ -1,4 +1,4 @@
-"""The worker's side: loads TensorFlow once and trains what it is given."""
+"""The worker's side: a process that loads TensorFlow once and trains run after run."""
 
 from __future__ import annotations
 
@@ -10,170 +10,136 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
 from dqnkit._system import memory
-from dqnkit._system.redaction import redact_secrets
+from dqnkit._system.text import one_line
 from dqnkit.errors import ConfigError, DqnkitError, InterruptedRun, TrainingDivergedError
-from dqnkit.evaluation.episodes import Evaluation, late_episodes
-from dqnkit.events import RunStatus
+from dqnkit.events import (
+    Evaluated,
+    Event,
+    RunFailed,
+    RunPreparing,
+    RunStarted,
+    RunStatus,
+    WorkerReady,
+    WorkerRetired,
+)
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.processes.launcher import detach_from_terminal
-from dqnkit.runs.reporting import Progress, SilentReporter
-from dqnkit.tracking import make_tracker
-from dqnkit.tracking.tracker import Tracker
-from dqnkit.workers.messages import (
-    Advanced,
-    Began,
-    Ended,
-    Evaluated,
-    Failed,
-    Interrupt,
-    Interrupted,
-    Message,
-    Ready,
-    Retired,
-    Task,
-    Verdict,
-)
+from dqnkit.runs.trainer import train
+from dqnkit.workers.orders import Interrupt, Task, Verdict
 
 _ORPHAN_SECONDS = 30.0
-"""How long a worker whose parent has died may take to close its run."""
+"""Time that a worker whose parent has died may take to close its run."""
 
 
-def serve(connection: Connection, said: str | None, most_memory: int) -> None:
-    """Trains until the connection closes or the parent dies.
+def serve(connection: Connection, output: str | None, most_memory: int) -> None:
+    """Train runs until the connection closes or the parent process dies.
 
-    What XLA has compiled stays in memory until the process ends, some 40 MB a training.
+    What XLA has compiled stays in memory until the process ends, some 40 MB per training.
 
     Args:
-      connection: To the pool.
-      said: A file that takes what environments print, and the last words of this process; None
-        where whoever started it sees to that, and to the terminal's signals.
-      most_memory: Bytes; a process that holds more after a run leaves.
+      connection: Connection to the pool.
+      output: File for what environments print and for the last output of the process; None if the
+        launcher takes care of output and signals.
+      most_memory: Bytes; a process that holds more after a run exits.
     """
-    if said is not None:
-        detach_from_terminal(said)
-    orphaned = _Orphaned()
+    if output is not None:
+        detach_from_terminal(output)
+    orphan_watch = _OrphanWatch()
     try:
-        from dqnkit.runs.trainer import train as _  # noqa: F401 - seconds, before the first task
+        import dqnkit._system.tensorflow  # noqa: F401 - takes seconds, before the first task
 
         while memory.process_memory() <= most_memory:
-            connection.send(Ready())
-            # What comes late for a run that has ended means nothing.
+            connection.send(WorkerReady())
+            # An order for a run that has just ended is void.
             while not isinstance(task := connection.recv(), Task):
                 pass
-            _train(task, connection, orphaned)
-            # A training's graphs are rings of references, and hold its replay.
+            _train(task, connection, orphan_watch)
+            # The graphs of a training are reference cycles that hold its replay.
             gc.collect()
-        connection.send(Retired())
+        connection.send(WorkerRetired())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-class _Orphaned:
-    """Notices that the parent has died: the training ends then, and the process."""
+class _OrphanWatch:
+    """Ends the training, and then the process, when the parent process dies."""
 
     def __init__(self) -> None:
         self._interrupts = Interrupts()
-        self._alone = False
+        self._is_orphaned = False
         threading.Thread(target=self._watch, daemon=True).start()
 
     def watch_over(self, interrupts: Interrupts) -> None:
-        """Lets these end the training that begins now."""
+        """Set the interrupts of the training that begins now."""
         self._interrupts = interrupts
-        if self._alone:
-            interrupts.end(RunStatus.KILLED)
+        if self._is_orphaned:
+            interrupts.request(RunStatus.KILLED)
 
     def _watch(self) -> None:
         parent = parent_process()
         if parent is None:
             return
         wait([parent.sentinel])
-        self._alone = True
-        self._interrupts.end(RunStatus.KILLED)
+        self._is_orphaned = True
+        self._interrupts.request(RunStatus.KILLED)
         time.sleep(_ORPHAN_SECONDS)
         os._exit(1)
 
 
-def _train(task: Task, connection: Connection, orphaned: _Orphaned) -> None:
-    from dqnkit.runs.trainer import train
-
+def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> None:
     interrupts = Interrupts()
-    orphaned.watch_over(interrupts)
+    orphan_watch.watch_over(interrupts)
+    channel = _EventChannel(task, connection, interrupts)
     try:
-        tracker = make_tracker(task.config, task.tracking_uri, task.belongs_to)
-    except DqnkitError as error:
-        connection.send(Failed(None, str(error), again=False))
-        return
-    reporter = _Reporter(task, connection, interrupts, tracker)
-    try:
-        result = train(task.config, tracker, reporter, task.run_name, interrupts)
-    except InterruptedRun:
-        connection.send(Interrupted(tracker.run_id))
-    except DqnkitError as error:
-        again = not isinstance(error, ConfigError | TrainingDivergedError)
-        connection.send(Failed(tracker.run_id, redact_secrets(str(error)), again))
-    except Exception as error:  # whatever an environment or the system raises costs this run only
-        cause = redact_secrets(f"{type(error).__name__}: {error}")
-        connection.send(Failed(tracker.run_id, cause, again=True))
-    else:
-        connection.send(
-            Ended(
-                run_id=result.run_id,
-                run_name=result.run_name,
-                status=result.status,
-                env_steps=result.env_steps,
-                seconds=result.seconds,
-                steps_per_second=result.steps_per_second,
-                evaluations=result.evaluations,
-                late=result.late,
-                final=result.final,
-                problems=tuple(result.problems),
-            )
+        train(
+            task.config,
+            tracking_uri=task.tracking_uri,
+            listener=channel.send,
+            run_name=task.run_name,
+            parent=task.parent,
+            interrupts=interrupts,
         )
+    except InterruptedRun:
+        return  # the pool has received RunEnded with status KILLED
+    except DqnkitError as error:
+        retryable = not isinstance(error, ConfigError | TrainingDivergedError)
+        connection.send(RunFailed(channel.run_id, one_line(error, 2_000), retryable))
+    except Exception as error:  # whatever an environment or the system raises costs only this run
+        cause = one_line(f"{type(error).__name__}: {error}", 2_000)
+        connection.send(RunFailed(channel.run_id, cause, retryable=True))
 
 
-class _Reporter(SilentReporter):
-    """Passes on what training tells, and hears whether to end (`Reporter`)."""
+class _EventChannel:
+    """Sends the events of a run to the pool, and obeys the orders that come back."""
 
-    def __init__(
-        self, task: Task, connection: Connection, interrupts: Interrupts, tracker: Tracker
-    ) -> None:
+    def __init__(self, task: Task, connection: Connection, interrupts: Interrupts) -> None:
         self._task = task
         self._connection = connection
         self._interrupts = interrupts
-        self._tracker = tracker
-        self._evaluations: list[Evaluation] = []
+        self.run_id: str | None = None
+        """MLflow's id of the run, once it has started."""
 
-    def started(self, compile_seconds: float, iteration: int) -> None:
-        """See `Reporter`."""
-        del compile_seconds, iteration
-        self._tell(Began(self._tracker.run_id))
-
-    def progressed(self, progress: Progress) -> None:
-        """See `Reporter`."""
-        self._tell(Advanced(progress.iteration, progress.env_steps, progress.steps_per_second))
-
-    def evaluated(self, evaluation: Evaluation, best: Evaluation) -> None:
-        """See `Reporter`."""
-        del best
-        self._evaluations.append(evaluation)
-        # The first is of a policy that has learned nothing, the last ends the run anyway.
-        ended = evaluation.iteration >= self._task.config.training.num_iterations
-        asks = self._task.asks and len(self._evaluations) > 1 and not ended
-        late = late_episodes(self._evaluations)
-        self._tell(Evaluated(evaluation, late, asks), waits=asks and not self._interrupts)
-
-    def _tell(self, message: Message, *, waits: bool = False) -> None:
-        """Sends, and hears what has come; the run ends where nobody is there any more."""
+    def send(self, event: Event) -> None:
+        """Send an event, and handle pending orders: a listener."""
+        if isinstance(event, RunPreparing):  # the pool knows
+            return
+        if isinstance(event, RunStarted):
+            self.run_id = event.run_id
+        waits = (
+            isinstance(event, Evaluated)
+            and self._task.awaits_verdict(event.evaluation)
+            and not self._interrupts
+        )
         try:
-            self._connection.send(message)
+            self._connection.send(event)
             while waits or self._connection.poll():
                 self._obey(self._connection.recv())
                 waits = False
-        except (EOFError, OSError):
-            self._interrupts.end(RunStatus.KILLED)
+        except (EOFError, OSError):  # the pool is gone
+            self._interrupts.request(RunStatus.KILLED)
 
     def _obey(self, order: Verdict | Interrupt) -> None:
         if isinstance(order, Interrupt):
-            self._interrupts.end(RunStatus.KILLED)
-        elif not order.go_on and not self._interrupts:
-            self._interrupts.end(RunStatus.FINISHED)
+            self._interrupts.request(RunStatus.KILLED)
+        elif not order.proceed and not self._interrupts:
+            self._interrupts.request(RunStatus.FINISHED)

@@ -5,53 +5,69 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dqnkit._system import arrays
+from dqnkit._system.arrays import load_arrays, save_arrays
 from dqnkit.errors import CheckpointError
 
+PATH = Path("x.npz")
 
-def test_arrays_come_back_as_they_were() -> None:
-    arrays = {"a/0": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.int64(7) * np.ones(())}
-    arrays.save_arrays(Path("x.npz"), arrays)
-    loaded = arrays.load_arrays(Path("x.npz"))
-    assert loaded.keys() == arrays.keys()
-    for name, value in arrays.items():
+
+def test_loaded_arrays_equal_the_saved_ones() -> None:
+    saved = {"a/0": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.int64(7) * np.ones(())}
+    save_arrays(PATH, saved)
+    loaded = load_arrays(PATH)
+    assert loaded.keys() == saved.keys()
+    for name, value in saved.items():
         np.testing.assert_array_equal(loaded[name], value)
         assert loaded[name].dtype == value.dtype
-    assert [path.name for path in Path().iterdir()] == ["x.npz"]
+    assert list(Path().iterdir()) == [PATH]
 
 
-def test_a_failing_write_leaves_the_old_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path("x.npz")
-    arrays.save_arrays(path, {"a": np.zeros(3)})
+def test_numpy_reads_the_file_too() -> None:
+    save_arrays(PATH, {"a": np.arange(3)})
+    with np.load(PATH) as archive:
+        np.testing.assert_array_equal(archive["a"], np.arange(3))
+
+
+def test_a_failed_write_keeps_the_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_arrays(PATH, {"a": np.zeros(3)})
 
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dqnkit._system.arrays.os.fsync", full_disk)
+    monkeypatch.setattr("dqnkit._system.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        arrays.save_arrays(path, {"a": np.ones(3)})
-    np.testing.assert_array_equal(arrays.load_arrays(path)["a"], np.zeros(3))
+        save_arrays(PATH, {"a": np.ones(3)})
+    np.testing.assert_array_equal(load_arrays(PATH)["a"], np.zeros(3))
+    assert list(Path().iterdir()) == [PATH]
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "text", "missing"])
-def test_what_is_no_checkpoint_is_said_to_be_none(damage: str) -> None:
-    path = Path("x.npz")
-    arrays.save_arrays(path, {"a": np.arange(1_000)})
-    content = bytearray(path.read_bytes())
-    if damage == "truncate":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "flip":
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "missing"])
+def test_a_damaged_file_raises_checkpoint_error(damage: str) -> None:
+    save_arrays(PATH, {"a": np.arange(1_000)})
+    content = bytearray(PATH.read_bytes())
+    if damage == "truncated":
+        PATH.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
         content[len(content) // 2] ^= 0xFF
-        path.write_bytes(content)
+        PATH.write_bytes(content)
     elif damage == "text":
-        path.write_text("not an archive", encoding="utf-8")
+        PATH.write_text("not an archive", encoding="utf-8")
     else:
-        path.unlink()
+        PATH.unlink()
     with pytest.raises(CheckpointError, match=r"x\.npz"):
-        arrays.load_arrays(path)
+        load_arrays(PATH)
 
 
-def test_nothing_is_ever_unpickled() -> None:
-    np.savez("x.npz", a=np.array([{"an": "object"}], dtype=object))
+def test_every_single_byte_is_covered_by_the_digest() -> None:
+    save_arrays(PATH, {"a": np.arange(3)})
+    content = PATH.read_bytes()
+    for i in range(len(content)):
+        PATH.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
+        with pytest.raises(CheckpointError):
+            load_arrays(PATH)
+
+
+def test_objects_are_never_unpickled() -> None:
+    np.savez(PATH, a=np.array([{"an": "object"}], dtype=object))
     with pytest.raises(CheckpointError):
-        arrays.load_arrays(Path("x.npz"))
+        load_arrays(PATH)

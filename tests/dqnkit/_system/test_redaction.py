@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from dqnkit._system.redaction import redact_secrets
+from dqnkit._system.redaction import holds_password, redact_secrets
 from dqnkit.config.sections import Config
 from dqnkit.runs.trainer import train
 from dqnkit.tracking import make_tracker
@@ -15,7 +15,7 @@ from tests.runs import make_store
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("text", "expected"),
     [
         ("http://me:secret@host:5000/x", "http://host:5000/x"),
         ("http://token@host", "http://host"),
@@ -24,16 +24,35 @@ from tests.runs import make_store
         ("http://host:5000/#/a@b/c", "http://host:5000/#/a@b/c"),
         ("db://h/d?sslpassword=x&SSLPassword=y&a=b", "db://h/d?sslpassword=…&SSLPassword=…&a=b"),
         ("mssql://?odbc_connect=PWD%3Dhidden", "mssql://?odbc_connect=…"),
-        ("postgresql://host/db?user=a&password=hidden&sslmode=require", None),
+        (
+            "postgresql://host/db?user=a&password=hidden&sslmode=require",
+            "postgresql://host/db?user=a&password=…&sslmode=require",
+        ),
         ("git@host and a@b.c", "git@host and a@b.c"),
     ],
 )
-def test_uris_lose_their_passwords_and_nothing_else(text: str, left: str | None) -> None:
-    cut = "postgresql://host/db?user=a&password=…&sslmode=require"
-    assert redact_secrets(text) == (left or cut)
+def test_credentials_are_removed_from_uris(text: str, expected: str) -> None:
+    assert redact_secrets(text) == expected
 
 
-def test_what_the_environment_names_a_secret_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgresql://me:secret@host/db", True),
+        ("postgresql://host/db?user=me&password=secret", True),
+        ("postgresql://host/db?sslPassword=secret", True),
+        ("postgresql://me@host:5432/db", False),
+        ("sqlite:///runs.db", False),
+        ("me:secret@host", False),
+    ],
+)
+def test_holds_password_looks_for_passwords_in_uris(text: str, expected: bool) -> None:
+    assert holds_password(text) is expected
+
+
+def test_secrets_of_the_environment_are_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcdefgh12")
     monkeypatch.setenv("PGPASSWORD", "abcdefgh12345")
     monkeypatch.setenv("A_SECRET", "p@ss w/rd%")
@@ -44,10 +63,10 @@ def test_what_the_environment_names_a_secret_is_cut_out(monkeypatch: pytest.Monk
     assert redact_secrets(text) == "…, …, innocent-text, yes"
 
 
-def test_no_secret_comes_into_a_record(
+def test_records_contain_no_secrets(
     small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by the configuration, the command line, a tag or the description; nor on the way."""
+    """Secrets of configuration, command line, tag and description, in the outbox and the store."""
     monkeypatch.setenv("SERVICE_API_KEY", "s3cr3t-value")
     monkeypatch.setattr("sys.argv", ["dqnkit", "train", "--storage=postgresql://me:hidden@host/db"])
     make_store()
@@ -75,7 +94,7 @@ def test_no_secret_comes_into_a_record(
     assert "hidden" not in shown
 
 
-def test_no_secret_comes_into_a_message(
+def test_messages_contain_no_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SERVICE_API_KEY", "s3cr3t-value")

@@ -9,23 +9,23 @@ import pytest
 from dqnkit._system.stderr import quiet_stderr
 
 
-def _speak() -> None:
+def _print_everywhere() -> None:
     os.write(2, b"from C++\n")
     sys.stderr.write("from Python\n")
     warnings.warn("a warning", stacklevel=2)
 
 
-def test_what_libraries_say_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_in_the_body_is_suppressed(capfd: pytest.CaptureFixture[str]) -> None:
     with quiet_stderr():
-        _speak()
+        _print_everywhere()
     os.write(2, b"afterwards\n")
     assert capfd.readouterr().err == "afterwards\n"
 
 
-def test_it_is_shown_when_they_fail(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_output_is_printed_when_the_body_raises(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with quiet_stderr():
-            _speak()
+            _print_everywhere()
             raise ImportError("broken")
 
     with pytest.raises(ImportError):

@@ -9,7 +9,7 @@ from dqnkit.agents.categorical import project
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize(("low", "high", "count"), [(-10.0, 10.0, 51), (0.0, 99.3, 2), (-3, 5, 17)])
-def test_the_projection_is_tf_agents_and_keeps_all_probability(
+def test_the_projection_equals_that_of_tf_agents_and_preserves_probability(
     low: float, high: float, count: int, jit_compile: bool
 ) -> None:
     rng = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def test_the_projection_is_tf_agents_and_keeps_all_probability(
     )
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
     np.testing.assert_allclose(tf.reduce_sum(ours, axis=1), 1.0, rtol=1e-5)
-    # A projection within the support keeps the mean.
+    # The projection preserves the mean where no return is clipped.
     inside = ((returns >= low) & (returns <= high)).all(axis=1)
     means = (returns * probabilities).sum(axis=1)
     assert inside.any()

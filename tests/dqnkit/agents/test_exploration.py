@@ -1,4 +1,4 @@
-"""The same distributions, for tensors and for arrays."""
+"""The distributions of actions, for tensors and for arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _probabilities(policy: str, value: float) -> np.ndarray:
         shares: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
         return shares
     shares = np.full(Q_VALUES.shape, value / 4)
-    shares[[0, 1], [1, 1]] += 1 - value  # the first of equals
+    shares[[0, 1], [1, 1]] += 1 - value  # the first of equal values
     return shares
 
 
@@ -47,11 +47,13 @@ def _host(policy: str, value: float) -> np.ndarray:
         ("epsilon_greedy", 1.0),
         ("boltzmann", 0.5),
         ("boltzmann", 2.0),
-        ("boltzmann", 1e-6),  # greedy, equals shared
-        ("boltzmann", 1e6),  # random
+        ("boltzmann", 1e-6),  # greedy, with equal values sharing the probability
+        ("boltzmann", 1e6),  # uniform
     ],
 )
-def test_actions_come_as_often_as_they_should(act: object, policy: str, value: float) -> None:
+def test_actions_are_selected_with_their_probabilities(
+    act: object, policy: str, value: float
+) -> None:
     assert callable(act)
     actions = act(policy, value)
     if value == 1e-6:
@@ -59,13 +61,13 @@ def test_actions_come_as_often_as_they_should(act: object, policy: str, value: f
     else:
         shares = _probabilities(policy, value)
     counts = np.stack([np.bincount(row, minlength=4) for row in actions])
-    # Four deviations of a binomial, and none where the probability is 0 or 1.
+    # 4.5 standard deviations of a binomial count, and none where the probability is 0 or 1.
     deviation = np.sqrt(DRAWS * shares * (1 - shares))
     assert (np.abs(counts - DRAWS * shares) <= 4.5 * deviation + 1e-9).all()
 
 
-def test_nobody_is_asked_for_values_where_all_explore() -> None:
-    def never() -> np.ndarray:
-        raise AssertionError("asked")
+def test_q_values_are_not_computed_if_every_environment_explores() -> None:
+    def q_values() -> np.ndarray:
+        raise AssertionError("called")
 
-    HOST_POLICIES["epsilon_greedy"](never, 1.0, np.random.default_rng(0), (5, 3))
+    HOST_POLICIES["epsilon_greedy"](q_values, 1.0, np.random.default_rng(0), (5, 3))

@@ -36,7 +36,7 @@ def _keras(
 
 
 def _random_parameters(keras: tf.keras.Sequential, rng: np.random.Generator) -> np.ndarray:
-    """Sets Keras's variables; gives them in our order and layout."""
+    """Set Keras's variables to random values and return these in the order of `parameters`."""
     flat = []
     for variable in keras.trainable_variables:
         value = rng.normal(size=variable.shape).astype(np.float32) / 3
@@ -56,7 +56,7 @@ def _random_parameters(keras: tf.keras.Sequential, rng: np.random.Generator) -> 
         (IMAGE, 4, (), (8,)),
     ],
 )
-def test_values_and_gradients_are_those_of_keras_layers(
+def test_values_and_gradients_equal_those_of_keras_layers(
     observation: ObservationSpec,
     num_actions: int,
     convolutions: Layers,
@@ -112,10 +112,10 @@ def test_a_discrete_observation_picks_a_column() -> None:
         ((6, 6, 6), 1),
     ],
 )
-def test_every_layout_of_an_image_comes_to_the_same(
+def test_values_do_not_depend_on_the_layout_of_an_image(
     frame_shape: tuple[int, ...], stack: int
 ) -> None:
-    """Height, width, channels: stacked frames first, and within a frame its own channels."""
+    """The network sees [height, width, channels]: stacked frames in order, channels within each."""
     spec = ObservationSpec(Kind.IMAGE, frame_shape, "uint8", stack, low=0, high=255)
     numbers = np.random.default_rng(0).integers(0, 256, (3, *spec.shape), np.uint8)
     frames = numbers.reshape(3, stack, *frame_shape)
@@ -133,13 +133,13 @@ def test_every_layout_of_an_image_comes_to_the_same(
     )
 
 
-def test_bytes_are_scaled_and_other_numbers_are_not() -> None:
+def test_only_bytes_are_scaled() -> None:
     spans = {("uint8", 255.0): 1 / 255, ("uint8", 3.0): 1.0, ("float32", 255.0): 1.0}
     for (dtype, high), scale in spans.items():
         assert ObservationSpec(Kind.VECTOR, (2,), dtype, low=0.0, high=high).scale == scale
 
 
-def test_a_copy_has_variables_of_its_own() -> None:
+def test_a_copy_does_not_share_variables() -> None:
     network = _network(VECTOR, 2, (), (3,))
     copied = network.copy(name="TargetQNetwork")
     copied.create_variables()
@@ -147,7 +147,7 @@ def test_a_copy_has_variables_of_its_own() -> None:
     assert not np.array_equal(network.parameters, copied.parameters)
 
 
-def test_dueling_adds_value_and_advantage_from_either_half_of_the_last_layer() -> None:
+def test_dueling_adds_value_and_advantages_from_the_two_halves_of_the_last_layer() -> None:
     config = NetworkConfig(fc_layer_params=(5,), dueling=True)
     network = QNetwork(EnvSpec("", VECTOR, 3), config, seed=0)
     rng = np.random.default_rng(0)
@@ -165,7 +165,7 @@ def test_dueling_adds_value_and_advantage_from_either_half_of_the_last_layer() -
 
 
 @pytest.mark.parametrize("dense", [(), (7,), (100, 50)])
-def test_dueling_takes_no_more_units_than_without(dense: tuple[int, ...]) -> None:
+def test_dueling_adds_only_the_parameters_of_one_output(dense: tuple[int, ...]) -> None:
     plain, dueling = (
         QNetwork(
             EnvSpec("", VECTOR, 3), NetworkConfig(fc_layer_params=dense, dueling=dueling), seed=0
@@ -179,15 +179,15 @@ CATEGORICAL = AgentConfig(kind="c51", num_atoms=3, v_min=-1.0, v_max=3.0)
 
 
 @pytest.mark.parametrize("dueling", [False, True])
-def test_a_categorical_network_values_an_action_by_its_mean(dueling: bool) -> None:
+def test_a_categorical_networks_q_value_is_the_mean_return(dueling: bool) -> None:
     spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
     config = NetworkConfig(fc_layer_params=(), dueling=dueling)
     network = CategoricalQNetwork(spec, config, 0, CATEGORICAL)
     network.create_variables()
-    # Logits are the biases: of each action ln(1, 2, 1), and ln(1, 1, 2).
+    # Kernels are zero and logits are the biases: ln(1, 2, 1) for action 0, ln(1, 1, 2) for 1.
     logits = np.log(np.float32([1, 2, 1, 1, 1, 2]))
     kernel = np.zeros(6, np.float32)
-    if dueling:  # value logits shift both actions' alike, and the advantages' own mean is taken
+    if dueling:  # the value's logits add to those of both actions, whose mean is subtracted
         shift = np.float32([0.5, 0.0, -0.5])
         mean = logits.reshape(2, 3).mean(axis=0)
         parameters = [np.zeros(3), shift + mean, kernel, logits]

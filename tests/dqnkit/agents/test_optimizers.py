@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ GRADIENTS = np.float32([[0.5, -2.0], [0.25, 4.0], [-1.0, 1.0]])
 
 
 def _steps(config: Config, jit_compile: bool) -> np.ndarray:
-    """What becomes of (1, -3) after a step along each gradient."""
+    """Return the values of a variable that starts at (1, -3), after a step for each gradient."""
     optimizer = optimizers.make_optimizer(config)
     variable = tf.Variable([1.0, -3.0])
     optimizer.build([variable])
@@ -59,7 +60,7 @@ RMSPROP = ("optimizer.kind=rmsprop", "optimizer.rho=0.8", "optimizer.momentum=0.
 @pytest.mark.parametrize(
     ("assignments", "expected", "tolerance"),
     [
-        (ADAM, _adam([0.1] * 3), 2e-3),  # Keras's epsilon stands before the correction of the bias
+        (ADAM, _adam([0.1] * 3), 2e-3),  # Keras adds epsilon before the bias correction
         (
             (*ADAM, "optimizer.kind=adamw", "optimizer.weight_decay=0.5"),
             _adam([0.1] * 3, decay=0.5),
@@ -69,7 +70,7 @@ RMSPROP = ("optimizer.kind=rmsprop", "optimizer.rho=0.8", "optimizer.momentum=0.
         ((*RMSPROP, "optimizer.centered=true"), _rmsprop(centered=True), 1e-5),
     ],
 )
-def test_steps_are_those_of_the_papers(
+def test_steps_equal_those_of_the_papers(
     small: Small,
     assignments: tuple[str, ...],
     expected: np.ndarray,
@@ -88,7 +89,7 @@ def test_steps_are_those_of_the_papers(
         ("cosine", [1.0, (1 + np.cos(np.pi / 4)) / 2, 0.5, 0.0]),
     ],
 )
-def test_the_learning_rate_goes_from_its_first_to_its_last_value(
+def test_the_learning_rate_follows_its_schedule(
     small: Small, schedule: str, shares: list[float]
 ) -> None:
     assignments = [] if schedule == "constant" else ["optimizer.final_learning_rate=0.02"]
@@ -101,15 +102,23 @@ def test_the_learning_rate_goes_from_its_first_to_its_last_value(
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_schedule_takes_as_many_updates_as_the_training_or_as_it_says(
+def test_a_schedule_lasts_the_whole_training_or_decay_updates(
     small: Small, jit_compile: bool
 ) -> None:
-    own = [*ADAM, "optimizer.learning_rate=0.1", "optimizer.schedule=linear"]
-    own += ["optimizer.epsilon=1e-3"]
+    schedule = [*ADAM, "optimizer.learning_rate=0.1", "optimizer.schedule=linear"]
+    schedule += ["optimizer.epsilon=1e-3"]
     rates = [0.1, 0.1 * 2 / 3, 0.1 / 3]
     for length in (
         ["training.num_iterations=3"],
         ["training.num_iterations=60", "optimizer.decay_updates=3"],
     ):
-        stepped = _steps(small(*own, *length), jit_compile)
+        stepped = _steps(small(*schedule, *length), jit_compile)
         np.testing.assert_allclose(stepped, _adam(rates), rtol=2e-3)
+
+
+def test_names_of_variables_are_unique_and_without_the_numbers_of_a_process() -> None:
+    names = ["iteration:0", "m/kernel:0", "m/kernel_1:0", "v_3/dense_12/kernel:0", "beta_1_power:0"]
+    variables = [SimpleNamespace(name=name) for name in names]
+    named = optimizers.named_variables(SimpleNamespace(variables=variables))
+    assert list(named) == ["iteration", "m/kernel", "m/kernel_1", "v/dense/kernel", "beta_1_power"]
+    assert list(named.values()) == variables

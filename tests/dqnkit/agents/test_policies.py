@@ -14,7 +14,7 @@ from dqnkit.errors import PolicyError
 from tests.environments import vector_spec
 
 
-def test_a_saved_policy_takes_observations_and_gives_actions_as_the_environment_has_them() -> None:
+def test_a_saved_policy_takes_observations_and_returns_actions_of_the_environment() -> None:
     observation = ObservationSpec(Kind.DISCRETE, (), "int64", num_values=4, first_value=10)
     policy = GreedyPolicy(
         EnvSpec("", observation, num_actions=2, first_action=-1),
@@ -47,7 +47,7 @@ def _saved(
         ObservationSpec(Kind.IMAGE, (6, 6, 2), "uint8", low=0, high=255),
     ],
 )
-def test_a_policy_that_is_loaded_again_is_the_one_that_was_saved(
+def test_a_loaded_policy_equals_the_saved_one(
     observation: ObservationSpec,
 ) -> None:
     policy, spec = _saved(observation)
@@ -62,7 +62,7 @@ def test_a_policy_that_is_loaded_again_is_the_one_that_was_saved(
     np.testing.assert_array_equal(loaded.actions(observations), policy.actions(observations))
 
 
-def test_a_categorical_policy_is_saved_and_loaded_like_any_other() -> None:
+def test_a_loaded_categorical_policy_equals_the_saved_one() -> None:
     agent = AgentConfig(kind="c51", v_min=-5.0, v_max=5.0)
     policy, spec = _saved(ObservationSpec(Kind.VECTOR, (4,), "float32"), agent=agent)
     rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_a_categorical_policy_is_saved_and_loaded_like_any_other() -> None:
     assert len(set(policy.actions(observations).numpy())) > 1
 
 
-def test_a_policy_is_not_played_where_it_does_not_fit() -> None:
+def test_a_policy_for_another_environment_is_rejected() -> None:
     _, spec = _saved(ObservationSpec(Kind.VECTOR, (4,), "float32"))
     wider = replace(spec, observation=ObservationSpec(Kind.VECTOR, (5,), "float32"))
     with pytest.raises(PolicyError, match=r"shape \(4,\).*'An-Env' has \(5,\)"):
@@ -86,7 +86,7 @@ def test_a_policy_is_not_played_where_it_does_not_fit() -> None:
 
 
 @pytest.mark.parametrize("part", ["saved_model.pb", "variables/variables.index"])
-def test_a_torn_policy_is_told_in_one_message(part: str) -> None:
+def test_a_damaged_policy_is_reported_in_one_line(part: str) -> None:
     _, spec = _saved(ObservationSpec(Kind.VECTOR, (4,), "float32"))
     path = Path("saved") / part
     path.write_bytes(path.read_bytes()[:50])

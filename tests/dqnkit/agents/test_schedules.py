@@ -20,7 +20,7 @@ ASSIGNMENTS = {
     ("schedule", "values"),
     [("linear", [0.8, 0.5, 0.2, 0.2]), ("exponential", [0.8, 0.4, 0.2, 0.2])],
 )
-def test_exploration_goes_from_its_first_to_its_last_value(
+def test_exploration_follows_its_schedule(
     small: Small, policy: str, schedule: str, values: list[float]
 ) -> None:
     config = small(
@@ -35,15 +35,17 @@ def test_exploration_goes_from_its_first_to_its_last_value(
         assert float(graph(tf.constant(step, tf.float64))) == pytest.approx(value)
 
 
-def test_a_constant_is_its_last_value_from_the_beginning(small: Small) -> None:
+def test_a_constant_schedule_has_the_final_value_throughout(small: Small) -> None:
     assert exploration_schedule(small("exploration.epsilon=0.3").exploration)(0) == 0.3
     boltzmann = small("exploration.policy=boltzmann", "exploration.temperature=2")
     assert exploration_schedule(boltzmann.exploration)(10**6) == 2.0
 
 
-def test_beta_ends_with_the_training_or_where_it_says(small: Small) -> None:
+def test_beta_reaches_its_final_value_after_the_training_or_beta_steps(
+    small: Small,
+) -> None:
     prioritized = ["replay.kind=prioritized", "replay.initial_beta=0.2", "replay.beta=0.8"]
-    # 20 initial steps of 3 environments make 21, and 60 iterations 180.
+    # 20 initial steps round up to 21 with 3 environments, and 60 iterations take 180.
     whole = beta_schedule(small(*prioritized, "env.num_envs=3"))
     assert [whole(step) for step in (0, 201 / 2, 201, 500)] == pytest.approx([0.2, 0.5, 0.8, 0.8])
     own = beta_schedule(small(*prioritized, "replay.beta_steps=50"))

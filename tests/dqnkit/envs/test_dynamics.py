@@ -1,8 +1,9 @@
-"""One conformance suite for environments whose dynamics are equations, Gymnasium beside them."""
+"""One conformance suite for all environments given by equations, against Gymnasium's own."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -12,13 +13,14 @@ import pytest
 from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import registry
-from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
+from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState, Timestep
+from tests.environments import GraphCorridor
 
 NUM_ENVS = 8
-STEPS = 1_500  # of each of NUM_ENVS environments: 12,000 random steps an environment id
+STEPS = 1_500  # in each of NUM_ENVS environments: 12,000 random steps per environment id
 
 BY_EQUATIONS = ("CartPole-v0", "CartPole-v1", "MountainCar-v0", "Acrobot-v1")
-NOTHING = tf.zeros([NUM_ENVS, 0], tf.float64)  # these take no random numbers for a step
+NO_UNIFORMS = tf.zeros([NUM_ENVS, 0], tf.float64)  # steps of these environments take none
 
 each_environment = pytest.mark.parametrize(
     "dynamics",
@@ -29,7 +31,7 @@ each_environment = pytest.mark.parametrize(
 
 def _gymnasium(env_id: str) -> gymnasium.Env[Any, Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # CartPole-v0 is old, which is the point of it
+        warnings.simplefilter("ignore")  # CartPole-v0 is out of date, on purpose
         env = gymnasium.make(env_id)
     env.reset(seed=0)
     return env
@@ -40,10 +42,10 @@ def _state(env: gymnasium.Env[Any, Any]) -> np.ndarray:
 
 
 def _set_state(env: gymnasium.Env[Any, Any], state: np.ndarray) -> None:
-    """Puts Gymnasium where we are, so that each step is compared from the same state.
+    """Sets Gymnasium's state to ours, so that each step is compared from the same state.
 
-    The dynamics are chaotic: a last bit of difference in a sine grows beyond any tolerance
-    within an episode, and says nothing of the step that it is seen at.
+    The dynamics are chaotic: a difference in the last bit of a sine grows beyond any tolerance
+    within an episode.
     """
     env.unwrapped.state = state  # type: ignore[attr-defined]
 
@@ -55,7 +57,7 @@ def test_every_step_agrees_with_gymnasium(dynamics: Dynamics) -> None:
 
     @tf.function(jit_compile=True)
     def step(episodes: EpisodeState, action: Tensor, uniforms: Tensor) -> tuple[Tensor, ...]:
-        undisturbed, _, _ = dynamics.step(episodes.state, action, NOTHING)
+        undisturbed, _, _ = dynamics.step(episodes.state, action, NO_UNIFORMS)
         return undisturbed, *environment.step(episodes, action, uniforms)
 
     episodes = environment.reset(tf.constant(rng.random((NUM_ENVS, dynamics.num_reset_uniforms))))
@@ -88,12 +90,12 @@ def test_every_step_agrees_with_gymnasium(dynamics: Dynamics) -> None:
     if dynamics.id.startswith("CartPole"):
         assert terminations > 100
     else:
-        assert truncations > 10  # random actions hardly ever reach the goal
+        assert truncations > 10  # random actions rarely reach the goal
 
 
 @each_environment
 def test_goals_and_time_limits_end_episodes_as_in_gymnasium(dynamics: Dynamics) -> None:
-    """A policy that gets somewhere: MountainCar's and Acrobot's goals, CartPole's limit."""
+    """A competent policy reaches the goals of MountainCar and Acrobot, and CartPole's limit."""
     environment, twin = BatchedEnvironment(dynamics), _gymnasium(dynamics.id)
     uniforms = tf.constant(np.full((1, dynamics.num_reset_uniforms), 0.6))
     step = tf.function(environment.step, jit_compile=True)
@@ -123,7 +125,7 @@ def _competent_action(env_id: str, observation: np.ndarray) -> int:
         return int(observation @ np.array([0.1, 0.3, 1.0, 0.4]) > 0)
     if env_id == "MountainCar-v0":
         return 2 if observation[1] >= 0 else 0
-    return 2 if observation[4] < 0 else 0  # Acrobot: with the swing of the upper link
+    return 2 if observation[4] < 0 else 0  # Acrobot: pump energy into the upper link
 
 
 @each_environment
@@ -136,7 +138,7 @@ def test_initial_states_have_gymnasiums_distribution(dynamics: Dynamics) -> None
         twin.reset()
         theirs.append(np.array(twin.unwrapped.state))  # type: ignore[attr-defined]
     for mine, other in zip(ours.numpy().T, np.stack(theirs).T, strict=True):
-        # Two-sample Kolmogorov-Smirnov; 1.95 is the critical value at 0.1 %.
+        # Two-sample Kolmogorov-Smirnov test; 1.95 is the critical value at 0.1 %.
         grid = np.sort(np.concatenate([mine, other]))
         cdfs = [np.searchsorted(np.sort(x), grid, side="right") / len(x) for x in (mine, other)]
         assert np.abs(cdfs[0] - cdfs[1]).max() < 1.95 * np.sqrt(2 / 4_000)
@@ -161,8 +163,82 @@ def test_the_last_observation_is_the_true_one_and_the_next_episode_starts_fresh(
     episodes = environment.reset(uniforms)
     at_the_limit = episodes._replace(elapsed=tf.constant([dynamics.max_episode_steps - 1]))
     after, timestep = environment.step(at_the_limit, tf.constant([0]), uniforms)
-    stepped, _, _ = dynamics.step(episodes.state, tf.constant([0]), NOTHING[:1])
+    stepped, _, _ = dynamics.step(episodes.state, tf.constant([0]), NO_UNIFORMS[:1])
     np.testing.assert_array_equal(timestep.observation, dynamics.observe(stepped))
     np.testing.assert_array_equal(after.state, dynamics.reset(uniforms))
     assert timestep.truncated.numpy()[0]
     assert timestep.discount.numpy()[0] == 1.0
+
+
+@dataclass(frozen=True)
+class _DrawnWalk:
+    """A walk whose initial states and steps are the uniform numbers that determine them."""
+
+    id: str = "DrawnWalk-v0"
+    max_episode_steps: int = 100
+    observation_size: int = 1
+    num_actions: int = 1
+    state_size: int = 1
+    num_reset_uniforms: int = 1
+    num_step_uniforms: int = 2
+
+    def reset(self, uniforms: Tensor) -> Tensor:
+        return 100.0 + uniforms
+
+    def step(
+        self, state: Tensor, action: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        following = state + uniforms[:, :1] + 10.0 * uniforms[:, 1:]
+        return following, tf.zeros_like(action, tf.float32), following[:, 0] > 105.0
+
+    def observe(self, state: Tensor) -> Tensor:
+        return tf.cast(state, tf.float32)
+
+
+def test_a_step_takes_the_numbers_of_a_reset_first_and_then_its_own() -> None:
+    environment = BatchedEnvironment(_DrawnWalk())
+    assert environment.num_uniforms == 3
+    episodes = environment.reset(tf.constant([[0.25], [0.75]], tf.float64))
+    np.testing.assert_array_equal(episodes.state, [[100.25], [100.75]])
+    uniforms = tf.constant([[0.5, 0.25, 0.125], [0.5, 0.25, 0.75]], tf.float64)
+    episodes, timestep = environment.step(episodes, tf.constant([0, 0]), uniforms)
+    np.testing.assert_array_equal(timestep.observation, [[101.75], [108.5]])
+    np.testing.assert_array_equal(timestep.done, [False, True])
+    np.testing.assert_array_equal(episodes.state, [[101.75], [100.5]])
+
+
+def test_environments_of_a_batch_end_and_restart_on_their_own() -> None:
+    environment = BatchedEnvironment(GraphCorridor(length=3, max_episode_steps=100))
+    nothing = tf.zeros([3, 1], tf.float64)
+    started = EpisodeState(tf.constant([[0.0], [1.0], [2.0]], tf.float64), tf.constant([0, 1, 2]))
+    episodes, seen = started, []
+    for _ in range(4):
+        episodes, timestep = environment.step(episodes, tf.zeros([3], tf.int32), nothing)
+        assert timestep.reward.numpy().tolist() == [10.0] * 3
+        np.testing.assert_array_equal(environment.observe(episodes), np.float32(episodes.state))
+        seen.append(
+            (timestep.observation[:, 0].numpy().tolist(), episodes.elapsed.numpy().tolist())
+        )
+    assert seen == [
+        ([1, 2, 3], [1, 2, 0]),
+        ([2, 3, 1], [2, 0, 1]),
+        ([3, 1, 2], [0, 1, 2]),
+        ([1, 2, 3], [1, 2, 0]),
+    ]
+
+
+def test_an_episode_may_terminate_at_its_time_limit_and_is_not_bootstrapped_then() -> None:
+    environment = BatchedEnvironment(GraphCorridor(length=3, max_episode_steps=3))
+    at_the_end = EpisodeState(tf.constant([[2.0]], tf.float64), tf.constant([2]))
+    _, timestep = environment.step(at_the_end, tf.constant([0]), tf.zeros([1, 1], tf.float64))
+    assert (timestep.terminated.numpy()[0], timestep.truncated.numpy()[0]) == (True, True)
+    assert timestep.discount.numpy()[0] == 0.0
+
+
+def test_discounts_are_zero_after_termination_alone() -> None:
+    terminated = tf.constant([False, True, False, True])
+    truncated = tf.constant([False, False, True, True])
+    timestep = Timestep(tf.zeros([4, 1]), tf.zeros([4]), terminated, truncated)
+    assert timestep.discount.dtype == tf.float32
+    assert timestep.discount.numpy().tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert timestep.done.numpy().tolist() == [False, True, True, True]

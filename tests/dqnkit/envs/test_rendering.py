@@ -33,7 +33,7 @@ def _rendered(env_id: str, **settings: Any) -> RenderedEnvironment:
         ("ALE/Pong-v5", 30),
     ],
 )
-def test_every_environment_is_drawn(env_id: str, fps: float) -> None:
+def test_every_environment_is_rendered(env_id: str, fps: float) -> None:
     environment = _rendered(env_id)
     assert environment.fps == fps
     spec = environment._spec
@@ -49,12 +49,12 @@ def test_every_environment_is_drawn(env_id: str, fps: float) -> None:
     environment.close()
     for frame in frames:
         assert (frame.dtype, frame.ndim, frame.shape[2]) == (np.uint8, 3, 3)
-        assert frame.max() > 50  # bytes, not shares of one
+        assert frame.max() > 50  # bytes, not numbers in [0, 1]
         assert len(np.unique(frame)) > 1
     assert any(not np.array_equal(frames[0], frame) for frame in frames[1:])
 
 
-def test_no_display_is_needed_and_nothing_is_said() -> None:
+def test_no_display_is_needed_and_nothing_is_printed() -> None:
     code = """
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import factory
@@ -77,7 +77,7 @@ for env_id in ("CartPole-v1", "FrozenLake-v1", "LunarLander-v3"):
     assert done.stderr == ""
 
 
-def test_actions_are_called_what_the_environment_calls_them() -> None:
+def test_action_names_are_those_of_the_environment() -> None:
     environment = _rendered("ALE/Pong-v5")
     assert environment.action_names[:2] == ["noop", "fire"]
     environment.close()
@@ -92,14 +92,14 @@ def test_stacks_are_those_of_training() -> None:
     assert not np.array_equal(second[2], first[2])
 
 
-def test_actions_are_the_environments_own_numbers() -> None:
+def test_actions_are_converted_to_the_environments_own_numbers() -> None:
     environment = _rendered("tests.environments:Drawn-v0", kwargs={"first_action": 5})
     environment.reset(0)
     environment.step(0)  # the Corridor refuses actions below 5
     assert environment.action_names == ["action 5", "action 6", "action 7"]
 
 
-def test_an_environment_that_cannot_draw_says_what_it_lacks() -> None:
+def test_an_environment_that_cannot_render_is_explained() -> None:
     with pytest.raises(UnsupportedEnvironmentError, match=r"cannot be drawn.*'rgb_array'"):
         _rendered("tests.environments:Corridor-v0")
 
@@ -113,7 +113,7 @@ def test_an_environment_that_cannot_draw_says_what_it_lacks() -> None:
         ([[[200] * 3] * 6] * 8, (8, 6, 3)),
     ],
 )
-def test_pictures_of_other_kinds_become_bytes(
+def test_images_of_other_shapes_and_dtypes_become_bytes(
     drawn: np.ndarray, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = _rendered("tests.environments:Drawn-v0")
@@ -124,7 +124,7 @@ def test_pictures_of_other_kinds_become_bytes(
     np.testing.assert_allclose(frame, 200, atol=1)
 
 
-def test_pictures_of_bits_are_black_and_white(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boolean_images_are_black_and_white(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = _rendered("tests.environments:Drawn-v0")
     bits = np.eye(8, dtype=np.bool_)
     monkeypatch.setattr(environment._env.unwrapped, "render", lambda: bits)
@@ -133,7 +133,7 @@ def test_pictures_of_bits_are_black_and_white(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("fps", ["fast", -3, 0, None, float("nan"), float("inf")])
-def test_a_pace_that_is_none_is_left_alone(fps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_frame_rate_is_ignored(fps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = _rendered("tests.environments:Drawn-v0")
     assert environment.fps == 5
     monkeypatch.setitem(environment._env.unwrapped.metadata, "render_fps", fps)
@@ -141,7 +141,7 @@ def test_a_pace_that_is_none_is_left_alone(fps: Any, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("meanings", [lambda: ["one"], lambda: 1 / 0, "text"])
-def test_names_of_actions_that_do_not_fit_are_left_alone(
+def test_unsuitable_action_names_are_ignored(
     meanings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = _rendered("tests.environments:Drawn-v0")
@@ -153,7 +153,7 @@ def test_names_of_actions_that_do_not_fit_are_left_alone(
 @pytest.mark.parametrize(
     "drawn", [[[1], [1, 2]], None, "text", np.zeros((0, 0, 3)), np.zeros((4, 4, 2))]
 )
-def test_what_is_no_picture_is_the_environments_fault(
+def test_a_render_result_that_is_no_image_is_the_environments_fault(
     drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = _rendered("tests.environments:Drawn-v0")

@@ -1,4 +1,4 @@
-"""Environments with a transition table: in distribution what Gymnasium's own are."""
+"""Environments with a transition table agree with Gymnasium's in distribution."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def test_random_episodes_have_gymnasiums_lengths_and_returns(
         if terminated or truncated:
             env.reset()
     for mine, other in zip(ours.reshape(2, -1), theirs, strict=True):
-        # Rewards and ends a step; steps of one episode hang together, so the margin is wide.
+        # Mean reward and mean number of ends per step. Steps of one episode are correlated, so
+        # the margin is wide.
         error = max(mine.std(), other.std()) / np.sqrt(mine.size)
         assert abs(mine.mean() - other.mean()) < 8 * error + 1e-9
 
@@ -131,7 +132,7 @@ def test_an_environment_without_a_limit_has_none() -> None:
 
 
 def test_the_best_policy_on_ice_arrives_in_74_of_100_episodes() -> None:
-    """Backward induction over the 100 steps that there are, in our own table."""
+    """Backward induction over the 100 steps of an episode, in our own table."""
     table = transition_table.transition_table(EnvConfig(id="FrozenLake-v1"))
     value = np.zeros(16)
     for _ in range(100):

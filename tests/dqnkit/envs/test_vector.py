@@ -1,4 +1,4 @@
-"""Every way of starting anew gives the transitions that one environment after another gives."""
+"""All autoreset modes give the transitions that environments give when they are stepped singly."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import factory
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
+from tests.faulty import BROKEN
 
 NUM_ENVS = 3
-LIMIT = 7  # FrozenLake's episodes end in holes, at the goal, and here
+LIMIT = 7  # FrozenLake's episodes end in holes, at the goal, and at this limit
 
 
 class Transition(NamedTuple):
-    """What an agent may learn from."""
+    """A transition of one environment."""
 
     observation: int
     action: int
@@ -31,7 +32,7 @@ class Transition(NamedTuple):
 
 
 def _action(env: int, steps: int) -> int:
-    """An action that depends on the environment's own steps alone, whatever resets cost."""
+    """An action that depends only on the environment's own steps, not on steps spent on resets."""
     return (env * 7 + steps * steps + steps // 3) % 4
 
 
@@ -164,7 +165,7 @@ def test_the_last_frame_survives_an_environment_that_overwrites_it(vectorization
 
 
 class Reusing(SyncVectorEnv):
-    """Hands out the arrays that it goes on to use, as Gymnasium allows."""
+    """Returns its own arrays, which it reuses, as Gymnasium allows."""
 
     def __init__(self, num_envs: int) -> None:
         maker = lambda: gymnasium.make("Overwriting-v0")  # noqa: E731 - short
@@ -185,7 +186,7 @@ def test_ends_survive_a_class_that_clears_its_arrays_at_a_reset() -> None:
     assert steps[-1].started.all()
 
 
-def test_a_vector_class_that_does_not_say_how_it_resets_is_refused() -> None:
+def test_a_vector_class_without_an_autoreset_mode_is_refused() -> None:
     class Mute(SyncVectorEnv):
         def __init__(self, num_envs: int) -> None:
             super().__init__([lambda: gymnasium.make("FrozenLake-v1")] * num_envs)
@@ -197,7 +198,126 @@ def test_a_vector_class_that_does_not_say_how_it_resets_is_refused() -> None:
         VectorEnvironment(config, factory.describe_env(config), 2)
 
 
-def test_a_class_without_a_vector_version_says_so() -> None:
+def test_an_environment_without_a_vector_class_is_refused() -> None:
     config = EnvConfig(id="LunarLander-v3", vectorization="vector_entry_point")
     with pytest.raises(UnsupportedEnvironmentError, match="vector entry point"):
         factory.describe_env(config)
+
+
+def _make(env_id: str, num_envs: int = 2, **settings: Any) -> VectorEnvironment:
+    config = EnvConfig(id=env_id, **settings)
+    return VectorEnvironment(config, factory.describe_env(config), num_envs)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "vector_entry_point"])
+def test_actions_are_counted_from_zero_whatever_the_environment_counts_from(
+    vectorization: str,
+) -> None:
+    environment = _make(
+        "tests.environments:Corridor-v0",
+        kwargs={"first_action": 5},
+        vectorization=vectorization,
+    )
+    environment.reset([0, 1])
+    for action in range(3):  # the Corridor refuses actions below 5 and above 7
+        assert environment.step(np.full(2, action)).reward.tolist() == [10.0, 10.0]
+    with pytest.raises(EnvironmentFailedError, match="failed in step: AssertionError"):
+        environment.step(np.full(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("observe", "shape", "dtype"),
+    [("state", (2, 1), "float32"), ("discrete", (2,), "int64"), ("image", (2, 6, 5), "uint8")],
+)
+def test_frames_have_the_shape_and_dtype_of_the_spec(
+    observe: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    environment = _make("tests.environments:Corridor-v0", kwargs={"observe": observe})
+    environment.reset([0, 1])
+    step = environment.step(np.zeros(2, int))
+    for frame in (environment.frame, environment.observation, step.frame):
+        assert (frame.shape, frame.dtype) == (shape, dtype)
+    assert (step.reward.dtype, step.stepped.dtype, step.done.dtype) == ("float32", "bool", "bool")
+
+
+def test_seeds_determine_the_episodes_of_an_environment() -> None:
+    environment = _make("FrozenLake-v1", num_envs=3)
+
+    def play() -> list[list[int]]:
+        environment.reset([7, 8, 7])
+        return [environment.step(np.full(3, 2)).frame.tolist() for _ in range(12)]
+
+    frames = play()
+    assert play() == frames
+    assert all(first == third for first, _, third in frames)
+    assert any(first != second for first, second, _ in frames)
+
+
+@pytest.mark.parametrize(
+    ("fault", "vectorization", "message"),
+    [
+        ("raise", "sync", "'tests.faulty:Faulty-v0' failed in step: RuntimeError: out of ice"),
+        ("raise", "async", "'tests.faulty:Faulty-v0' failed in step: RuntimeError: out of ice"),
+        ("hang", "sync", "hangs: .*env.step_timeout=1 seconds"),
+        ("hang", "async", "hangs: .*env.step_timeout=1 seconds"),
+        ("die", "async", "a process of .* has died in step .*env.vectorization=sync"),
+        ("nan reward", "sync", r"gave a reward that is not finite: \[nan, nan\]"),
+        ("infinite reward", "sync", r"gave a reward that is not finite: \[inf, inf\]"),
+        (
+            "nan observation",
+            "sync",
+            r"gave an observation that is not finite: \[\[nan\], \[nan\]\]",
+        ),
+    ],
+)
+def test_faults_of_an_environment_name_it_and_their_kind(
+    fault: str, vectorization: str, message: str
+) -> None:
+    environment = _make(
+        "tests.faulty:Faulty-v0",
+        kwargs={"fault": fault, "after": 3},
+        vectorization=vectorization,
+        step_timeout=1.0,
+    )
+    environment.reset([0, 1])
+    BROKEN.touch()
+    environment.step(np.zeros(2, int))
+    environment.step(np.zeros(2, int))
+    with pytest.raises(EnvironmentFailedError, match=message):
+        environment.step(np.zeros(2, int))
+    environment.close()
+
+
+def test_a_frame_that_is_not_finite_is_an_error_of_the_reset() -> None:
+    environment = _make("tests.faulty:Faulty-v0", kwargs=_not_finite_at("reset"))
+    BROKEN.touch()
+    with pytest.raises(EnvironmentFailedError, match="gave an observation that is not finite"):
+        environment.reset([0, 1])
+
+
+def test_a_frame_that_is_not_finite_is_an_error_of_the_reset_within_a_step() -> None:
+    environment = _make("tests.faulty:Faulty-v0", kwargs=_not_finite_at("reset"))
+    environment.reset([0, 1])
+    BROKEN.touch()
+    for _ in range(9):
+        environment.step(np.zeros(2, int))
+    with pytest.raises(EnvironmentFailedError, match="gave an observation that is not finite"):
+        environment.step(np.zeros(2, int))
+
+
+def _not_finite_at(call: str) -> dict[str, Any]:
+    return {"fault": "infinite observation", "call": call, "after": 0}
+
+
+def test_closing_ends_processes_that_are_busy() -> None:
+    environment = _make(
+        "tests.faulty:Faulty-v0", kwargs={"fault": "busy", "after": 1}, vectorization="async"
+    )
+    environment.reset([0, 1])
+    BROKEN.touch()
+    assert isinstance(environment._envs, AsyncVectorEnv)
+    processes = environment._envs.processes
+    environment._envs.step_async(np.zeros(2, int))
+    assert all(process.is_alive() for process in processes)
+    environment.close()
+    assert not any(process.is_alive() for process in processes)

@@ -29,7 +29,7 @@ def test_interquartile_mean_by_hand(values: list[float], expected: float) -> Non
 
 
 @pytest.mark.parametrize("n", [4, 8, 100])
-def test_interquartile_mean_is_scipys_trimmed_mean_where_both_are_defined(n: int) -> None:
+def test_interquartile_mean_equals_scipys_trimmed_mean_for_multiples_of_four(n: int) -> None:
     from scipy.stats import trim_mean
 
     values = np.random.default_rng(n).normal(size=n)
@@ -49,51 +49,51 @@ def test_a_summary_by_hand() -> None:
     assert summary.std == pytest.approx(np.sqrt((9 + 4 + 1 + 36) / 4))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_coverage_of_the_interval_is_close_to_its_level() -> None:
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(200):
         low, high = bootstrap_interval(rng.normal(size=40), resamples=500, seed=trial)
         covered += low <= 0.0 <= high
-    # 190 expected; the percentile bootstrap is a little narrow at this size.
+    # 190 are expected; at this size, percentile intervals are slightly too narrow.
     assert 176 <= covered <= 200
 
 
-def test_the_interval_of_equal_values_is_a_point_and_is_repeatable() -> None:
+def test_interval_of_equal_values_is_a_point_and_is_repeatable() -> None:
     assert bootstrap_interval(np.full(10, 500.0)) == (500.0, 500.0)
     values = np.arange(20.0)
     assert bootstrap_interval(values) == bootstrap_interval(values)
 
 
-def _resampled_by_hand(values: np.ndarray, seed: int) -> np.ndarray:
-    """Each resample drawn and sorted, as the definition has it."""
+def _resampled_one_by_one(values: np.ndarray, seed: int) -> np.ndarray:
+    """Interquartile means of resamples that are drawn and sorted one by one."""
     indices = np.random.default_rng(seed).integers(0, values.size, (2_000, values.size))
     return interquartile_mean(values[indices])
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 40])
-def test_the_interval_is_that_of_resamples_drawn_one_by_one(n: int) -> None:
+def test_interval_equals_that_of_resamples_drawn_one_by_one(n: int) -> None:
     values = np.random.default_rng(n).integers(0, 9, n).astype(float)
-    expected = np.quantile(_resampled_by_hand(values, 3), [0.025, 0.975])
+    expected = np.quantile(_resampled_one_by_one(values, 3), [0.025, 0.975])
     np.testing.assert_allclose(bootstrap_interval(values, resamples=2_000, seed=3), expected)
 
 
-def test_the_interval_is_scipys_where_both_are_defined() -> None:
+def test_interval_agrees_with_scipys_bootstrap() -> None:
     from scipy.stats import bootstrap, trim_mean
 
-    values = np.random.default_rng(0).gamma(2.0, 50.0, 100)  # n / 4 is whole: no value is shared
-    theirs = bootstrap(
+    values = np.random.default_rng(0).gamma(2.0, 50.0, 100)  # a multiple of four, as above
+    expected = bootstrap(
         (values,),
         lambda x, axis: trim_mean(x, 0.25, axis=axis),
         n_resamples=10_000,
         method="percentile",
         rng=1,
     ).confidence_interval
-    ours = bootstrap_interval(values)
-    np.testing.assert_allclose(ours, theirs, rtol=0.02)  # two draws of 10,000 resamples
+    # Each side has its own 10,000 resamples.
+    np.testing.assert_allclose(bootstrap_interval(values), expected, rtol=0.02)
 
 
-def test_the_interval_does_not_depend_on_how_resamples_are_cut_into_blocks(
+def test_interval_does_not_depend_on_the_size_of_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values = np.random.default_rng(0).normal(size=(30, 2))
@@ -102,8 +102,8 @@ def test_the_interval_does_not_depend_on_how_resamples_are_cut_into_blocks(
     np.testing.assert_allclose(bootstrap_interval(values, resamples=500), whole)
 
 
-def test_strata_are_resampled_each_by_itself() -> None:
-    # Within a stratum all is equal: a stratified resample is always the sample itself.
+def test_strata_are_resampled_independently() -> None:
+    # All values of a stratum are equal, so every stratified resample equals the sample.
     strata = np.tile([0.0, 10.0, 20.0, 90.0], (8, 1))
     assert bootstrap_interval(strata) == (15.0, 15.0)
     low, high = bootstrap_interval(strata.ravel())
@@ -121,12 +121,12 @@ def test_a_difference_by_hand_and_its_interval() -> None:
     assert 2.3 < apart.low < apart.value < apart.high < 3.7
 
 
-def test_the_two_samples_of_a_difference_are_drawn_independently() -> None:
+def test_the_two_samples_of_a_difference_are_resampled_independently() -> None:
     values = np.random.default_rng(0).normal(size=40)
     same = difference(values, values)
     assert same.value == 0.0
     low, high = bootstrap_interval(values)
-    # Of two independent resamples the spread is the root of two times as large.
+    # The variances of independent resamples add up.
     assert same.high - same.low == pytest.approx(np.sqrt(2) * (high - low), rel=0.1)
 
 
@@ -136,7 +136,7 @@ def test_the_two_samples_of_a_difference_are_drawn_independently() -> None:
         ([2.0], [1.0], 1.0),
         ([1.0], [1.0], 0.5),
         ([0.0, 2.0], [1.0], 0.5),
-        # Of six pairs three are won, one is drawn.
+        # Of six pairs, three are wins and one is a tie.
         ([1.0, 2.0, 3.0], [1.0, 2.5], 0.5 * 1 / 6 + 3 / 6),
     ],
 )
@@ -148,16 +148,16 @@ def test_probability_of_improvement_by_hand(
     assert low <= value <= high
 
 
-def test_probability_of_improvement_is_mann_and_whitneys_u() -> None:
+def test_probability_of_improvement_is_the_mann_whitney_statistic() -> None:
     from scipy.stats import mannwhitneyu
 
     rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 6, 23), rng.integers(1, 7, 31)  # many are equal
+    first, second = rng.integers(0, 6, 23), rng.integers(1, 7, 31)  # many ties
     expected = mannwhitneyu(first, second).statistic / (23 * 31)
     assert probability_of_improvement(first, second).value == pytest.approx(expected)
 
 
-def test_the_interval_of_the_probability_is_that_of_resamples_drawn_one_by_one() -> None:
+def test_interval_of_the_probability_equals_that_of_resamples_drawn_one_by_one() -> None:
     rng = np.random.default_rng(2)
     first, second = rng.integers(0, 4, 12).astype(float), rng.integers(0, 5, 9).astype(float)
     draws = np.random.default_rng(9)

@@ -16,9 +16,9 @@ from dqnkit.envs.resolution import resolve
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
 from dqnkit.loops.base import Arrays
-from dqnkit.loops.graph import GraphLoop
+from dqnkit.loops.graph import TABLE, GraphLoop
 from dqnkit.loops.host import HostLoop
-from dqnkit.runs.components import build
+from dqnkit.runs.components import make_host_loop, make_loop
 from tests.environments import GraphCorridor, vector_spec
 
 Small = Callable[..., Config]
@@ -51,7 +51,7 @@ def make(request: pytest.FixtureRequest, small: Small) -> Iterator[Make]:
             kwargs["autoreset_mode"] = {"host-next-step": "NextStep"}.get(kind, "Disabled")
             update["vectorization"] = "vector_entry_point"
         env = config.env.model_copy(update=update)
-        return HostLoop(*resolve(config.model_copy(update={"env": env})))
+        return make_host_loop(*resolve(config.model_copy(update={"env": env})))
 
     def made(
         *assignments: str, length: int = 5, limit: int = 1_000, observe: str = "state"
@@ -70,7 +70,7 @@ def stored(loop: AnyLoop) -> np.ndarray:
     if isinstance(loop, HostLoop):
         sample = loop._replay.transitions()
         return np.concatenate([sample.frames[:, 0], sample.scalars, sample.frames[:, 1]], axis=1)
-    return loop.state()[loop._table_key][:, :-1]  # without the ends of episodes
+    return loop.state()[TABLE][:, :-1]  # without the ends of episodes
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
@@ -162,7 +162,7 @@ def test_rewards_go_on_behind_a_time_limit(make: Make, variant: list[str]) -> No
 def test_how_training_is_cut_into_chunks_changes_nothing(small: Small, kind: str) -> None:
     outcomes = []
     for chunks in ([60], [1] * 60, [7, 20, 33]):
-        loop = build(*resolve(small("training.log_interval=7", f"training.loop={kind}"))).loop
+        loop = make_loop(*resolve(small("training.log_interval=7", f"training.loop={kind}")))
         loop.start()
         outcomes.append(
             ([m for chunk in chunks for m in loop.advance(chunk)], loop.state(), loop.env_steps)
@@ -178,13 +178,13 @@ def test_how_training_is_cut_into_chunks_changes_nothing(small: Small, kind: str
 def test_seeds_decide_everything(small: Small, kind: str) -> None:
     states = []
     for seed in (1, 1, 2):
-        loop = build(*resolve(small(f"training.seed={seed}", f"training.loop={kind}"))).loop
+        loop = make_loop(*resolve(small(f"training.seed={seed}", f"training.loop={kind}")))
         loop.start()
         loop.advance(30)
         states.append(loop.state())
     assert_same(states[0], states[1])
     table = next(k for k, v in states[0].items() if v.dtype == np.float32 and v.ndim > 1)
-    for name in ("agent/online/0", table):
+    for name in ("agent/online/parameters", table):
         assert not np.array_equal(states[0][name], states[2][name])
 
 

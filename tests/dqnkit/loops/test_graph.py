@@ -9,7 +9,7 @@ import pytest
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError
-from dqnkit.runs.components import build
+from dqnkit.runs.components import make_loop
 from tests.dqnkit.loops.test_base import assert_same
 
 RAINBOW = (
@@ -26,7 +26,7 @@ def test_a_restored_loop_goes_on_bit_for_bit(
     small: Callable[..., Config], env_id: str, variant: tuple[str, ...]
 ) -> None:
     config, spec = resolve(small("env.num_envs=2", f"env.id={env_id}", *variant))
-    straight, restored = build(config, spec).loop, build(config, spec).loop
+    straight, restored = make_loop(config, spec), make_loop(config, spec)
     straight.start()
     straight.advance(25)
     restored.restore(straight.state())
@@ -38,7 +38,7 @@ def test_a_restored_loop_goes_on_bit_for_bit(
 
 def test_the_state_of_another_replay_is_refused(small: Callable[..., Config]) -> None:
     uniform, prioritized, longer = (
-        build(*resolve(small(*assignments))).loop
+        make_loop(*resolve(small(*assignments)))
         for assignments in (
             (),
             ("replay.kind=prioritized",),

@@ -18,7 +18,7 @@ from dqnkit.config.sections import Config, EnvConfig
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import EnvironmentFailedError
 from dqnkit.loops.host import HostLoop
-from dqnkit.runs.components import build
+from dqnkit.runs.components import make_host_loop, make_loop
 from tests.conftest import ROOT
 from tests.dqnkit.loops.test_base import assert_same
 from tests.environments import view
@@ -29,7 +29,7 @@ Small = Callable[..., Config]
 def _loop(config: Config, **kwargs: Any) -> HostLoop:
     update = {"id": "tests.environments:Corridor-v0", "kwargs": kwargs}
     env = config.env.model_copy(update=update)
-    return HostLoop(*resolve(config.model_copy(update={"env": env})))
+    return make_host_loop(*resolve(config.model_copy(update={"env": env})))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "prioritized"])
@@ -140,16 +140,13 @@ def test_bits_in_every_autoreset_mode(small: Small, mode: str) -> None:
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "ale_py:ALE/Pong-v5"])
 def test_vector_classes_of_the_environments_own_train(small: Small, env_id: str) -> None:
-    loop = build(
-        *resolve(
-            small(
-                f"env.id={env_id}",
-                "env.vectorization=vector_entry_point",
-                "env.num_envs=2",
-                "training.loop=host",
-            )
-        )
-    ).loop
+    config = small(
+        f"env.id={env_id}",
+        "env.vectorization=vector_entry_point",
+        "env.num_envs=2",
+        "training.loop=host",
+    )
+    loop = make_loop(*resolve(config))
     loop.start()
     assert np.isfinite(loop.advance(10)[-1].loss)
     loop.close()
@@ -177,7 +174,7 @@ def test_what_an_environment_raises_is_named_as_its_fault(small: Small) -> None:
     loop = _loop(small("exploration.epsilon=1"), first_action=0)
     loop.start()
     loop._environment._envs.envs[0].unwrapped.action_space = gymnasium.spaces.Discrete(1, start=9)
-    with pytest.raises(EnvironmentFailedError, match=r"failed in step: AssertionError.*mend"):
+    with pytest.raises(EnvironmentFailedError, match=r"failed in step: AssertionError.*fix"):
         loop.advance(10)
 
 

@@ -1,4 +1,4 @@
-"""The replays of the host loop, for tests that hold for all of them."""
+"""The replays of the host loop, for tests that apply to all of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from dqnkit.config import loading
+from dqnkit.config.sections import Config
 from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
 from dqnkit.replay.base import HostReplay, Sample
 from dqnkit.replay.factory import make_host_replay
 from dqnkit.replay.host_uniform import HostUniformReplay
 
 Make = Callable[..., HostReplay]
-"""`(max_length, num_envs, spec, n_step=1, gamma=1.0)`, closed when the test is over."""
+"""Function `(max_length, num_envs, spec, n_step=1, gamma=1.0)` that returns an empty replay."""
 
 _SIZES = itertools.count(500)
 
@@ -30,7 +31,7 @@ EXPERIMENTS = [
     pytest.param(name, marks=[needs_reverb] if "reverb" in name else [])
     for name in loading.experiment_names()
 ]
-"""The committed ones."""
+"""The committed experiments."""
 REPLAYS = {
     "uniform": ["replay.kind=uniform"],
     "prioritized": ["replay.kind=prioritized"],
@@ -41,14 +42,22 @@ ALL = [pytest.param(name, marks=[needs_reverb] if "reverb" in name else []) for 
 
 
 def spec(**changes: Any) -> EnvSpec:
-    """Of frames of two numbers, and three actions."""
+    """Return the specification of an environment with frames of two numbers and three actions."""
     fields = {"kind": Kind.VECTOR, "frame_shape": (2,), "dtype": "float32"} | changes
     return EnvSpec("", ObservationSpec(**fields), num_actions=3)
 
 
+def _make_replay(config: Config, of: EnvSpec) -> HostReplay:
+    if config.replay.kind != "reverb":
+        return make_host_replay(config, of)
+    from dqnkit.reverb.replay import make_reverb_replay
+
+    return make_reverb_replay(config, of)
+
+
 @contextmanager
 def makers(kind: str, *assignments: str) -> Iterator[Make]:
-    """Makes replays of one kind."""
+    """Yield a function that makes replays of one kind, which are closed at the end."""
     with ExitStack() as made:
 
         def make(
@@ -66,7 +75,7 @@ def makers(kind: str, *assignments: str) -> Iterator[Make]:
                     *assignments,
                 ],
             )
-            replay = make_host_replay(config, of)
+            replay = _make_replay(config, of)
             made.callback(replay.close)
             return replay
 
@@ -74,7 +83,7 @@ def makers(kind: str, *assignments: str) -> Iterator[Make]:
 
 
 def held(replay: HostReplay) -> Sample:
-    """All transitions of a replay, each once."""
+    """Return all transitions of a replay, each of them once."""
     if isinstance(replay, HostUniformReplay):
         return replay.transitions()
     wanted = replay.num_transitions
@@ -82,9 +91,9 @@ def held(replay: HostReplay) -> Sample:
         return Sample(np.zeros((0, 1, 1)), np.zeros((0, 3)), np.zeros(0))
     found: dict[int, int] = {}
     samples: list[Sample] = []
-    while len(found) < wanted:  # with replacement: the last one takes a while
+    while len(found) < wanted:  # sampling is with replacement
         assert len(samples) < 1_000
-        # Of another size each time, of which none was drawn ahead.
+        # Reverb draws samples ahead for each size: a new size makes it draw from the current table.
         samples.append(replay.sample(np.random.default_rng(0), next(_SIZES)))
         for i, row in enumerate(samples[-1].rows.tolist()):
             found.setdefault(row, sum(len(each.rows) for each in samples[:-1]) + i)

@@ -1,7 +1,7 @@
-"""Returns over three steps with discount 1/2, by hand, for both replays.
+"""Returns over three steps with discount factor 1/2, computed by hand.
 
-Five steps with rewards 1, 2, 4, 8 and 16 start at observations 0, 1, 2, 3 and 4. Each leads to the
-next one's observation; one that ends an episode leads to half a number more than its own.
+Five steps with rewards 1, 2, 4, 8 and 16 start at observations 0, 1, 2, 3 and 4. A step leads to
+the observation of the next one; a step that ends an episode leads to its own observation plus 0.5.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ N_STEP = 3
 REWARDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 Row = tuple[float, float, float]
-"""Sum of rewards, what the bootstrap is discounted by beyond one step, where it bootstraps."""
+"""Sum of rewards, discount of the bootstrap value beyond one step, observation it belongs to."""
 
-# 1 + 2/2 + 4/4; 2 + 4/2 + 8/4; 4 + 8/2 + 16/4; then the newest step is met: 8 + 16/2; 16
+# 1 + 2/2 + 4/4; 2 + 4/2 + 8/4; 4 + 8/2 + 16/4; cut off at the newest step: 8 + 16/2; 16
 WITHOUT_END: tuple[Row, ...] = ((3, 0.25, 3), (6, 0.25, 4), (12, 0.25, 5), (16, 0.5, 5), (16, 1, 5))
 
 
 class Case(NamedTuple):
-    """Where an episode ends, and what changes by that in `WITHOUT_END`, by start."""
+    """The step that ends an episode, and the rows of `WITHOUT_END` that it changes, by start."""
 
     end: int
     terminated: bool
@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
     @property
     def rows(self) -> list[Row]:
-        """Of all five starts."""
+        """Expected rows of all five starts."""
         return [self.changed.get(start, row) for start, row in enumerate(WITHOUT_END)]
 
 
@@ -48,7 +48,7 @@ CASES = [
 
 
 class Step(NamedTuple):
-    """Of one environment."""
+    """A step of one environment."""
 
     observation: float
     reward: float
@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
 
 def steps(case: Case) -> list[Step]:
-    """The five steps of a case."""
+    """Return the five steps of a case."""
     history = []
     for t, reward in enumerate(REWARDS):
         ends = t == case.end
@@ -67,7 +67,7 @@ def steps(case: Case) -> list[Step]:
 
 
 def n_step(history: list[Step], start: int, n: int, gamma: float) -> Row:
-    """The naive oracle: walks from a start through the history."""
+    """Compute a row naively, by walking through the history."""
     total, discount = 0.0, 1.0
     for k in range(n):
         step = history[start + k]

@@ -1,4 +1,4 @@
-"""Random episodes for a replay, and what it should hold then."""
+"""Random episodes for a replay, and the transitions that it should then hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dqnkit.replay.base import HostReplay
 
 @dataclass
 class Oracle:
-    """What a replay should hold, in lists: every transition ever added, with its stack."""
+    """All transitions that were added, in a list per environment, with the frames of the stack."""
 
     stack: int
     history: list[list[np.ndarray]] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Oracle:
 def play(
     replay: HostReplay, oracle: Oracle, num_envs: int, steps: int, seed: int
 ) -> np.random.Generator:
-    """Random episodes; every frame is a number that never comes twice."""
+    """Play random episodes in which every frame is a different number."""
     rng = np.random.default_rng(seed)
     number = 0
 
@@ -47,7 +47,7 @@ def play(
     for env in range(num_envs):
         oracle.begin(env, first[env])
     for _ in range(steps):
-        envs = np.flatnonzero(rng.random(num_envs) < 0.8)  # some spend the step on a reset
+        envs = np.flatnonzero(rng.random(num_envs) < 0.8)  # the others are being reset
         actions, rewards = rng.integers(3, size=envs.size), rng.random(envs.size, np.float32)
         terminal, ended = rng.random(envs.size) < 0.15, rng.random(envs.size) < 0.1
         following = frames(envs.size)

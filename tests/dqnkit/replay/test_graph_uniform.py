@@ -13,7 +13,7 @@ BETA = tf.constant(0.0, tf.float64)
 
 
 def _transitions(first: int, count: int) -> Transitions:
-    """Transitions whose every field tells their number."""
+    """Return transitions whose fields are functions of their numbers."""
     numbers = np.arange(first, first + count)
     observation = np.stack([numbers, numbers + 0.5], axis=1)
     return Transitions(
@@ -26,7 +26,7 @@ def _transitions(first: int, count: int) -> Transitions:
 
 
 def _bits_of_rows(rows: np.ndarray, size: int) -> object:
-    """Random bits that pick given rows: the middle of each row's share of 2**32."""
+    """Return random bits that select given rows: the middle of each row's share of 2**32."""
     return tf.constant(((rows + 0.5) / size * 2**32).astype(np.uint64).astype(np.uint32))
 
 
@@ -36,17 +36,17 @@ def _contents(replay: GraphUniformReplay, state: ReplayState) -> Transitions:
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize(("max_length", "block"), [(5, 1), (12, 4), (13, 4), (4, 4)])
-def test_it_keeps_the_newest_as_a_deque_would(
-    max_length: int, block: int, jit_compile: bool
+@pytest.mark.parametrize(("max_length", "num_envs"), [(5, 1), (12, 4), (13, 4), (4, 4)])
+def test_the_newest_transitions_are_kept_as_in_a_deque(
+    max_length: int, num_envs: int, jit_compile: bool
 ) -> None:
-    replay = GraphUniformReplay(max_length, block, observation_size=2)
-    assert replay.capacity == max_length // block * block
+    replay = GraphUniformReplay(max_length, num_envs, observation_size=2)
+    assert replay.capacity == max_length // num_envs * num_envs
     add = tf.function(replay.add, jit_compile=jit_compile)
     state, oracle = replay.initial_state(), deque[int](maxlen=replay.capacity)
-    for first in range(0, 9 * block, block):
-        state = add(state, _transitions(first, block), tf.zeros([block], tf.bool))
-        oracle.extend(range(first, first + block))
+    for first in range(0, 9 * num_envs, num_envs):
+        state = add(state, _transitions(first, num_envs), tf.zeros([num_envs], tf.bool))
+        oracle.extend(range(first, first + num_envs))
         kept = _contents(replay, state)
         expected = [_transitions(number, 1) for number in oracle]
         order = np.argsort(kept.observation.numpy()[:, 0])
@@ -56,7 +56,7 @@ def test_it_keeps_the_newest_as_a_deque_would(
 
 
 @pytest.mark.parametrize("filled", [3, 10])
-def test_every_transition_is_sampled_equally_often_and_no_empty_row_ever(filled: int) -> None:
+def test_all_transitions_are_sampled_equally_often_and_no_empty_row(filled: int) -> None:
     replay = GraphUniformReplay(10, 1, observation_size=2)
     state = replay.initial_state()
     for number in range(1, filled + 1):

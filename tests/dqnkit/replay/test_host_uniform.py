@@ -12,7 +12,7 @@ from tests.dqnkit.replay.host_replays import spec as _spec
 from tests.dqnkit.replay.playing import Oracle, play
 
 
-def test_samples_follow_the_generator() -> None:
+def test_samples_depend_on_the_generator_alone() -> None:
     replay, oracle = HostUniformReplay(60, 2, _spec()), Oracle(1)
     play(replay, oracle, 2, 100, seed=0)
     first, second, third = (replay.sample(np.random.default_rng(s), 50) for s in (1, 1, 2))
@@ -20,7 +20,7 @@ def test_samples_follow_the_generator() -> None:
     assert not np.array_equal(first.frames, third.frames)
 
 
-def test_a_state_goes_back_row_by_row() -> None:
+def test_a_state_is_restored_row_by_row() -> None:
     replay, other = (HostUniformReplay(60, 2, _spec(frame_stack=2)) for _ in range(2))
     play(replay, Oracle(2), 2, 100, seed=3)
     state = replay.state()
@@ -33,7 +33,7 @@ def test_a_state_goes_back_row_by_row() -> None:
         np.testing.assert_array_equal(array, state[name])
 
 
-def test_the_state_of_a_larger_replay_is_refused() -> None:
+def test_the_state_of_a_larger_replay_is_rejected() -> None:
     replay = HostUniformReplay(60, 2, _spec())
     play(replay, Oracle(1), 2, 20, seed=0)
     with pytest.raises(ConfigError, match="up to 11 rows"):
@@ -68,7 +68,7 @@ def test_the_smallest_replay_always_has_a_transition(num_envs: int, stack: int) 
         ({"kind": Kind.DISCRETE, "frame_shape": (), "num_values": 500}, 6, 2 + 6),  # Taxi
     ],
 )
-def test_a_row_takes_the_bytes_that_it_says(
+def test_bytes_per_row_are_those_that_are_allocated(
     changes: dict[str, Any], num_actions: int, expected: int
 ) -> None:
     fields = {"kind": Kind.IMAGE, "dtype": "float32"} | changes

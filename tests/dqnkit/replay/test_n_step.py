@@ -1,4 +1,4 @@
-"""Returns over several steps, from both replays."""
+"""n-step returns of every replay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.dqnkit.replay.host_replays import ALL, held, makers, needs_reverb
 from tests.dqnkit.replay.n_step_cases import CASES, GAMMA, N_STEP, Case, Row, Step, n_step, steps
 
 Rows = dict[float, Row]
-"""By the observation that a transition starts at."""
+"""Rows by the observation that a transition starts at."""
 
 
 def _in_graph(
@@ -69,9 +69,9 @@ _in_reverb = partial(_on_host, "reverb")
 
 
 def _is_whole(history: list[Step], start: int, n: int) -> bool:
-    """Whether a return is known that no later step can add to; Reverb keeps no others.
+    """Return whether no later step can add to the return; Reverb stores only such transitions.
 
-    It hears of a truncation when the next episode begins.
+    Reverb's writer learns of a truncation only when the next episode begins.
     """
     following = history[start : start + n]
     ended = any(step.done for step in following[:-1]) or following[-1].terminated
@@ -80,18 +80,18 @@ def _is_whole(history: list[Step], start: int, n: int) -> bool:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_the_table_by_hand_in_the_graph(case: Case, jit_compile: bool) -> None:
+def test_returns_computed_by_hand_in_the_graph(case: Case, jit_compile: bool) -> None:
     assert _in_graph([steps(case)], 8, N_STEP, GAMMA, jit_compile) == dict(enumerate(case.rows))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_table_by_hand_in_numpy(case: Case) -> None:
+def test_returns_computed_by_hand_in_numpy(case: Case) -> None:
     assert _in_numpy([steps(case)], 8, N_STEP, GAMMA) == dict(enumerate(case.rows))
 
 
 @needs_reverb
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_table_by_hand_in_reverb(case: Case) -> None:
+def test_returns_computed_by_hand_in_reverb(case: Case) -> None:
     history = steps(case)
     whole = [start for start in range(5) if _is_whole(history, start, N_STEP)]
     expected = {start: case.rows[start] for start in whole}
@@ -100,7 +100,7 @@ def test_the_table_by_hand_in_reverb(case: Case) -> None:
 
 
 def _play(rng: np.random.Generator, count: int, first: int) -> list[Step]:
-    """Random episodes; no observation comes twice, and none is where another step led by chance."""
+    """Return the steps of random episodes in which every observation is different."""
     history = []
     for t in range(first, first + count):
         terminated, truncated = rng.random(2) < (0.12, 0.08)
@@ -115,12 +115,12 @@ def _play(rng: np.random.Generator, count: int, first: int) -> list[Step]:
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("count", [4, 60])
 @pytest.mark.parametrize("n", range(1, 11))
-def test_it_agrees_with_a_naive_walk_through_the_history(
+def test_returns_equal_those_of_a_naive_walk_through_the_history(
     read: Callable[..., Rows], num_envs: int, count: int, n: int
 ) -> None:
     rng = np.random.default_rng(n * count)
     histories = [_play(rng, count, 1_000 * env) for env in range(num_envs)]
-    jit_compile = {"jit_compile": n == N_STEP} if read is _in_graph else {}  # which takes time
+    jit_compile = {"jit_compile": n == N_STEP} if read is _in_graph else {}  # compiling takes time
     given = read(histories, 30 * num_envs, n, 0.9, **jit_compile)
     expected = {
         step.observation: n_step(history, start, n, 0.9)
@@ -128,7 +128,7 @@ def test_it_agrees_with_a_naive_walk_through_the_history(
         for start, step in enumerate(history)
     }
     if read is _in_reverb:
-        # 90 or 30 of all, the newest, of those that are whole.
+        # The newest 90 or 30 of the transitions that are whole.
         whole = {
             step.observation
             for history in histories
@@ -139,14 +139,14 @@ def test_it_agrees_with_a_naive_walk_through_the_history(
         assert len(given) == min(len(whole), 30 * num_envs)
     else:
         assert set(given) <= set(expected)
-        assert len(given) >= num_envs * min(count, 18)  # NumPy's rings keep last frames too
+        assert len(given) >= num_envs * min(count, 18)  # NumPy's rings also hold last frames
     for start, row in given.items():
         np.testing.assert_allclose(row, expected[start], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("kind", ALL)
-def test_stacks_of_frames_end_where_the_return_does(kind: str, n: int) -> None:
+def test_the_next_stack_is_that_at_the_end_of_the_return(kind: str, n: int) -> None:
     spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32", frame_stack=3), 2)
     env = np.array([0])
     with makers(kind) as make:

@@ -1,4 +1,4 @@
-"""Prioritized replay, in the graph and in NumPy, against a dictionary of priorities."""
+"""Every prioritized replay, checked against a dictionary of priorities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dqnkit.replay.graph_prioritized import GraphPrioritizedReplay
 from dqnkit.replay.host_prioritized import HostPrioritizedReplay
 from dqnkit.replay.priorities import importance_weights
 from tests.dqnkit.replay.host_replays import held, makers, needs_reverb
-from tests.dqnkit.replay.playing import Oracle, play
 
 SPEC = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
 
@@ -25,16 +24,16 @@ def _config(max_length: int, alpha: float) -> ReplayConfig:
 
 
 class Replay(Protocol):
-    """Transitions of `num_envs` environments; each is named by a number, its observation."""
+    """Transitions of `num_envs` environments; the observation of each is its number."""
 
     def add(self, numbers: np.ndarray) -> None: ...
     def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, numbers and importance weights with beta 0.5."""
+        """Return rows, numbers and importance weights with beta 0.5."""
         ...
 
     def update(self, rows: np.ndarray, td_errors: np.ndarray) -> None: ...
     def priorities(self) -> dict[int, float]:
-        """Of each number that can be sampled."""
+        """Return the priorities of all transitions by number."""
         ...
 
 
@@ -85,10 +84,10 @@ class InNumPy:
             self._replay.begin(self._envs, numbers[:, None].astype(np.float32))
             self._begun = True
         rewards = np.zeros(len(self._envs), np.float32)
-        nowhere = np.zeros(len(self._envs), np.bool_)
-        # Where a step leads is where the next one starts.
+        terminated = np.zeros(len(self._envs), np.bool_)
+        # A step leads to the observation of the next one.
         following = numbers[:, None].astype(np.float32) + len(self._envs)
-        self._replay.add(self._envs, self._envs * 0, rewards, nowhere, following)
+        self._replay.add(self._envs, self._envs * 0, rewards, terminated, following)
 
     def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sample = self._replay.sample(self._rng, size)
@@ -118,7 +117,7 @@ class InReverb(InNumPy):
 
     def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._replay._flush()
-        self._replay._streams.clear()  # what was drawn ahead
+        self._replay._streams.clear()  # samples that were drawn ahead
         return super().sample(size)
 
     def priorities(self) -> dict[int, float]:
@@ -139,17 +138,15 @@ def kind(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
-def test_priorities_are_those_of_a_naive_dictionary(
-    kind: Backend, num_envs: int, alpha: float
-) -> None:
+def test_priorities_equal_those_of_a_dictionary(kind: Backend, num_envs: int, alpha: float) -> None:
     replay, oracle, highest = kind(30, num_envs, alpha), dict[int, float](), 1.0
     rng = np.random.default_rng(3)
-    for first in range(0, 40 * num_envs, num_envs):  # more than it keeps
+    for first in range(0, 40 * num_envs, num_envs):  # more than the capacity
         numbers = np.arange(first, first + num_envs)
         replay.add(numbers)
         oracle |= dict.fromkeys(numbers, highest)
         rows, sampled, _ = replay.sample(4)
-        # One error a transition, whether it comes once in a batch or twice.
+        # One error for each transition, even if it occurs twice in a batch.
         errors = np.float32(rng.normal(size=1_000) * 3)[sampled]
         replay.update(rows, errors)
         new = (np.abs(errors.astype(np.float64)) + 1e-6) ** alpha
@@ -159,11 +156,11 @@ def test_priorities_are_those_of_a_naive_dictionary(
         newest = sorted(oracle)[-len(held) :]
         assert sorted(held) == newest
         np.testing.assert_allclose([held[n] for n in newest], [oracle[n] for n in newest], 1e-5)
-    assert len(held) == 30  # NumPy has a row more in each ring, where the newest frame is
+    assert len(held) == 30  # a ring of NumPy has one more row, for the newest frame
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
-def test_transitions_are_sampled_as_often_as_their_priorities_say(
+def test_transitions_are_sampled_in_proportion_to_their_priorities(
     kind: Backend, alpha: float
 ) -> None:
     replay = kind(40, 1, alpha)
@@ -171,7 +168,7 @@ def test_transitions_are_sampled_as_often_as_their_priorities_say(
         replay.add(np.array([number]))
     errors = np.linspace(0.1, 4.0, 40)
     seen: dict[int, int] = {}
-    while len(seen) < 40:  # which row holds which number is the replay's own business
+    while len(seen) < 40:  # until the row of every number is known
         rows, numbers, _ = replay.sample(200)
         seen |= dict(zip(numbers, rows, strict=True))
         replay.update(rows, errors[numbers])
@@ -193,66 +190,5 @@ def test_importance_weights_by_hand(kind: Backend) -> None:
         replay.update(rows, np.array([1.0, 4.0, 16.0])[numbers] - 1e-6)
     _, numbers, weights = replay.sample(400)
     assert set(numbers) == {0, 1, 2}
-    # P = 1/21, 4/21, 16/21 and beta 1/2: (3 P) ** -1/2 stands as 4 : 2 : 1, and the greatest is 1.
+    # P = 1/21, 4/21, 16/21 and beta = 1/2: the weights P ** -1/2 are as 4 : 2 : 1.
     np.testing.assert_allclose(weights, np.array([1.0, 0.5, 0.25])[numbers], rtol=1e-5)
-
-
-def test_weights_are_over_the_greatest_of_each_batch() -> None:
-    priorities = np.array([[1.0, 4.0], [4.0, 16.0]])
-    np.testing.assert_allclose(importance_weights(priorities, 1.0), [[1, 0.25], [1, 0.25]])
-    np.testing.assert_allclose(importance_weights(priorities, 0.0), 1.0)
-
-
-@pytest.mark.parametrize("num_envs", [1, 3])
-@pytest.mark.parametrize("stack", [1, 2, 4])
-def test_priorities_stand_where_transitions_start_and_nowhere_else(
-    num_envs: int, stack: int
-) -> None:
-    """Also where a frame that is overwritten takes the stacks of others with it."""
-    spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (2,), "float32", frame_stack=stack), 3)
-    replay = HostPrioritizedReplay(_config(40, 0.6), num_envs, spec)
-    for steps in (5, 30, 90):
-        play(replay, Oracle(stack), num_envs, steps, seed=steps)
-        starts = replay.transitions().rows
-        np.testing.assert_array_equal(np.flatnonzero(replay._tree.leaves), starts)
-        sampled = replay.sample(np.random.default_rng(0), 4_000)
-        assert set(sampled.rows) == set(starts)
-
-
-def test_what_an_episode_ends_with_is_never_sampled() -> None:
-    replay = HostPrioritizedReplay(_config(12, 0.6), 1, SPEC)
-    env, number = np.array([0]), 0
-    for _ in range(9):
-        replay.begin(env, np.float32([[number]]))
-        for step in range(3):
-            number += 1
-            replay.add(env, env, np.float32([0]), np.array([step == 2]), np.float32([[number]]))
-        starts = set(replay.sample(np.random.default_rng(0), 300).frames[:, 0, 0].astype(int))
-        assert starts == set(replay.transitions().frames[:, 0, 0].astype(int))
-        number += 1
-
-
-def test_a_state_goes_back_into_another_replay() -> None:
-    replay, other = (HostPrioritizedReplay(_config(20, 0.6), 2, SPEC) for _ in range(2))
-    envs = np.arange(2)
-    replay.begin(envs, np.float32([[0], [1]]))
-    for number in range(15):
-        frames = np.float32([[number], [number]])
-        replay.add(envs, envs, np.zeros(2, np.float32), np.zeros(2, np.bool_), frames)
-        rows = replay.sample(np.random.default_rng(number), 3).rows
-        replay.update_priorities(rows, np.float32([number, 1, 2])[[0, 0, 0]])
-    other.restore(replay.state())
-    first, second = (each.sample(np.random.default_rng(0), 500) for each in (replay, other))
-    np.testing.assert_array_equal(first.rows, second.rows)
-    np.testing.assert_array_equal(first.priorities, second.priorities)
-    for each in (replay, other):  # a new transition begins with the same priority
-        each.begin(envs, np.float32([[7], [7]]))
-        each.add(envs, envs, np.zeros(2, np.float32), np.ones(2, np.bool_), np.float32([[8], [8]]))
-    np.testing.assert_array_equal(replay._tree.leaves, other._tree.leaves)
-    assert replay._tree.total == pytest.approx(other._tree.total)
-
-
-def test_an_empty_replay_has_nothing_to_sample() -> None:
-    replay = HostPrioritizedReplay(_config(20, 0.6), 1, SPEC)
-    with pytest.raises(ValueError, match="nothing to sample"):
-        replay.sample(np.random.default_rng(0), 4)

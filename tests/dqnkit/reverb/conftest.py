@@ -1,4 +1,4 @@
-"""What is tested here needs Reverb, which the default environment has not (docs/reverb.md)."""
+"""These tests need Reverb, which the default environment does not have (docs/reverb.md)."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class _Stop(SilentReporter):
 
     def progressed(self, progress: Progress) -> None:
         if progress.iteration >= self._iteration:
-            self._interrupts.end(RunStatus.KILLED)
+            self._interrupts.request(RunStatus.KILLED)
 
 
 def _broken_off(config: Config, iteration: int = 25) -> Any:

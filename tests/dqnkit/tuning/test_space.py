@@ -195,11 +195,11 @@ def test_kinds_of_agent_and_of_replay_may_be_searched() -> None:
     [
         (
             ["search.agent.num_atoms={type: int, low: 5, high: 9}"],
-            "search.agent.num_atoms=5: agent: num_atoms=5: read with kind=c51",
+            "search.agent.num_atoms=5: agent: num_atoms=5: only applies with kind=c51",
         ),
         (
             ["search.exploration.decay_steps={type: int, low: 5, high: 9}"],
-            "decay_steps=5: read with schedule=linear or exponential alone, and schedule is const",
+            "decay_steps=5: only applies with schedule=linear or exponential, and schedule is const",
         ),
         (
             [

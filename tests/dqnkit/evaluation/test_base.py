@@ -1,10 +1,9 @@
-"""What every evaluator promises: one suite for the graph and for Python."""
+"""Contract of `Evaluator`: one suite for the graph and the host implementation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +11,19 @@ import pytest
 from dqnkit.agents.policies import GreedyPolicy, Policy, RandomPolicy, SavedPolicy
 from dqnkit.config.sections import Config, EnvConfig, NetworkConfig
 from dqnkit.config.seeds import training_evaluation_keys
-from dqnkit.envs import factory, registry
+from dqnkit.envs import registry
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.base import Evaluator
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
 from tests.environments import vector_spec
 
-# Leans against the pole's fall: what a solved CartPole looks like in a linear network.
-LEAN = np.float32([[-0.1, -0.3, -1.0, -0.4], [0.1, 0.3, 1.0, 0.4]])
+# A linear Q-function that solves CartPole: it pushes towards the side to which the pole falls.
+SOLVED = np.float32([[-0.1, -0.3, -1.0, -0.4], [0.1, 0.3, 1.0, 0.4]])
 CARTPOLE = EnvConfig(id="CartPole-v1")
 LINEAR = Config(network=NetworkConfig(fc_layer_params=()))
 
-Make = Callable[..., Evaluator]
+MakeEvaluator = Callable[..., Evaluator]
 
 
 def _policy(kernel: np.ndarray) -> GreedyPolicy:
@@ -34,8 +33,8 @@ def _policy(kernel: np.ndarray) -> GreedyPolicy:
 
 
 @pytest.fixture(params=["graph", "sync", "vector_entry_point"])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """An evaluator of a policy in CartPole-v1; its own vector class resets in the next step."""
+def make(request: pytest.FixtureRequest) -> Iterator[MakeEvaluator]:
+    """Makes evaluators in CartPole-v1, whose own vector class has autoreset mode `NEXT_STEP`."""
     made: list[Evaluator] = []
 
     def build(
@@ -62,37 +61,37 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         evaluator.close()
 
 
-def test_a_good_policy_scores_500_and_a_bad_one_about_nine(make: Make) -> None:
-    policy = _policy(LEAN)
+def test_good_policy_scores_500_and_bad_policy_about_nine(make: MakeEvaluator) -> None:
+    policy = _policy(SOLVED)
     evaluator = make(policy, 20)
     returns, lengths = evaluator.play(0)
     np.testing.assert_array_equal(returns, 500.0)
     np.testing.assert_array_equal(lengths, 500)
-    policy.set_weights(np.append(-LEAN, [0.0, 0.0]))  # the same compiled function
+    policy.set_weights(np.append(-SOLVED, [0.0, 0.0]))  # without recompilation
     returns, lengths = evaluator.play(0)
     assert 8 <= returns.mean() <= 10
     np.testing.assert_array_equal(returns, lengths)
 
 
-def test_a_saved_policy_plays_the_episodes_that_it_played_in_training(make: Make) -> None:
-    policy = _policy(-LEAN)
+def test_saved_policy_plays_the_same_episodes_as_before_saving(make: MakeEvaluator) -> None:
+    policy = _policy(-SOLVED)
     policy.save(Path("saved"))
     saved = SavedPolicy(Path("saved"), policy.spec)
-    for ours, theirs in zip(make(policy, 30).play(2), make(saved, 30).play(2), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for before, after in zip(make(policy, 30).play(2), make(saved, 30).play(2), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
-def test_random_actions_score_about_22(make: Make) -> None:
+def test_random_actions_score_about_22(make: MakeEvaluator) -> None:
     evaluator = make(RandomPolicy(vector_spec(4, num_actions=2)), 400)
     returns, lengths = evaluator.play(0)
-    assert 20.0 < returns.mean() < 24.5  # 22.2 in the long run, with a standard error of 0.6
+    assert 20.0 < returns.mean() < 24.5  # the expected value is 22.2, the standard error 0.6
     np.testing.assert_array_equal(returns, lengths)
     np.testing.assert_array_equal(returns, evaluator.play(0)[0])
     assert not np.array_equal(returns, evaluator.play(1)[0])
 
 
-def test_episodes_are_those_of_seed_and_counter(make: Make) -> None:
-    policy = _policy(-LEAN)
+def test_seed_and_counter_determine_the_episodes(make: MakeEvaluator) -> None:
+    policy = _policy(-SOLVED)
     first, second = (make(policy, 50, seed) for seed in (0, 1))
     np.testing.assert_array_equal(first.play(3)[0], first.play(3)[0])
     assert not np.array_equal(first.play(3)[0], first.play(4)[0])
@@ -100,32 +99,21 @@ def test_episodes_are_those_of_seed_and_counter(make: Make) -> None:
     assert not np.array_equal(first.play(3)[0], second.play(3)[0])
 
 
-def test_an_episode_is_broken_off_at_the_limit(make: Make) -> None:
-    returns, lengths = make(_policy(LEAN), 5, max_steps=30).play(0)
+def test_episode_is_cut_off_at_the_limit(make: MakeEvaluator) -> None:
+    returns, lengths = make(_policy(SOLVED), 5, max_steps=30).play(0)
     np.testing.assert_array_equal(returns, 30.0)
     np.testing.assert_array_equal(lengths, 30)
 
 
-def _corridor(
-    num_episodes: int, wrappers: Any = None, env: EnvConfig | None = None, **settings: Any
-) -> np.ndarray:
-    """Returns of an untrained policy in a Corridor."""
-    update = {"id": "tests.environments:Corridor-v0", **settings}
-    config = (env or EnvConfig()).model_copy(update=update)
-    spec = factory.describe_env(config)
-    policy = GreedyPolicy(spec, LINEAR)
-    environment = VectorEnvironment(config, spec, num_episodes, wrappers)
-    return HostEvaluator(policy, environment, training_evaluation_keys(0), max_steps=100).play(0)[0]
+def test_returns_and_lengths_have_one_element_per_episode(make: MakeEvaluator) -> None:
+    returns, lengths = make(_policy(-SOLVED), 7).play(0)
+    assert (returns.shape, returns.dtype) == ((7,), np.float32)
+    assert (lengths.shape, lengths.dtype) == ((7,), np.int32)
 
 
-def test_the_evaluations_wrappers_stand_in_place_of_the_environments() -> None:
-    tripled = EnvConfig(wrappers=[{"tests.environments.Doubled": {"factor": 3.0}}]).wrappers
-    doubled = EnvConfig(wrappers=["tests.environments.Doubled"])
-    np.testing.assert_array_equal(_corridor(2, env=doubled), 100.0)
-    np.testing.assert_array_equal(_corridor(2, tripled, env=doubled), 150.0)
-    np.testing.assert_array_equal(_corridor(2, (), env=doubled), 50.0)
+def test_incomplete_implementation_cannot_be_instantiated() -> None:
+    class Incomplete(Evaluator):
+        def prepare(self) -> None: ...
 
-
-def test_stacks_and_shifted_actions_are_played_as_trained() -> None:
-    returns = _corridor(3, kwargs={"first_action": 5, "length": 4}, frame_stack=3)
-    np.testing.assert_array_equal(returns, 40.0)  # the Corridor refuses actions below 5
+    with pytest.raises(TypeError, match="abstract"):
+        Incomplete()  # type: ignore[abstract]

@@ -1,4 +1,4 @@
-"""What every replay of the host loop must do, against lists of all that was ever added."""
+"""The contract of `HostReplay`, checked against lists of all transitions that were added."""
 
 from __future__ import annotations
 
@@ -29,74 +29,74 @@ def _rows(frames: np.ndarray, scalars: np.ndarray) -> set[tuple[Any, ...]]:
 @pytest.mark.parametrize("stack", [1, 2, 4])
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("steps", [5, 40, 300])
-def test_it_holds_the_newest_transitions_and_no_others(
+def test_the_newest_transitions_are_kept_and_no_others(
     make: Make, stack: int, num_envs: int, steps: int
 ) -> None:
     replay, oracle = make(60, num_envs, spec(frame_stack=stack)), Oracle(stack)
     play(replay, oracle, num_envs, steps, seed=steps)
-    there = _rows(*held(replay)[:2])
-    assert len(there) == replay.num_transitions
+    kept = _rows(*held(replay)[:2])
+    assert len(kept) == replay.num_transitions
     everything = [
         {(tuple(n), a, float(r), d) for n, a, r, d in transitions}
         for transitions in oracle.transitions
     ]
-    assert there <= set().union(*everything)
+    assert kept <= set().union(*everything)
     for transitions in oracle.transitions:
-        mine = [t for t in transitions if (tuple(t[0]), t[1], float(t[2]), t[3]) in there]
-        assert mine == transitions[len(transitions) - len(mine) :]  # the newest of each ring
-        # A ring of 20 or 60 rows: what is not a transition is an episode's last frame, and where
-        # rows are overwritten, a stack that has lost its oldest frame.
-        assert len(mine) == len(transitions) or len(mine) > 60 // num_envs * 0.6 - stack
+        of_env = [t for t in transitions if (tuple(t[0]), t[1], float(t[2]), t[3]) in kept]
+        assert of_env == transitions[len(transitions) - len(of_env) :]  # the newest of each ring
+        # A ring has 20 or 60 rows. No transition starts at an episode's last frame, or where a
+        # stack has lost its oldest frame to overwriting.
+        assert len(of_env) == len(transitions) or len(of_env) > 60 // num_envs * 0.6 - stack
 
 
 @pytest.mark.parametrize("stack", [1, 3])
-def test_every_transition_is_sampled_as_often_as_any_other(make: Make, stack: int) -> None:
+def test_all_transitions_are_sampled_equally_often(make: Make, stack: int) -> None:
     replay, oracle = make(60, 3, spec(frame_stack=stack)), Oracle(stack)
     rng = play(replay, oracle, 3, 200, seed=0)
-    there = sorted(_rows(*held(replay)[:2]))
-    draws = 400 * len(there)
+    kept = sorted(_rows(*held(replay)[:2]))
+    draws = 400 * len(kept)
     sample = replay.sample(rng, draws)
     newest = sample.frames[:, -1, 0]
-    numbers = np.array([row[0][-1] for row in there])
+    numbers = np.array([row[0][-1] for row in kept])
     counts = np.array([np.count_nonzero(newest == number) for number in numbers])
     assert counts.sum() == draws
     # Pearson's chi-squared has len - 1 degrees of freedom: mean n, deviation sqrt(2 n).
     statistic = ((counts - 400) ** 2 / 400).sum()
-    assert abs(statistic - len(there)) < 4.5 * np.sqrt(2 * len(there))
+    assert abs(statistic - len(kept)) < 4.5 * np.sqrt(2 * len(kept))
 
 
 @pytest.mark.parametrize("steps", [7, 100])
 @pytest.mark.parametrize("num_envs", [1, 2])
-def test_a_state_goes_back_into_another_replay(make: Make, steps: int, num_envs: int) -> None:
+def test_a_state_is_restored_into_another_replay(make: Make, steps: int, num_envs: int) -> None:
     replay = make(60, num_envs, spec(frame_stack=2))
     play(replay, Oracle(2), num_envs, steps, seed=3)
     state = replay.state()
     before = _rows(*held(replay)[:2])
-    play(replay, Oracle(2), num_envs, 7, seed=5)  # which a state knows nothing of
+    play(replay, Oracle(2), num_envs, 7, seed=5)  # must not change the state
     other = make(60, num_envs, spec(frame_stack=2))
     play(other, Oracle(2), num_envs, 30, seed=4)
     other.restore(state)
     other.restore(other.state())
     assert _rows(*held(other)[:2]) == before
-    # The next frame starts an episode: nothing joins it to the one that was under way.
+    # The next frame starts an episode; no transition joins it to an unfinished one.
     envs = np.arange(num_envs)
     other.begin(envs, np.full((num_envs, 2), -1, np.float32))
     assert -1.0 not in held(other).frames
-    nothing, nowhere = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.bool_)
-    other.add(envs, envs * 0, nothing, nowhere, np.full((num_envs, 2), -2, np.float32))
+    rewards, terminated = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.bool_)
+    other.add(envs, envs * 0, rewards, terminated, np.full((num_envs, 2), -2, np.float32))
     new = _rows(*held(other)[:2]) - before
     assert new == {((-1.0, -1.0, -2.0), 0, 0.0, 1.0)}
 
 
 @pytest.mark.parametrize("changes", [{"frame_stack": 3}, {"frame_shape": (3,)}])
-def test_the_state_of_another_replay_is_refused(make: Make, changes: dict[str, Any]) -> None:
+def test_the_state_of_another_replay_is_rejected(make: Make, changes: dict[str, Any]) -> None:
     replay = make(60, 2, spec())
     play(replay, Oracle(1), 2, 20, seed=0)
     with pytest.raises(ConfigError, match="the saved replay holds"):
         make(60, 2, spec(**changes)).restore(replay.state())
 
 
-def test_the_state_of_another_kind_is_refused() -> None:
+def test_an_incomplete_state_is_rejected() -> None:
     with makers("uniform") as make:
         replay = make(60, 2, spec())
         play(replay, Oracle(1), 2, 20, seed=0)
@@ -106,7 +106,7 @@ def test_the_state_of_another_kind_is_refused() -> None:
             make(60, 2, spec()).restore(state)
 
 
-def test_an_empty_replay_does_not_search_for_ever(make: Make) -> None:
+def test_an_empty_replay_has_nothing_to_sample(make: Make) -> None:
     replay = make(60, 1, spec())
     replay.begin(np.array([0]), np.zeros((1, 2), np.float32))
     with pytest.raises(ValueError, match="nothing to sample"):
@@ -117,7 +117,7 @@ def test_an_empty_replay_does_not_search_for_ever(make: Make) -> None:
     ("dtype", "frame_shape", "kind"),
     [("uint8", (4, 4), "image"), ("bool", (3, 3, 2), "image"), ("int64", (), "discrete")],
 )
-def test_frames_come_back_as_they_were(
+def test_sampled_frames_equal_the_added_ones(
     make: Make, dtype: str, frame_shape: tuple[int, ...], kind: str
 ) -> None:
     replay = make(40, 1, spec(kind=kind, dtype=dtype, frame_shape=frame_shape, num_values=2))

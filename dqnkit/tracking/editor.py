@@ -1,0 +1,186 @@
+"""Changes to runs by id, made by the process that manages them and not by their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+
+from typing_extensions import override
+
+from dqnkit._system.text import one_line
+from dqnkit.config.sections import Config
+from dqnkit.errors import TrackingError
+from dqnkit.events import RunStatus
+from dqnkit.tracking.client import connect, end_stale_runs, quoted, wrap_store_errors
+from dqnkit.tracking.location import StoreLocation, locate_store
+from dqnkit.tracking.names import Artifact
+
+_ATTEMPTS = 3
+_RETRY_SECONDS = 1.0
+_Result = TypeVar("_Result")
+
+
+class RunEditor:
+    """Changes runs of one experiment by id. This base class changes nothing."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        """Descriptions of changes that failed."""
+
+    def check(self, model: str, alias: str) -> None:
+        """Check that the store answers and supports aliases of registered models.
+
+        Raises:
+          TrackingError: If it does not.
+        """
+
+    def find(self, tags: Mapping[str, str]) -> str | None:
+        """Return the id of a run with these tags; None if there is none."""
+        del tags
+        return None
+
+    def end_orphans(self, tags: Mapping[str, str], new_tags: Mapping[str, str]) -> None:
+        """End runs with these tags that are RUNNING as KILLED, because no process writes them."""
+
+    def end_stale(self) -> None:
+        """End runs of the experiment whose process has died."""
+
+    def mark(
+        self, run_id: str | None, tags: Mapping[str, str], status: RunStatus | None = None
+    ) -> None:
+        """Set tags of a run, and end it with a status if it is still RUNNING."""
+
+    def register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str | None:
+        """Register a run's policy as a version of a model and give it an alias.
+
+        Returns:
+          The version; None if it could not be registered.
+        """
+        del run_id, model, alias, tags
+        return None
+
+
+class MlflowRunEditor(RunEditor):
+    """Changes runs of one experiment in an MLflow store.
+
+    Each change is tried a few times. A failure is recorded in `problems` and not raised, because
+    it must not cost a search.
+    """
+
+    def __init__(self, location: StoreLocation, experiment: str) -> None:
+        super().__init__()
+        self._location = location
+        self._experiment = experiment
+
+    @override
+    def check(self, model: str, alias: str) -> None:
+        with wrap_store_errors(self._location):
+            client = self._client
+            from mlflow.exceptions import MlflowException  # already loaded by the client
+
+            try:
+                client.get_model_version_by_alias(model, alias)
+            except MlflowException as error:
+                # A missing version is an error of the store; an old server has no such endpoint.
+                if "error code 404" in str(error):
+                    raise TrackingError(
+                        f"the tracking store {self._location.name} does not support aliases of "
+                        "registered models: upgrade its MLflow to 2.3 or later, or choose another "
+                        "store with `tracking_uri`"
+                    ) from error
+
+    @override
+    def find(self, tags: Mapping[str, str]) -> str | None:
+        runs = self._attempt("the search for a run", lambda: self._search(tags, limit=1))
+        return runs[0].info.run_id if runs else None
+
+    @override
+    def end_orphans(self, tags: Mapping[str, str], new_tags: Mapping[str, str]) -> None:
+        def end() -> None:
+            for run in self._search(tags, "attributes.status = 'RUNNING'"):
+                self._mark(run.info.run_id, new_tags, RunStatus.KILLED)
+
+        self._attempt("the status of interrupted runs", end)
+
+    @override
+    def end_stale(self) -> None:
+        self._attempt(
+            "the status of dead runs", lambda: end_stale_runs(self._client, self._experiment_ids)
+        )
+
+    @override
+    def mark(
+        self, run_id: str | None, tags: Mapping[str, str], status: RunStatus | None = None
+    ) -> None:
+        if run_id is not None:
+            self._attempt(f"the state of run {run_id}", lambda: self._mark(run_id, tags, status))
+
+    @override
+    def register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str | None:
+        return self._attempt(f"{model}@{alias}", lambda: self._register(run_id, model, alias, tags))
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self._location)
+
+    @property
+    def _experiment_ids(self) -> list[str]:
+        found = self._client.get_experiment_by_name(self._experiment)
+        return [found.experiment_id] if found is not None else []
+
+    def _search(self, tags: Mapping[str, str], *conditions: str, limit: int = 1_000) -> list[Any]:
+        by_tag = [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
+        where = " AND ".join([*by_tag, *conditions])
+        ids = self._experiment_ids
+        return list(self._client.search_runs(ids, where, 1, limit)) if ids else []
+
+    def _mark(self, run_id: str, tags: Mapping[str, str], status: RunStatus | None) -> None:
+        from mlflow.entities import RunTag  # already loaded by the client
+
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        if status is not None and self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_terminated(run_id, str(status))
+
+    def _register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str:
+        client = self._client
+        from mlflow.exceptions import MlflowException  # already loaded by the client
+
+        try:
+            client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # A finished search may be repeated, and so may a call whose answer was lost.
+        known = client.search_model_versions(f"run_id = '{run_id}'")
+        versions = [each.version for each in known if each.name == model]
+        if not versions:
+            source = f"{client.get_run(run_id).info.artifact_uri}/{Artifact.POLICY}"
+            made = client.create_model_version(model, source, run_id, tags=dict(tags))
+            versions = [made.version]
+        client.set_registered_model_alias(model, alias, versions[0])
+        return str(versions[0])
+
+    def _attempt(self, what: str, action: Callable[[], _Result]) -> _Result | None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return action()
+            except Exception as error:
+                if attempt == _ATTEMPTS:
+                    self.problems.append(f"{what} could not be recorded: {one_line(error)}")
+                else:
+                    time.sleep(_RETRY_SECONDS)
+        return None
+
+
+def make_run_editor(config: Config, tracking_uri: str | None = "auto") -> RunEditor:
+    """Make the editor of an experiment's runs.
+
+    Args:
+      config: Configuration that names the experiment; `tracking.enabled=false` changes nothing.
+      tracking_uri: URI of the store (`locate_store`); None changes nothing.
+    """
+    if tracking_uri is None or not config.tracking.enabled:
+        return RunEditor()
+    return MlflowRunEditor(locate_store(tracking_uri).make(), config.name)

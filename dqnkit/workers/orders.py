@@ -1,0 +1,45 @@
+"""Orders from a pool to its workers; a worker answers with the events of `dqnkit.events`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dqnkit.config.sections import Config
+from dqnkit.evaluation.episodes import Evaluation
+from dqnkit.tracking.location import AUTO
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to train."""
+
+    config: Config
+    run_name: str
+    parent: ParentRun = NO_PARENT
+    tracking_uri: str | None = AUTO
+    awaits_verdicts: bool = False
+    """True if the run waits for a `Verdict` after each evaluation that may end it."""
+
+    def awaits_verdict(self, evaluation: Evaluation) -> bool:
+        """Return whether the run waits for a verdict after an evaluation.
+
+        The first evaluates an untrained policy, and after the last the run ends anyway.
+        """
+        total = self.config.training.num_iterations
+        return self.awaits_verdicts and 0 < evaluation.iteration < total
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run continues; otherwise it ends as FINISHED with its results so far."""
+
+    proceed: bool
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """The run ends after its current chunk, as KILLED, with its results so far."""
+
+
+Order = Task | Verdict | Interrupt
