@@ -23,7 +23,7 @@ import report
 
 from dqnkit.config import loading
 from dqnkit.envs.resolution import resolve
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.formatting import markdown_row, markdown_table
 from dqnkit.replay.host_uniform import HostUniformReplay
@@ -75,9 +75,9 @@ def rows_per_transition(spec: EnvSpec, environment: VectorEnvironment) -> float:
 
 
 REVERB_OBSERVATIONS = {
-    "CartPole": ObservationSpec(Kind.VECTOR, (4,), "float32"),
-    "MinAtar": ObservationSpec(Kind.IMAGE, (10, 10, 4), "bool"),
-    "Atari": ObservationSpec(Kind.IMAGE, (84, 84), "uint8", frame_stack=4),
+    "CartPole": ObservationSpec(ObservationKind.VECTOR, (4,), "float32"),
+    "MinAtar": ObservationSpec(ObservationKind.IMAGE, (10, 10, 4), "bool"),
+    "Atari": ObservationSpec(ObservationKind.IMAGE, (84, 84), "uint8", frame_stack=4),
 }
 REVERB_TRANSITIONS = 20_000
 REVERB_WARM_UP = 500

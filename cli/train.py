@@ -143,14 +143,14 @@ def _winner(
     from cli.loading import option_overrides
     from dqnkit.config import loading
     from dqnkit.errors import ConfigError
+    from dqnkit.tuning.catalog import load_winner
     from dqnkit.tuning.storage import locate_storage
-    from dqnkit.tuning.study import winner
 
     if experiment is not None:
         raise ConfigError(
             f"--from-study {study} chooses what is trained, and so does {experiment}: give one"
         )
-    text = winner(locate_storage(storage), study)
+    text = load_winner(locate_storage(storage), study)
     config = loading.load_recorded(text, f"the winner of {study}")
     return loading.override(config, option_overrides(None, seed, assignments))
 

@@ -30,7 +30,7 @@ from dqnkit.events import (
 )
 from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs.result import TrainResult
-from dqnkit.tracking.names import Kind, Metric, Tag
+from dqnkit.tracking.names import Metric, RunKind, Tag
 from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker, make_tracker
 from dqnkit.workers import worker
 
@@ -83,7 +83,7 @@ def train(
     evaluations: list[Evaluation] = []
     status = RunStatus.FAILED
     with catch_signals(interrupts):
-        tags = {Tag.KIND: Kind.TRAINING}
+        tags = {Tag.KIND: RunKind.TRAINING}
         tracker.start(RunRecord(config.name, run_name, config.flat(), tags))
         try:
             listener(RunStarted(tracker.run_id, 0.1, 0))

@@ -23,7 +23,7 @@ from dqnkit.tracking import policy_folder
 from dqnkit.tracking.client import connect
 from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.names import FINAL, Artifact, Kind, Metric, Tag
+from dqnkit.tracking.names import FINAL, Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import RunRecord
 
@@ -76,7 +76,7 @@ def record(
     make_store(tracking_uri)
     tracker = MlflowTracker(locate_store(tracking_uri))
     params = resolve(config)[0].flat()
-    kind = {Tag.KIND: Kind.TRAINING}
+    kind = {Tag.KIND: RunKind.TRAINING}
     tracker.start(RunRecord(config.name, name, params, {**kind, **tags}, "**About it.**"))
     with tempfile.TemporaryDirectory() as scratch:
         if finals:

@@ -1,69 +1,36 @@
-"""Imports go downwards only, each large dependency has one home, and starting is quick."""
+"""Packages depend downwards only, large dependencies have one home, and imports are quick."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
-LAYERS = [
-    {"cli"},
-    {"dqnkit.tuning"},
-    {"dqnkit.workers"},
-    {"dqnkit.runs.trainer", "dqnkit.analysis"},
-    {"dqnkit.runs.resumption", "dqnkit.runs.artifacts"},
-    {"dqnkit.runs.history", "dqnkit.runs.metrics"},
-    {"dqnkit.runs.checkpoints", "dqnkit.runs.snapshot", "dqnkit.runs.result"},
-    {"dqnkit.runs.components", "dqnkit.runs.descriptions", "dqnkit.runs.reporting"},
-    {"dqnkit.loops.graph", "dqnkit.loops.host", "dqnkit.reverb.learner"},
-    {"dqnkit.reverb.actor_pool", "dqnkit.loops.updates"},
-    {"dqnkit.reverb.actor"},
-    {"dqnkit.loops.episodes"},
-    {
-        "dqnkit.loops.base",
-        "dqnkit.processes.interrupts",
-        "dqnkit.evaluation.plots",
-        "dqnkit.rendering",
-    },
-    {"dqnkit.tracking", "dqnkit.evaluation", "dqnkit.agents.learner"},
-    {"dqnkit._system.arrays", "dqnkit.processes.launcher"},
-    {
-        "dqnkit.replay",
-        "dqnkit.agents.policies",
-        "dqnkit.agents.schedules",
-        "dqnkit.envs.resolution",
-    },
-    {"dqnkit.agents.categorical", "dqnkit.agents.optimizers", "dqnkit.agents.exploration"},
-    {
-        "dqnkit.agents.networks",
-        "dqnkit.envs",
-        "dqnkit.evaluation.aggregates",
-        "dqnkit.config.seeds",
-    },
-    {
-        "dqnkit._system.random_bits",
-        "dqnkit.envs.transitions",
-        "dqnkit._system.memory",
-        "dqnkit._system.extras",
-    },
-    {"dqnkit._system.tensorflow", "dqnkit.config.loading"},
-    {
-        "dqnkit.config.sections",
-        "dqnkit._system.stderr",
-        "dqnkit.envs.specs",
-        "dqnkit.evaluation.formatting",
-        "dqnkit._system.commands",
-    },
-    {"dqnkit.config.distributions"},
-    {"dqnkit.config.fields"},
-    {"dqnkit.errors", "dqnkit._system.redaction"},
-]
-"""From the top: a module may import from layers below its own, and from its own package."""
+LAYERS = (
+    ("cli",),
+    ("tuning",),
+    ("workers",),
+    ("analysis",),
+    ("runs",),
+    ("reverb",),
+    ("loops",),
+    ("tracking",),
+    ("evaluation",),
+    ("agents", "replay"),
+    ("envs",),
+    ("config", "processes"),
+    ("events",),
+    ("_system",),
+    ("errors",),
+)
+"""Packages from the top down: each may import from the layers below its own."""
 
 HOMES = {
     "tensorflow": ("dqnkit._system.tensorflow", "dqnkit.tracking._pyfunc"),
@@ -71,13 +38,15 @@ HOMES = {
     "mlflow": ("dqnkit.tracking",),
     "optuna": ("dqnkit.tuning",),
     "gymnasium": ("dqnkit.envs",),
-    "reverb": ("dqnkit.replay.reverb",),
+    "reverb": ("dqnkit.reverb",),
+    "ray": ("dqnkit.workers.ray_cluster",),
     "typer": ("cli",),
     "rich": ("cli",),
     "matplotlib": ("dqnkit.evaluation.plots",),
     "plotly": ("dqnkit.evaluation.plots",),
-    "PIL": ("dqnkit.rendering",),
-    "imageio_ffmpeg": ("dqnkit.rendering",),
+    "PIL": ("dqnkit.analysis.panel",),
+    "imageio_ffmpeg": ("dqnkit.analysis.video_file",),
+    "lazy_loader": ("dqnkit",),
 }
 
 
@@ -92,67 +61,102 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
-def _imports(path: Path) -> set[str]:
-    """Dotted names of what a module imports when it runs (not for type checkers alone)."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _imports(module: str) -> Iterator[str]:
+    """Yield the dotted names that a module imports when it runs, also inside functions."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
-    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _layer(module: str) -> int:
-    names = [".".join(module.split(".")[:i]) for i in range(module.count(".") + 1, 0, -1)]
-    for name in names:
-        for depth, layer in enumerate(LAYERS):
-            if name in layer:
-                return depth
-    raise AssertionError(f"{module} stands in no layer: add it to LAYERS")
-
-
-def _ours(name: str) -> str | None:
-    """The module of ours that an imported name lives in."""
-    candidates = [name, name.rpartition(".")[0]]
-    return next((c for c in candidates if c in MODULES and c not in {"dqnkit", "cli"}), None)
+def _own_imports(module: str) -> set[str]:
+    """Return the modules of this project that a module imports."""
+    names = set()
+    for name in _imports(module):
+        found = next((each for each in (name, name.rpartition(".")[0]) if each in MODULES), None)
+        if found is not None and found != module:
+            names.add(found)
+    return names - {"dqnkit", "cli"}
 
 
 def _package(module: str) -> str:
-    """`cli`, or the part of `dqnkit` that a module belongs to."""
-    return ".".join(module.split(".")[: 1 if module.startswith("cli") else 2])
+    """Return `cli`, or the package or top module of `dqnkit` that a module belongs to."""
+    return module.split(".")[0 if module.startswith("cli") else 1]
+
+
+def _depth(module: str) -> int:
+    depths = [depth for depth, layer in enumerate(LAYERS) if _package(module) in layer]
+    assert depths, f"{module} belongs to no layer: add its package to LAYERS"
+    return depths[0]
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"dqnkit"}))
-def test_imports_go_downwards(module: str) -> None:
-    for name in _imports(MODULES[module]):
-        target = _ours(name)
-        if target is None or target == module:
-            continue
-        same_package = _package(target) == _package(module) and _layer(target) == _layer(module)
-        assert _layer(target) > _layer(module) or same_package, f"{module} imports {target}"
+def test_packages_import_downwards_only(module: str) -> None:
+    for target in _own_imports(module):
+        below = _depth(target) > _depth(module)
+        assert below or _package(target) == _package(module), f"{module} imports {target}"
+
+
+def test_no_module_is_part_of_an_import_cycle() -> None:
+    graph = {module: _own_imports(module) for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def test_the_root_of_the_library_holds_packages_and_at_most_four_modules() -> None:
+    modules = [path for path in (ROOT / "dqnkit").glob("*.py")]
+    assert len(modules) <= 4
+
+
+@pytest.mark.parametrize(
+    "package", sorted(path.parent for path in (ROOT / "dqnkit").rglob("__init__.py")), ids=str
+)
+def test_a_package_says_what_it_contains(package: Path) -> None:
+    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
+    assert text is not None
+    assert len(text.split()) >= 10
+
+
+def test_no_module_shadows_the_standard_library() -> None:
+    names = {module.rpartition(".")[2] for module in MODULES} - {"errors", "cli"}
+    assert not names & set(sys.stdlib_module_names)
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 @pytest.mark.parametrize("dependency", sorted(HOMES))
 def test_each_large_dependency_has_one_home(dependency: str) -> None:
     users = {
         module
-        for module, path in MODULES.items()
-        if any(name.split(".")[0] == dependency for name in _imports(path))
+        for module in MODULES
+        if any(name.split(".")[0] == dependency for name in _imports(module))
     }
     homes = HOMES[dependency]
+    if dependency == "lazy_loader":
+        assert users == set(homes)
     assert not {user for user in users if not any(f"{user}.".startswith(f"{h}.") for h in homes)}
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "import dqnkit",
+        "import dqnkit; dir(dqnkit)",
         "import dqnkit; dqnkit.load('cartpole')",
+        "import dqnkit, inspect; [inspect.signature(getattr(dqnkit, n)) for n in ('train', 'tune')]",
         "from cli.main import run; run(['--help'])",
         "from cli.main import run; run(['train', '--help'])",
         "from cli.main import run; run(['tune', '--help'])",
@@ -167,7 +171,7 @@ def test_each_large_dependency_has_one_home(dependency: str) -> None:
         "from cli.main import run; run(['render', './nowhere'])",
         "from cli.main import run; run(['compare', 'latest'])",
         "from cli.main import run; run(['ui'])",
-        "from dqnkit.tracking import make_tracker, store; store.resolve().make()",
+        "from dqnkit.tracking.location import locate_store; locate_store().make()",
     ],
 )
 def test_neither_tensorflow_nor_mlflow_is_loaded_without_need(code: str) -> None:

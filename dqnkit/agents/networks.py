@@ -13,7 +13,7 @@ from typing_extensions import override
 from dqnkit._system.tensorflow import Tensor, network, tf
 from dqnkit.config.fields import required
 from dqnkit.config.sections import AgentConfig, Config, NetworkConfig
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec, convolution_shapes
 
 
 class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
@@ -243,7 +243,7 @@ def _linear(values: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 
 def _features(observation: Tensor, spec: ObservationSpec) -> Tensor:
     """Return features, float32 [B, num_features]: one-hot if discrete, else scaled."""
-    if spec.kind is Kind.DISCRETE:
+    if spec.kind is ObservationKind.DISCRETE:
         index = tf.cast(observation, tf.int32) - spec.first_value
         one_hot = tf.one_hot(index, spec.num_values)
         return tf.reshape(one_hot, [-1, spec.num_features])

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from dqnkit.evaluation.formatting import format_interval, format_number, markdow
 from dqnkit.evaluation.plots import Curve
 from dqnkit.events import RunStatus
 from dqnkit.tracking.location import AUTO, StoreLocation, locate_store
-from dqnkit.tracking.names import COMPARISONS, Artifact, Kind, Metric, Tag
+from dqnkit.tracking.names import COMPARISONS, Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
 from dqnkit.tracking.store import RunFilter, RunStore
@@ -47,12 +47,12 @@ class Comparison:
     improvement: Estimate | None
     """Probability that a draw from the first group is above one from the second."""
     improvement_over: str = ""
-    """What is drawn: seeds if both groups have several, episodes if both have one."""
+    """Description of the draws: seeds if both groups have several, episodes if both have one."""
     files: tuple[Path, ...] = ()
     """Files in the output folder."""
     run_id: str | None = None
     """Id of the MLflow run that records the comparison."""
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
     """Runs that were left out, and what could not be read or recorded."""
 
     @property
@@ -174,8 +174,8 @@ def _with_improvement(comparison: Comparison) -> Comparison:
         return comparison
     if several[0] != several[1]:  # variation over seeds and over episodes are different things
         problem = (
-            "no probability of improvement: one of A and B has several seeds and the other has one; "
-            "train more seeds of the latter"
+            "no probability of improvement: one of A and B has several seeds and the other has "
+            "one; train more seeds of the latter"
         )
         return replace(comparison, problems=(*comparison.problems, problem))
     what = "seeds" if all(several) else "episodes"
@@ -245,7 +245,7 @@ def _record(
         COMPARISONS,
         " vs ".join(names[:2]) + more,
         params={},
-        tags={Tag.KIND: Kind.COMPARISON, Tag.COMPARED_RUNS: ",".join(ids[:_MAX_TAGGED])},
+        tags={Tag.KIND: RunKind.COMPARISON, Tag.COMPARED_RUNS: ",".join(ids[:_MAX_TAGGED])},
         description=_markdown(comparison),
     )
     try:

@@ -1,4 +1,4 @@
-"""What stands beside a frame: episode, step, return and Q-values."""
+"""Drawing of a video's frames: the environment's frame, and a panel with what the agent does."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ if TYPE_CHECKING:  # imports TensorFlow
     from dqnkit.analysis.playback import RenderedStep
 
 _MIN_HEIGHT, _MAX_HEIGHT, _MAX_WIDTH = 360, 720, 1280
-"""Frames are enlarged and reduced to sizes between these."""
+"""Limits, in pixels, between which frames are enlarged or reduced."""
 _PANEL_WIDTH = 260
 _MARGIN = 14
+_GAP = 8
+"""Pixels between two pictures side by side."""
+_LINE_HEIGHT = 22
 _MAX_ROW, _MIN_ROW = 26, 13
-"""Pixels that an action takes."""
+"""Limits, in pixels, of the height of an action's row."""
+_ROW_WIDTH = _PANEL_WIDTH - 2 * _MARGIN
 
 _BACKGROUND, _TEXT, _FAINT = (22, 27, 34), (230, 237, 243), (139, 148, 158)
 _ENDING = (210, 153, 34)
@@ -26,86 +30,111 @@ _BAR, _CHOSEN, _TRACK = (56, 97, 155), (35, 134, 54), (38, 45, 55)
 
 
 class Panel:
-    """Draws one agent's frame, with a panel of what it knows at the right of it.
+    """Draws an agent's frame with a panel at its right: episode, step, return and actions.
 
-    Bars of Q-values share one scale, from the lowest to the highest seen so far.
+    Each action has a row with a bar for its Q-value. The bars share one scale, from the lowest to
+    the highest Q-value drawn so far.
     """
 
     def __init__(self, title: str, action_names: Sequence[str], episodes: int) -> None:
+        """Make a panel.
+
+        Args:
+          title: Name of the agent.
+          action_names: Name of each action.
+          episodes: Number of episodes in the video.
+        """
         self._title = title
         self._action_names = action_names
         self._episodes = episodes
         self._low, self._high = math.inf, -math.inf
 
-    def draw(self, moment: RenderedStep) -> np.ndarray:
-        """The frame and its panel, uint8 [height, width, 3] with even sides."""
-        frame = Image.fromarray(scaled(moment.frame))
-        height = frame.height
-        image = Image.new("RGB", (frame.width + _PANEL_WIDTH, height), _BACKGROUND)
+    def draw(self, step: RenderedStep) -> np.ndarray:
+        """Return the frame with its panel, uint8 [height, width, 3] with even sides."""
+        frame = Image.fromarray(scaled(step.frame))
+        image = Image.new("RGB", (frame.width + _PANEL_WIDTH, frame.height), _BACKGROUND)
         image.paste(frame, (0, 0))
         draw = ImageDraw.Draw(image)
-        left, top = frame.width + _MARGIN, _MARGIN
-        draw.text((left, top), self._title, _TEXT, _font(20))
-        top += 32
-        lines = (
-            ("episode", f"{moment.episode} of {self._episodes}"),
-            ("step", f"{moment.step:,}"),
-            ("return", f"{moment.episode_return:,.2f}".removesuffix(".00")),
-        )
-        for label, value in lines:
-            draw.text((left, top), label, _FAINT, _font(15))
-            draw.text((left + 72, top), value, _TEXT, _font(15))
-            top += 22
-        if moment.ending:
-            draw.text((left, top), moment.ending, _ENDING, _font(15))
-        self._draw_actions(draw, moment, left, top + 30, height)
+        left = frame.width + _MARGIN
+        top = self._draw_progress(draw, step, left)
+        self._draw_actions(draw, step, (left, top), bottom=frame.height - _MARGIN)
         return np.asarray(image)
 
-    def _draw_actions(
-        self, draw: ImageDraw.ImageDraw, moment: RenderedStep, left: int, top: int, height: int
-    ) -> None:
-        shown, row = self._rows(moment, height - top - _MARGIN - 22)
-        font = _font(min(14, row - 1))
-        width = _PANEL_WIDTH - 2 * _MARGIN
-        title = "chosen at random" if moment.q_values is None else "Q-values"
-        draw.text((left, top), title, _FAINT, _font(15))
-        top += 22
-        if moment.q_values is not None:
-            self._low = min(self._low, float(moment.q_values.min()))
-            self._high = max(self._high, float(moment.q_values.max()))
-        for place, action in enumerate(shown):
-            y = top + place * row
-            colour = _CHOSEN if action == moment.action else _BAR
-            if moment.q_values is None:
-                colour = _CHOSEN if action == moment.action else _TRACK
-                draw.rectangle((left, y, left + width, y + row - 3), colour)
-                value = ""
-            else:
-                share = (moment.q_values[action] - self._low) / (self._high - self._low or 1.0)
-                draw.rectangle((left, y, left + width, y + row - 3), _TRACK)
-                draw.rectangle((left, y, left + max(2, share * width), y + row - 3), colour)
-                value = f"{moment.q_values[action]:#.4g}"
-            middle = y + (row - 3) / 2
-            draw.text((left + 6, middle), self._action_names[action], _TEXT, font, anchor="lm")
-            draw.text((left + width - 6, middle), value, _TEXT, font, anchor="rm")
+    def _draw_progress(self, draw: ImageDraw.ImageDraw, step: RenderedStep, left: int) -> int:
+        """Draw title, episode, step and return; return the position below them."""
+        draw.text((left, _MARGIN), self._title, _TEXT, _font(20))
+        top = _MARGIN + 32
+        for label, value in (
+            ("episode", f"{step.episode} of {self._episodes}"),
+            ("step", f"{step.step:,}"),
+            ("return", f"{step.episode_return:,.2f}".removesuffix(".00")),
+        ):
+            draw.text((left, top), label, _FAINT, _font(15))
+            draw.text((left + 72, top), value, _TEXT, _font(15))
+            top += _LINE_HEIGHT
+        draw.text((left, top), step.ending, _ENDING, _font(15))
+        return top + 30
 
-    def _rows(self, moment: RenderedStep, room: int) -> tuple[list[int], int]:
-        """Actions that are shown, by number, and the height of each: the best if not all fit."""
+    def _draw_actions(
+        self,
+        draw: ImageDraw.ImageDraw,
+        step: RenderedStep,
+        corner: tuple[int, int],
+        bottom: int,
+    ) -> None:
+        left, top = corner
+        title = "chosen at random" if step.q_values is None else "Q-values"
+        draw.text((left, top), title, _FAINT, _font(15))
+        top += _LINE_HEIGHT
+        if step.q_values is not None:
+            self._low = min(self._low, float(step.q_values.min()))
+            self._high = max(self._high, float(step.q_values.max()))
+        actions, height = self._rows(step, bottom - top)
+        for row, action in enumerate(actions):
+            self._draw_row(draw, step, action, (left, top + row * height), height)
+
+    def _rows(self, step: RenderedStep, room: int) -> tuple[list[int], int]:
+        """Return the actions to draw, the best ones if not all fit, and the height of a row."""
         count = len(self._action_names)
-        row = max(_MIN_ROW, min(_MAX_ROW, room // count))
-        fitting = max(1, room // row)
+        height = max(_MIN_ROW, min(_MAX_ROW, room // count))
+        fitting = max(1, room // height)
         if count <= fitting:
-            return list(range(count)), row
-        if moment.q_values is None:
-            first = min(max(0, (moment.action or 0) - fitting // 2), count - fitting)
-            return list(range(first, first + fitting)), row
-        return sorted(np.argsort(-moment.q_values)[:fitting].tolist()), row
+            return list(range(count)), height
+        if step.q_values is None:
+            first = min(max(0, (step.action or 0) - fitting // 2), count - fitting)
+            return list(range(first, first + fitting)), height
+        return sorted(np.argsort(-step.q_values)[:fitting].tolist()), height
+
+    def _draw_row(
+        self,
+        draw: ImageDraw.ImageDraw,
+        step: RenderedStep,
+        action: int,
+        corner: tuple[int, int],
+        height: int,
+    ) -> None:
+        left, top = corner
+        right, bottom = left + _ROW_WIDTH, top + height - 3
+        is_chosen = action == step.action
+        value = ""
+        if step.q_values is None:
+            draw.rectangle((left, top, right, bottom), _CHOSEN if is_chosen else _TRACK)
+        else:
+            q_value = step.q_values[action]
+            share = (q_value - self._low) / (self._high - self._low or 1.0)
+            end = left + max(2, share * _ROW_WIDTH)
+            draw.rectangle((left, top, right, bottom), _TRACK)
+            draw.rectangle((left, top, end, bottom), _CHOSEN if is_chosen else _BAR)
+            value = f"{q_value:#.4g}"
+        middle, font = top + (height - 3) / 2, _font(min(14, height - 1))
+        draw.text((left + 6, middle), self._action_names[action], _TEXT, font, anchor="lm")
+        draw.text((right - 6, middle), value, _TEXT, font, anchor="rm")
 
 
 def scaled(frame: np.ndarray) -> np.ndarray:
-    """A frame in a size that is good to look at, its sides even, as H.264 needs them.
+    """Return a frame in a size suitable for viewing, with even sides, which H.264 requires.
 
-    Small ones grow by a whole factor, so that each pixel stays a square.
+    Small frames are enlarged by a whole factor, so that their pixels stay square.
     """
     height, width, _ = frame.shape
     smaller = min(_MAX_HEIGHT / height, _MAX_WIDTH / width)
@@ -119,16 +148,24 @@ def scaled(frame: np.ndarray) -> np.ndarray:
 
 
 def fitted(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture cut to a size, or with black at its right and below."""
+    """Return a picture cropped to a size, or padded with black at the right and the bottom."""
     picture = picture[:height, :width]
     missing = (height - picture.shape[0], width - picture.shape[1])
     return np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)))
 
 
 def even(frame: np.ndarray) -> np.ndarray:
-    """A frame with even sides: the last row or column stands twice where they are odd."""
+    """Return a frame with even sides, whose last row or column is repeated if necessary."""
     height, width, _ = frame.shape
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Return pictures in a row, with gaps between them, in the height of the highest."""
+    height = max(picture.shape[0] for picture in pictures)
+    gap = np.zeros((height, _GAP, 3), np.uint8)
+    level = [fitted(picture, height, picture.shape[1]) for picture in pictures]
+    return np.concatenate([part for picture in level for part in (gap, picture)][1:], axis=1)
 
 
 @cache

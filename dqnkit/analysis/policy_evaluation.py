@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from dqnkit.config.sections import Config
 from dqnkit.config.seeds import later_evaluation_keys
@@ -25,10 +26,12 @@ from dqnkit.runs.metrics import episode_metrics
 from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.names import FINAL, FINAL_RANDOM, Artifact, Metric, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
-from dqnkit.tracking.references import find_policy
+from dqnkit.tracking.references import PolicySource, find_policy
 from dqnkit.tracking.store import RunStore
 
-if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
+if TYPE_CHECKING:  # Matplotlib takes half a second; policies load TensorFlow
+    from matplotlib.figure import Figure
+
     from dqnkit.agents.policies import Policy
 
 MAX_EPISODES = 10_000
@@ -48,8 +51,8 @@ class TimedEpisodes(Episodes):
     seconds: float
     """Seconds of playing alone, without making environments and compiling functions."""
 
+    @override
     def statistics(self) -> dict[str, float]:
-        """See `Episodes`."""
         lengths = {
             "length_mean": float(np.mean(self.lengths)),
             "length_min": min(self.lengths),
@@ -57,17 +60,13 @@ class TimedEpisodes(Episodes):
         }
         return super().statistics() | lengths | {"seconds": self.seconds}
 
-    def as_dict(self) -> dict[str, Any]:
-        """See `Episodes`."""
-        known = {"iqm_interval": list(self.interval), "seconds": self.seconds}
-        return super().as_dict() | known
-
 
 @dataclass(frozen=True)
 class PolicyEvaluation:
     """Evaluation of a policy, perhaps with a baseline."""
 
     label: str
+    """Name of the run, or the reference to a policy whose run is not known."""
     env_id: str
     seed: int
     trained: TimedEpisodes
@@ -79,6 +78,16 @@ class PolicyEvaluation:
     """Run that records it; None for the folder of a policy, whose run is not known."""
     problems: list[str] = field(default_factory=list)
     """Descriptions of what could not be recorded."""
+
+    @property
+    def samples(self) -> dict[str, TimedEpisodes]:
+        """Episodes by name: `trained`, and `random` if there is a baseline."""
+        return {"trained": self.trained} | ({"random": self.random} if self.random else {})
+
+    def make_figure(self) -> Figure:
+        """Make a Matplotlib figure: the histogram of the returns."""
+        title = f"{self.label} ({self.env_id})"
+        return plots.make_returns_histogram_figure(self.samples, title)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON document."""
@@ -127,22 +136,23 @@ def evaluate(
     store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(store, run, Path(scratch))
-        config, spec = resolve(source.folder.config)
-        from dqnkit.agents.policies import RandomPolicy, SavedPolicy  # seconds
+        evaluation = _evaluate(source, episodes, seed, with_baseline=baseline == "random")
+    if source.run is None or store is None:
+        return evaluation
+    problems = _record(store, source.run, evaluation) + _fewer_episodes(source.run, episodes)
+    return replace(evaluation, problems=problems)
 
-        trained = _play(config, SavedPolicy(source.folder.saved_model, spec), episodes, seed)
-        random = _play(config, RandomPolicy(spec), episodes, seed) if baseline == "random" else None
+
+def _evaluate(
+    source: PolicySource, episodes: int, seed: int, *, with_baseline: bool
+) -> PolicyEvaluation:
+    config, spec = resolve(source.folder.config)
+    from dqnkit.agents.policies import RandomPolicy, SavedPolicy  # imports TensorFlow: seconds
+
+    trained = _play(config, SavedPolicy(source.folder.saved_model, spec), episodes, seed)
+    random = _play(config, RandomPolicy(spec), episodes, seed) if with_baseline else None
     gap = difference(np.asarray(trained.returns), np.asarray(random.returns)) if random else None
-    evaluation = PolicyEvaluation(source.label, spec.id, seed, trained, random, gap, source.run)
-    if source.run is not None and store is not None:
-        evaluation.problems.extend(_record(store, source.run, evaluation))
-        before = source.run.metrics.get(Metric.FINAL_EPISODES, 0)
-        if episodes < before:
-            evaluation.problems.append(
-                f"the run's score rests on {episodes:,} episodes now, and on {before:,.0f} before; "
-                f"evaluate {before:,.0f} or more to make it as certain again"
-            )
-    return evaluation
+    return PolicyEvaluation(source.label, spec.id, seed, trained, random, gap, source.run)
 
 
 def _play(config: Config, policy: Policy, episodes: int, seed: int) -> TimedEpisodes:
@@ -179,11 +189,7 @@ def _record(store: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> 
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         files = Path(scratch) / "files"
         (files / Artifact.RETURNS).parent.mkdir(parents=True)
-        title = f"{run.name} ({evaluation.env_id})"
-        samples = {"trained": evaluation.trained}
-        if evaluation.random is not None:
-            samples["random"] = evaluation.random
-        plots.returns_histogram(samples, title, files / Artifact.RETURNS)
+        plots.save_figure(evaluation.make_figure(), files / Artifact.RETURNS)
         problems = []
         try:
             document = _document(store, run, evaluation, Path(scratch)).to_json()
@@ -191,6 +197,17 @@ def _record(store: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> 
         except TrackingError as error:  # what training wrote must not be lost
             problems.append(f"evaluation.json stays as it was: {error}")
         return [*problems, *store.add(run, metrics=values, files=files, note=note)]
+
+
+def _fewer_episodes(run: RecordedRun, episodes: int) -> list[str]:
+    """Return a warning if the run's score was over more episodes before."""
+    before = run.metrics.get(Metric.FINAL_EPISODES, 0)
+    if episodes >= before:
+        return []
+    return [
+        f"the run's score rests on {episodes:,} episodes now, and on {before:,.0f} before; "
+        f"evaluate {before:,.0f} or more to make it as certain again"
+    ]
 
 
 def _document(
@@ -222,8 +239,5 @@ def _document(
 
 def _note(evaluation: PolicyEvaluation) -> str:
     """Return Markdown for the run's description."""
-    rows = {"trained": evaluation.trained}
-    if evaluation.random is not None:
-        rows["random"] = evaluation.random
-    head = f"{_NOTE} by `dqnkit eval`, seed {evaluation.seed}:\n"
-    return f"{head}\n{markdown_summary(rows)}"
+    heading = f"{_NOTE} by `dqnkit eval`, seed {evaluation.seed}:\n"
+    return f"{heading}\n{markdown_summary(evaluation.samples)}"

@@ -1,21 +1,18 @@
-"""A video of a trained policy, alone or beside random actions."""
+"""Rendering of a saved policy as a video, alone or next to random actions."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-
-from dqnkit.analysis.panel import Panel, fitted, scaled
-from dqnkit.analysis.video_file import VideoFormat, VideoWriter
+from dqnkit.analysis.panel import Panel
+from dqnkit.analysis.video_file import VideoFormat, open_video
 from dqnkit.config.sections import Config
 from dqnkit.config.seeds import rendering_keys, stream_seeds, training_environment_seeds
 from dqnkit.envs.rendering import RenderedEnvironment
@@ -28,32 +25,31 @@ from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import PolicySource, find_policy
 from dqnkit.tracking.store import RunStore
 
-if TYPE_CHECKING:  # imports TensorFlow, which waits until the policy is found
-    from dqnkit.analysis.playback import Player, RenderedStep
+if TYPE_CHECKING:  # imports TensorFlow, which takes seconds
+    from dqnkit.analysis.playback import Player
+    from dqnkit.analysis.recording import Agent
 
-_HOLD_SECONDS = 0.8
-"""How long an episode's last frame stands, so that one sees how it ended."""
-_GAP = 8
-"""Pixels between two agents."""
 _MAX_FPS = 240.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions:
-    """What a video shows, and how.
+    """Contents of a video.
 
     Raises:
-      ConfigError: A number is out of its range.
+      ArgumentError: If a number is out of range.
     """
 
     episodes: int = 1
+    """Number of episodes."""
     seed: int = 0
+    """Seed of the episodes."""
     fps: float | None = None
-    """Frames a second, one a step; None goes at the environment's own pace."""
+    """Frames per second, of which each shows one step; None takes the environment's own rate."""
     max_steps: int | None = None
-    """Where an episode is broken off; None where evaluation breaks it off."""
+    """Number of steps after which an episode is cut off; None takes that of evaluation."""
     overlay: bool = True
-    """Draw episode, step, return and Q-values beside the frame."""
+    """True to draw episode, step, return and Q-values next to the frame."""
     baseline: Literal["random"] | None = None
     """`random` shows uniformly random actions at the right, from the same initial states."""
 
@@ -64,7 +60,7 @@ class VideoOptions:
             ("fps", self.fps, 0.1, _MAX_FPS),
             ("max_steps", self.max_steps, 1, 10**9),
         ):
-            # A NaN is in no range.
+            # Comparisons with NaN are false.
             if value is not None and not low <= value <= high:
                 raise ArgumentError(name, value, f"expected a number from {low:,} to {high:,}")
 
@@ -74,23 +70,26 @@ DEFAULT_OPTIONS = VideoOptions()
 
 @dataclass(frozen=True)
 class Video:
-    """A video that was made."""
+    """A video of a policy."""
 
     label: str
+    """Name of the run, or the reference to a policy whose run is not known."""
     env_id: str
     path: Path | None
-    """The file, if one stands on this machine."""
+    """Path of the file; None if it is not on this machine."""
     artifact: str | None
-    """Its path among the run's artifacts."""
+    """Path among the run's artifacts; None if it is not recorded."""
     frames: int
     fps: float
     returns: dict[str, list[float]]
-    """Of each episode, by agent."""
+    """Undiscounted return of each episode, by the name of the agent: `trained` or `random`."""
     run: RecordedRun | None
+    """Run that records it; None for the folder of a policy, whose run is not known."""
     problems: list[str] = field(default_factory=list)
+    """Descriptions of what could not be recorded."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON document."""
         return {
             "policy": self.label,
             "run_id": self.run.id if self.run else None,
@@ -113,7 +112,7 @@ def render(
     video_format: VideoFormat | None = None,
     tracking_uri: str | None = AUTO,
 ) -> Video:
-    """Play a saved policy, and write a video of it frame by frame.
+    """Render a saved policy as a video, and add the video to the run that trained it.
 
     Args:
       run: Reference to the run (`dqnkit.tracking.references.FORMS`), or the folder of a policy.
@@ -128,6 +127,7 @@ def render(
       UnsupportedEnvironmentError: If the environment is not installed, or cannot draw.
       PolicyError: If files of the policy are damaged.
       RenderingError: If the video cannot be encoded.
+      TrackingError: If the store cannot be read.
     """
     output = Path(output) if output is not None else None
     suffix = _suffix(output, video_format)
@@ -135,28 +135,28 @@ def render(
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(store, run, Path(scratch))
         config, spec = resolve(source.folder.config)
-        artifact = f"{Artifact.VIDEOS}/{_name(options)}{suffix}"
-        files = Path(scratch) / "files"
-        path = output
-        if path is None:
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.id)
-            path = files / artifact if source.run else Path(f"{name}-s{options.seed}{suffix}")
-        video = _write(source, config, spec, options, path)
         if source.run is None or store is None:
-            return video
+            return _make(source, config, spec, options, output or _file_name(spec, options, suffix))
+        artifact = f"{Artifact.VIDEOS}/{_artifact_name(options)}{suffix}"
+        files = Path(scratch) / "files"
+        video = _make(source, config, spec, options, output or files / artifact)
         if output is not None:
             (files / artifact).parent.mkdir(parents=True)
             shutil.copyfile(output, files / artifact)
         problems = store.add(source.run, files=files)
-        if problems and output is None:  # a video that nobody keeps was drawn for nothing
-            output = Path(shutil.move(path, Path(artifact).name))
+        if problems and output is None:  # the video is worth keeping
+            output = Path(shutil.move(files / artifact, Path(artifact).name))
     kept = output or store.local_path(source.run, artifact)
-    recorded = None if problems else artifact
-    return replace(video, path=kept, artifact=recorded, problems=problems)
+    return replace(video, path=kept, artifact=None if problems else artifact, problems=problems)
 
 
-def _name(options: VideoOptions) -> str:
-    """What tells a run's videos apart."""
+def _file_name(spec: EnvSpec, options: VideoOptions, suffix: str) -> Path:
+    env_id = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.id)
+    return Path(f"{env_id}-s{options.seed}{suffix}")
+
+
+def _artifact_name(options: VideoOptions) -> str:
+    """Return a name that differs between all videos of a run, without its suffix."""
     parts = [
         "policy-and-random" if options.baseline else "policy",
         f"s{options.seed}",
@@ -169,6 +169,11 @@ def _name(options: VideoOptions) -> str:
 
 
 def _suffix(output: Path | None, video_format: VideoFormat | None) -> str:
+    """Return the suffix of the file.
+
+    Raises:
+      ArgumentError: If the name of `output` does not fit the format.
+    """
     known = get_args(VideoFormat)
     if output is None:
         return f".{video_format or 'mp4'}"
@@ -179,21 +184,12 @@ def _suffix(output: Path | None, video_format: VideoFormat | None) -> str:
     return output.suffix
 
 
-@dataclass(frozen=True)
-class _Agent:
-    """Who plays where, drawn how."""
-
-    name: str
-    environment: RenderedEnvironment
-    actor: Player
-    panel: Panel
-
-
-def _write(
+def _make(
     source: PolicySource, config: Config, spec: EnvSpec, options: VideoOptions, path: Path
 ) -> Video:
+    """Play the episodes, and write them to a file."""
     with ExitStack() as stack:
-        # What is slow comes after what may be refused.
+        # Loading the policy takes seconds, so it comes after everything that may be refused.
         environments = [
             stack.enter_context(
                 closing(RenderedEnvironment(config.env, spec, config.evaluation.wrappers))
@@ -201,65 +197,40 @@ def _write(
             for _ in range(2 if options.baseline else 1)
         ]
         fps = options.fps or environments[0].fps
-        writer = stack.enter_context(VideoWriter(path, fps))
-        agents = _agents(source, spec, options, environments)
-        returns: dict[str, list[float]] = {agent.name: [] for agent in agents}
-        size: tuple[int, ...] = ()
-        for moments in _moments(config, options, agents):
-            for agent, moment in zip(agents, moments, strict=True):
-                if moment.ending and len(returns[agent.name]) < moment.episode:
-                    returns[agent.name].append(moment.episode_return)
-            picture = _picture(agents, moments, overlay=options.overlay)
-            size = size or picture.shape[:2]  # whatever becomes of the frames, a video has one
-            over = all(moment.ending for moment in moments)
-            for _ in range(1 + round(_HOLD_SECONDS * fps) if over else 1):
-                writer.write(fitted(picture, *size))
-    return Video(source.label, spec.id, path, None, writer.frames, fps, returns, source.run)
+        writer = stack.enter_context(open_video(path, fps))
+        from dqnkit.analysis.recording import Recorder
+
+        recorder = Recorder(
+            writer, _make_agents(source, spec, options, environments), overlay=options.overlay
+        )
+        max_steps = options.max_steps or config.evaluation.max_episode_steps
+        recorder.record(_initial_seeds(config, options), max_steps)
+    frames, returns = writer.frames, recorder.returns
+    return Video(source.label, spec.id, path, None, frames, fps, returns, source.run)
 
 
-def _agents(
+def _make_agents(
     source: PolicySource,
     spec: EnvSpec,
     options: VideoOptions,
-    environments: list[RenderedEnvironment],
-) -> list[_Agent]:
-    from dqnkit.agents.policies import SavedPolicy  # seconds
+    environments: Sequence[RenderedEnvironment],
+) -> list[Agent]:
+    from dqnkit.agents.policies import SavedPolicy
     from dqnkit.analysis.playback import GreedyPlayer, RandomPlayer
+    from dqnkit.analysis.recording import Agent
 
     policy = SavedPolicy(source.folder.saved_model, spec)
-    actors: dict[str, Player] = {"trained": GreedyPlayer(policy)}
+    players: dict[str, Player] = {"trained": GreedyPlayer(policy)}
     if options.baseline:
-        actors["random"] = RandomPlayer(spec.num_actions, rendering_keys(options.seed).steps)
+        players["random"] = RandomPlayer(spec.num_actions, rendering_keys(options.seed).steps)
     return [
-        _Agent(name, environment, actor, Panel(name, environment.action_names, options.episodes))
-        for (name, actor), environment in zip(actors.items(), environments, strict=True)
+        Agent(name, environment, player, Panel(name, environment.action_names, options.episodes))
+        for (name, player), environment in zip(players.items(), environments, strict=True)
     ]
 
 
-def _moments(
-    config: Config, options: VideoOptions, agents: list[_Agent]
-) -> Iterator[list[RenderedStep]]:
-    """What all agents see at once; who is done first waits at the last frame for the others."""
-    from dqnkit.analysis.playback import play  # imports TensorFlow
-
-    limit = options.max_steps or config.evaluation.max_episode_steps
+def _initial_seeds(config: Config, options: VideoOptions) -> list[int]:
+    """Return the seed of each episode's initial state; none of them was used in training."""
     avoided = training_environment_seeds(config.training.seed, config.env.num_envs)
     key = rendering_keys(options.seed).resets
-    seeds = stream_seeds(key, 0, options.episodes, frozenset(avoided))
-    for episode, seed in enumerate(seeds, start=1):
-        playing = [play(agent.environment, agent.actor, episode, seed, limit) for agent in agents]
-        last: list[RenderedStep] = []
-        for moments in zip_longest(*playing):
-            last = [new or old for new, old in zip_longest(moments, last)]
-            yield last
-
-
-def _picture(agents: list[_Agent], moments: list[RenderedStep], *, overlay: bool) -> np.ndarray:
-    drawn = [
-        agent.panel.draw(moment) if overlay else scaled(moment.frame)
-        for agent, moment in zip(agents, moments, strict=True)
-    ]
-    height = max(picture.shape[0] for picture in drawn)
-    gap = np.zeros((height, _GAP, 3), np.uint8)
-    level = [fitted(picture, height, picture.shape[1]) for picture in drawn]
-    return np.concatenate([part for picture in level for part in (gap, picture)][1:], axis=1)
+    return stream_seeds(key, 0, options.episodes, frozenset(avoided))

@@ -1,11 +1,11 @@
-"""Video files, written frame by frame by ffmpeg in a process of its own."""
+"""Video files, encoded frame by frame by an ffmpeg process."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -13,60 +13,73 @@ from typing import IO, Literal, Self
 import imageio_ffmpeg
 import numpy as np
 
+from dqnkit._system.files import replace_atomically
 from dqnkit.errors import ConfigError, RenderingError
 
 VideoFormat = Literal["mp4", "gif"]
 
 _GIF_FPS = 25.0
 _GIF_WIDTH = 960
-"""A gif holds each frame nearly whole: with more of either it is too large to be shown anywhere."""
+"""Maximum width of a gif, which stores frames almost uncompressed: larger ones cannot be shared."""
+_H264 = (
+    *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-preset", "veryfast"),
+    *("-movflags", "+faststart"),
+)
 
 
-class VideoWriter:
-    """Streams frames into an mp4 or gif file; a context manager.
+@contextlib.contextmanager
+def open_video(path: Path, fps: float) -> Iterator[VideoWriter]:
+    """Yield a writer of frames, and put the file in place when the body ends.
 
-    The file has a temporary name until it is whole, and is gone if it does not become so. Memory
-    stays as it is, however long the video.
+    The file has a temporary name until it is complete. If the body raises, an earlier file stays
+    and no new one is left behind, nor folders that were created for it.
+
+    Args:
+      path: Path that ends in `.mp4` (H.264, which browsers play) or `.gif`.
+      fps: Frames per second.
+
+    Raises:
+      ConfigError: If the file cannot be created.
+      RenderingError: If no frame was written, or ffmpeg fails.
     """
-
-    def __init__(self, path: Path, fps: float) -> None:
-        """Opens nothing yet: the first frame says how large the video is.
-
-        Args:
-          path: Ends in `.mp4` (H.264, which browsers play) or `.gif`.
-          fps: Frames a second.
-
-        Raises:
-          ConfigError: The folder cannot be written.
-        """
-        self.path = path
-        self.frames = 0
-        self._fps = fps
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
-        self._size = (0, 0)
-        self._ffmpeg: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self._made = [each for each in path.parents if not each.exists()]
-        try:
+    with _parent_folders(path), replace_atomically(path, sync=True) as partial:
+        with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(21, "it is a folder")
-            self._partial.touch()
-        except OSError as error:
-            self._said.close()
-            self._unmake_folders()
-            raise ConfigError(
-                f"{path} cannot be written: {error.strerror}; choose another file with `output`"
-            ) from error
+            partial.touch()
+        with VideoWriter(path, partial, fps) as writer:
+            yield writer
+
+
+class VideoWriter:
+    """Streams frames to ffmpeg; memory use does not depend on the length of the video."""
+
+    def __init__(self, path: Path, partial: Path, fps: float) -> None:
+        """Make a writer; ffmpeg starts with the first frame, which determines the size.
+
+        Args:
+          path: Path of the video, for its format and for messages.
+          partial: Path that ffmpeg writes to.
+          fps: Frames per second.
+        """
+        self.frames = 0
+        """Number of frames written."""
+        self.fps = fps
+        self._path = path
+        self._partial = partial
+        self._size = (0, 0)
+        self._ffmpeg: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Adds a frame, uint8 [height, width, 3], all of one size with even sides.
+        """Write a frame, uint8 [height, width, 3], of even sides and the size of the first.
 
         Raises:
-          RenderingError: ffmpeg has stopped, for want of space for example.
+          RenderingError: If the size differs, or ffmpeg has failed, for example on a full disk.
         """
         height, width, _ = frame.shape
         if self._ffmpeg is None:
@@ -74,7 +87,7 @@ class VideoWriter:
             self._ffmpeg = self._start()
         if (width, height) != self._size:
             raise RenderingError(
-                f"{self.path}: a frame of {width} by {height} came after frames of "
+                f"{self._path}: a frame of {width} by {height} came after frames of "
                 f"{self._size[0]} by {self._size[1]}; a video has one size"
             )
         pipe = self._ffmpeg.stdin
@@ -82,7 +95,7 @@ class VideoWriter:
             if pipe is not None:
                 pipe.write(np.ascontiguousarray(frame).data)
         except OSError as error:
-            raise self._failed() from error
+            raise self._failure() from error
         self.frames += 1
 
     def __exit__(
@@ -92,14 +105,11 @@ class VideoWriter:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            if error is not None:
-                self._stop()
-            else:
+            if error is None:
                 self._finish()
         finally:
-            self._partial.unlink(missing_ok=True)
-            self._said.close()
-            self._unmake_folders()
+            self._stop()
+            self._errors.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
@@ -107,69 +117,77 @@ class VideoWriter:
                 self._command(imageio_ffmpeg.get_ffmpeg_exe()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=self._said,
-                # A Ctrl-C in the terminal is for us; we end it.
+                stderr=self._errors,
+                # A Ctrl-C in the terminal must reach this process alone, which ends ffmpeg.
                 process_group=0,
             )
         except (OSError, RuntimeError) as error:
             raise RenderingError(
-                f"ffmpeg cannot be started: {error}; reinstall imageio-ffmpeg, or name one by the "
-                "environment variable IMAGEIO_FFMPEG_EXE"
+                f"ffmpeg cannot be started: {error}; reinstall imageio-ffmpeg, or set the "
+                "environment variable IMAGEIO_FFMPEG_EXE to the path of an ffmpeg"
             ) from error
 
     def _command(self, ffmpeg: str) -> list[str]:
         width, height = self._size
-        source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
-        if self.path.suffix.lower() == ".gif":
-            # A palette for each frame, so that none has to be kept until the last has come.
-            smaller = f"fps={min(self._fps, _GIF_FPS)},scale='min({_GIF_WIDTH},iw)':-2"
-            filters = f"{smaller},split[a][b];[a]palettegen=stats_mode=single"
-            encoding = ["-vf", f"{filters}[p];[b][p]paletteuse=new=1:dither=none", "-loop", "0"]
-        else:
-            encoding = [
-                "-c:v",
-                "libx264",
-                "-pix_fmt",
-                "yuv420p",
-                "-crf",
-                "20",
-                "-preset",
-                "veryfast",
-            ]
-            encoding += ["-movflags", "+faststart"]
+        source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}")
+        rate = ("-r", f"{self.fps}")
+        is_gif = self._path.suffix.lower() == ".gif"
+        encoding = _gif_encoding(self.fps) if is_gif else _H264
         return [
-            *(ffmpeg, "-y", "-nostdin", "-loglevel", "error", *source),
-            *("-r", f"{self._fps}", "-i", "pipe:0", "-an", *encoding, f"file:{self._partial}"),
+            *(ffmpeg, "-y", "-nostdin", "-loglevel", "error", *source, *rate, "-i", "pipe:0"),
+            *("-an", *encoding, f"file:{self._partial}"),
         ]
 
     def _finish(self) -> None:
         if self._ffmpeg is None or self._ffmpeg.stdin is None:
-            raise RenderingError(f"{self.path}: there was no frame to write")
+            raise RenderingError(f"{self._path}: there was no frame to write")
         try:
             self._ffmpeg.stdin.close()
         except OSError as error:
-            raise self._failed() from error
+            raise self._failure() from error
         if self._ffmpeg.wait() != 0:
-            raise self._failed()
-        with self._partial.open("rb") as file:
-            os.fsync(file.fileno())
-        self._partial.replace(self.path)
+            raise self._failure()
 
-    def _failed(self) -> RenderingError:
+    def _failure(self) -> RenderingError:
         self._stop()
-        self._said.seek(0)
-        said = " ".join(self._said.read().decode(errors="replace").split())
+        self._errors.seek(0)
+        output = " ".join(self._errors.read().decode(errors="replace").split())
         return RenderingError(
-            f"{self.path}: ffmpeg could not write it: {said[-300:] or 'it said nothing'}"
+            f"{self._path}: ffmpeg could not write it: {output[-300:] or 'it printed no reason'}"
         )
-
-    def _unmake_folders(self) -> None:
-        """Removes the folders that were made for nothing; what holds the video stays."""
-        for folder in self._made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
     def _stop(self) -> None:
         if self._ffmpeg is not None:
             self._ffmpeg.kill()
             self._ffmpeg.wait()
+
+
+def _gif_encoding(fps: float) -> tuple[str, ...]:
+    # With a palette for each frame, ffmpeg need not keep all frames until the last has come.
+    filters = (
+        f"fps={min(fps, _GIF_FPS)},scale='min({_GIF_WIDTH},iw)':-2,split[a][b];"
+        "[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none"
+    )
+    return ("-vf", filters, "-loop", "0")
+
+
+@contextlib.contextmanager
+def _parent_folders(path: Path) -> Iterator[None]:
+    """Remove the folders that the body created above `path` and that are empty at its end."""
+    missing = [each for each in path.parents if not each.exists()]
+    try:
+        yield
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}; choose another file with `output`"
+        ) from error

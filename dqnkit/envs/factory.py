@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig, WrapperConfig
 from dqnkit.envs.failures import describe_error, extra_for, wrap_creation_errors
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.errors import UnsupportedEnvironmentError
 
 Env = gymnasium.Env[Any, Any]
@@ -153,7 +153,12 @@ def _observation_spec(space: spaces.Space[Any], config: EnvConfig) -> Observatio
     stack = config.frame_stack
     if isinstance(space, spaces.Discrete):
         return ObservationSpec(
-            Kind.DISCRETE, (), "int64", stack, num_values=int(space.n), first_value=int(space.start)
+            ObservationKind.DISCRETE,
+            (),
+            "int64",
+            stack,
+            num_values=int(space.n),
+            first_value=int(space.start),
         )
     if not isinstance(space, spaces.Box):
         raise UnsupportedEnvironmentError(
@@ -166,7 +171,7 @@ def _observation_spec(space: spaces.Space[Any], config: EnvConfig) -> Observatio
             f"env.id: the observation space of {config.id!r} is {one_line(space)}, which contains "
             "no numbers: there is nothing to learn from"
         )
-    kind = Kind.IMAGE if _is_image(space) else Kind.VECTOR
+    kind = ObservationKind.IMAGE if _is_image(space) else ObservationKind.VECTOR
     dtype = space.dtype.name if space.dtype.name in {"uint8", "int8", "bool"} else "float32"
     return ObservationSpec(
         kind, space.shape, dtype, stack, low=float(space.low.min()), high=float(space.high.max())

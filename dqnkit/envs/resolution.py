@@ -7,7 +7,7 @@ import contextlib
 from dqnkit._system.extras import check_installed
 from dqnkit.config.sections import AgentConfig, Config, NetworkConfig
 from dqnkit.envs import factory, registry
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec, convolution_shapes
 from dqnkit.errors import ConfigError
 
 Convolutions = tuple[tuple[int, int, int], ...]
@@ -104,7 +104,7 @@ def _agent(config: Config) -> AgentConfig:
 
 def _network(network: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
     convolutions, dense = network.conv_layer_params, network.fc_layer_params
-    if convolutions and observation.kind is not Kind.IMAGE:
+    if convolutions and observation.kind is not ObservationKind.IMAGE:
         raise ConfigError(
             f"network.conv_layer_params={[list(x) for x in convolutions]}: observations of shape "
             f"{observation.shape} are not images; set it to null, or convert the observations to "
@@ -122,7 +122,7 @@ def _network(network: NetworkConfig, observation: ObservationSpec) -> NetworkCon
 
 
 def _default_network(observation: ObservationSpec) -> tuple[Convolutions, tuple[int, ...]]:
-    if observation.kind is Kind.IMAGE:
+    if observation.kind is ObservationKind.IMAGE:
         for convolutions, dense in IMAGE_NETWORKS:
             with contextlib.suppress(ConfigError):
                 convolution_shapes(convolutions, observation)

@@ -9,8 +9,8 @@ from enum import StrEnum
 from dqnkit.errors import ConfigError
 
 
-class Kind(StrEnum):
-    """Kind of an observation, which determines how a network encodes it."""
+class ObservationKind(StrEnum):
+    """ObservationKind of an observation, which determines how a network encodes it."""
 
     VECTOR = "vector"
     """Array of numbers, flattened if it has several axes."""
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 class ObservationSpec:
     """Shape, dtype and bounds of observations, which are Gymnasium's cast to `dtype`."""
 
-    kind: Kind
+    kind: ObservationKind
     frame_shape: tuple[int, ...]
     """Shape of the frame that one step gives; () if discrete."""
     dtype: str

@@ -28,7 +28,7 @@ from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
 from dqnkit.loops.base import Arrays, IntervalMetrics, IntervalSums, Loop
-from dqnkit.loops.state import named_leaves, prefixed, section
+from dqnkit.loops.state import named_leaves, prefixed, require_exactly, section
 from dqnkit.replay.factory import make_graph_replay
 from dqnkit.replay.graph_uniform import GraphUniformReplay, ReplayState
 
@@ -247,8 +247,9 @@ class GraphLoop(Loop):
     @override
     def restore(self, state: Arrays) -> None:
         leaves = named_leaves("loop", self._state)
+        require_exactly(state, "loop", leaves)
         for name, tensor in leaves.items():
-            _check_leaf(state, name, tuple(tensor.shape))
+            _check_shape(state, name, tuple(tensor.shape))
         self.learner.restore(section(state, "agent"))
         table = np.zeros(leaves[TABLE].shape, np.float32)
         table[: len(state[TABLE])] = state[TABLE]
@@ -365,9 +366,7 @@ def _repeat(
     return state
 
 
-def _check_leaf(state: Arrays, name: str, wanted: tuple[int, ...]) -> None:
-    if name not in state:
-        raise ConfigError(f"the saved state has no {name!r}: it belongs to another loop")
+def _check_shape(state: Arrays, name: str, wanted: tuple[int, ...]) -> None:
     given = state[name].shape
     if name == TABLE and given[:1] <= wanted[:1]:  # only filled rows are saved
         given = (*wanted[:1], *given[1:])

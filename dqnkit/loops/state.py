@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,21 @@ def require(state: Arrays, *names: str) -> None:
     missing = [name for name in names if name not in state]
     if missing:
         raise ConfigError(f"the saved state has no {missing[0]!r}: it belongs to another loop")
+
+
+def require_exactly(state: Arrays, prefix: str, names: Collection[str]) -> None:
+    """Check that the arrays below `prefix/` are the named ones and no others.
+
+    Raises:
+      ConfigError: If one is missing or unknown, as in the state of a loop with another replay.
+    """
+    require(state, *names)
+    unknown = [n for n in state if n.startswith(f"{prefix}/") and n not in names]
+    if unknown:
+        raise ConfigError(
+            f"the saved state has {unknown[0]!r}, which this loop does not have: restore it with "
+            "the configuration that it was saved with"
+        )
 
 
 def generator_state(rng: np.random.Generator) -> Arrays:

@@ -172,7 +172,7 @@ class LearnerLoop(Loop):
         self._env_steps = int(state["loop/env_steps"])
         self._interval = HostInterval.from_arrays(section(state, "loop/interval"))
         # A server that kept running has received transitions since the checkpoint. A restarted
-        # one counts from 0.
+        # server has counted fewer.
         inserted = min(int(state["loop/inserted"]), self._replay.num_inserted)
         self._earlier_steps = self._env_steps - inserted
         self._is_restored = True
@@ -260,7 +260,7 @@ class LearnerLoop(Loop):
     def _count_steps(self) -> None:
         """Add the transitions that have arrived since the last call to the environment steps."""
         inserted = self._replay.num_inserted
-        if inserted < self._num_inserted:  # the server was restarted
+        if inserted < self._num_inserted:  # restarted, the server counts from another number
             self._earlier_steps += self._num_inserted - inserted
         self._num_inserted = inserted
         steps = self._earlier_steps + inserted

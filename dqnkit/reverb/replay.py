@@ -185,6 +185,7 @@ class ReverbReplay(HostReplay):
 
         Raises:
           OSError: If the checkpoint cannot be written.
+          ReplayError: If the server does not answer.
         """
         count = self.num_transitions
         try:

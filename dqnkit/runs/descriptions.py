@@ -13,7 +13,7 @@ from dqnkit import __version__
 from dqnkit._system.redaction import redact_secrets
 from dqnkit.config.sections import Config
 from dqnkit.evaluation.episodes import Evaluation, markdown_summary
-from dqnkit.tracking.names import Kind, Tag
+from dqnkit.tracking.names import RunKind, Tag
 
 _AGENTS = {"dqn": "DQN", "double_dqn": "Double DQN", "c51": "C51", "double_c51": "Double C51"}
 
@@ -39,7 +39,7 @@ def tags(config: Config) -> dict[str, str]:
     """Return the tags of a run: its origin and the machine that it runs on."""
     return {
         **config.tracking.tags,
-        Tag.KIND: Kind.TRAINING,
+        Tag.KIND: RunKind.TRAINING,
         Tag.VERSION: __version__,
         Tag.ENV: config.env.id,
         Tag.SEED: str(config.training.seed),

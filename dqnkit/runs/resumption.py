@@ -10,7 +10,7 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.errors import ArgumentError, CheckpointError, ConfigError, TrackingError
 from dqnkit.runs.checkpoints import Checkpoint, CheckpointFolder
-from dqnkit.tracking.names import Artifact, Kind, Tag
+from dqnkit.tracking.names import Artifact, RunKind, Tag
 from dqnkit.tracking.outbox import count_undelivered, folders_of_run
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
@@ -76,7 +76,7 @@ def find_resumption(store: RunStore, reference: str) -> Resumption:
 
 
 def _check_kind(run: RecordedRun) -> None:
-    if run.tags.get(Tag.KIND) != Kind.TRAINING:
+    if run.tags.get(Tag.KIND) != RunKind.TRAINING:
         raise ConfigError(
             f"the run {run.label} is not the training of one seed and cannot be resumed"
         )

@@ -22,7 +22,7 @@ from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking.client import is_transient, wrap_store_errors
 from dqnkit.tracking.location import StoreLocation, experiment_url
-from dqnkit.tracking.names import Artifact, Kind, Tag
+from dqnkit.tracking.names import Artifact, RunKind, Tag
 from dqnkit.tracking.outbox import Delivery, MetricPoint, Outbox, OutboxHeader, folders_of_run
 from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, Tracker
@@ -78,7 +78,7 @@ class MlflowTracker(Tracker):
 
     @override
     def start(self, record: RunRecord) -> list[str]:
-        trains = record.tags.get(Tag.KIND) not in {None, Kind.COMPARISON}
+        trains = record.tags.get(Tag.KIND) not in {None, RunKind.COMPARISON}
         advice = ", or train without a record: tracking.enabled=false" if trains else ""
         warnings = []
         try:
@@ -217,7 +217,7 @@ class MlflowTracker(Tracker):
         Not so for runs whose id others need: parents, their children, and resumed runs.
         """
         has_parent = self._parent != NO_PARENT
-        is_training = record.tags.get(Tag.KIND) == Kind.TRAINING
+        is_training = record.tags.get(Tag.KIND) == RunKind.TRAINING
         return is_training and not has_parent and record.continues is None
 
     def _open_in_time(self) -> None:

@@ -52,7 +52,7 @@ class Tag:
     """Keys of tags."""
 
     KIND: Final = "dqnkit.kind"
-    """Kind of a run (`Kind`). Runs without this tag were not made by dqnkit."""
+    """Kind of a run (`RunKind`). Runs without this tag were not made by dqnkit."""
     VERSION: Final = "dqnkit.version"
     ENV: Final = "dqnkit.env"
     SEED: Final = "dqnkit.seed"
@@ -85,7 +85,7 @@ class Tag:
     USER: Final = "mlflow.user"
 
 
-class Kind(StrEnum):
+class RunKind(StrEnum):
     """Values of `Tag.KIND`."""
 
     TRAINING = "training"

@@ -22,7 +22,7 @@ from dqnkit.tracking.client import (
     wrap_store_errors,
 )
 from dqnkit.tracking.location import StoreLocation
-from dqnkit.tracking.names import COMPARISONS, Kind, Metric, Tag
+from dqnkit.tracking.names import COMPARISONS, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 
 _PAGE = 1_000
@@ -40,7 +40,7 @@ class RunFilter:
 
     def conditions(self) -> Iterator[str]:
         """Yield the conditions in MLflow's search syntax, without the experiment."""
-        yield f"tags.`{Tag.KIND}` = '{Kind.TRAINING}'"
+        yield f"tags.`{Tag.KIND}` = '{RunKind.TRAINING}'"
         if self.status is not None:
             yield f"attributes.status = {quoted(self.status)}"
         if self.study is not None:

@@ -18,7 +18,7 @@ from typing import IO, Any, NoReturn
 
 from dqnkit.errors import ArgumentError, ConfigError, TrackingError
 from dqnkit.tracking.location import StoreLocation, experiment_url
-from dqnkit.tracking.names import Kind, Tag
+from dqnkit.tracking.names import RunKind, Tag
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -120,7 +120,7 @@ def _page(address: str) -> str:
         experiments = _ask(address, "experiments/search", {"max_results": 1000})["experiments"]
         query = {
             "experiment_ids": [each["experiment_id"] for each in experiments],
-            "filter": f"tags.`{Tag.KIND}` = '{Kind.TRAINING}'",
+            "filter": f"tags.`{Tag.KIND}` = '{RunKind.TRAINING}'",
             "max_results": 1,
             "order_by": ["attributes.start_time DESC"],
         }

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 RDB_METHODS = frozenset(
     {"_create_new_trial", "_get_stale_trial_ids", "_get_trials", "_set_trial_param"}
 )
-"""Methods of `RDBStorage` that its cache and its heartbeats call, besides those of `BaseStorage`."""
+"""Methods of `RDBStorage`, besides those of `BaseStorage`, that its cache and heartbeats call."""
 
 
 def storage_of(study: optuna.Study) -> BaseStorage:

@@ -1,4 +1,4 @@
-"""What follows a search: confirmation and the champion, once, by one of the processes."""
+"""The end of a search: one of its processes confirms the best trials and registers the winner."""
 
 from __future__ import annotations
 
@@ -13,102 +13,110 @@ from dqnkit.processes import identity
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.tracking.names import Tag
 from dqnkit.tuning import report
+from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.confirmation import Confirmation
-from dqnkit.tuning.confirmed import Confirmed
+from dqnkit.tuning.confirmed import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.standing import best_trials
-from dqnkit.tuning.study import BEST, CONCLUDED, SharedStudy
+from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun
 from dqnkit.workers.dispatcher import run_jobs
 from dqnkit.workers.pool import WorkerPool
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Concluded:
-    """What a search came to."""
+class ConclusionResult:
+    """The winner of a search."""
 
-    confirmed: tuple[Confirmed, ...]
-    """The best first; none if that was not asked for."""
+    confirmed: tuple[ConfirmedTrial, ...]
+    """Confirmed trials, best first; empty if no confirmation was requested."""
     winner: Config
-    """With the seed of the champion's run."""
+    """Configuration of the winner, with the seed of the champion's run."""
     model: str | None
-    """The registered model's URI."""
+    """URI of the registered model; None if nothing was registered."""
 
 
 class Conclusion:
-    """Confirms the best trials, and registers the winner."""
+    """Confirms the best trials and registers the winner."""
 
     def __init__(
-        self, study: SharedStudy, record: StudyRun, listener: Listener, confirm: int
+        self, study: SharedStudy, study_run: StudyRun, listener: Listener, confirm: int
     ) -> None:
-        """Does nothing yet.
+        """Make a conclusion; nothing happens before `run`.
 
         Args:
-          study: Whose trials have ended.
-          record: Of it.
+          study: A study whose trials have ended.
+          study_run: Run of the study.
           listener: Receives events.
-          confirm: Trials to confirm.
+          confirm: Number of trials to confirm.
         """
         self._study = study
-        self._record = record
+        self._study_run = study_run
         self._listener = listener
         self._confirm = confirm
         self.problems: list[str] = []
+        """Descriptions of failed seeds, and of what could not be recorded."""
 
-    def run(self, pool: WorkerPool, interrupts: Interrupts) -> Concluded | None:
-        """Concludes when no other process does; None if it was interrupted.
+    def run(self, pool: WorkerPool, interrupts: Interrupts) -> ConclusionResult | None:
+        """Conclude the search while no other process does; return None if interrupted.
 
-        Whoever comes second finds that it is done, or does what is left if the first has died.
+        A process that comes later finds the results of the first one, and completes them if that
+        process has died.
 
         Raises:
-          StudyError: No trial is complete.
+          StudyError: If no trial is complete.
         """
-        turn = Lease(self._study.study, CONCLUSION)
-        waits_for = None
+        lease = Lease(self._study.study, CONCLUSION)
+        awaited = None
         while not interrupts:
-            with turn.taken() as is_mine:
-                if is_mine:
-                    confirmed = self._confirmed(pool, interrupts)
+            with lease.try_acquire() as acquired:
+                if acquired:
+                    confirmed = self._confirm_trials(pool, interrupts)
                     if interrupts:
                         return None
-                    if turn.is_mine:
-                        return self._concluded(confirmed)
-            if turn.holder != waits_for:
-                waits_for = turn.holder
-                host = identity.host(waits_for or "") or "another process"
-                self._listener(Warned(f"waiting for {host}, which confirms the winner"))
-            time.sleep(_LOOK_SECONDS)
+                    if lease.is_held:
+                        return self._conclude(confirmed)
+            if lease.holder != awaited:
+                awaited = lease.holder
+                host = identity.host(awaited or "") or "another process"
+                self._listener(Warned(f"waiting for {host}, which confirms the best trials"))
+            time.sleep(_POLL_SECONDS)
         return None
 
-    def _confirmed(self, pool: WorkerPool, interrupts: Interrupts) -> list[Confirmed]:
+    def _confirm_trials(self, pool: WorkerPool, interrupts: Interrupts) -> list[ConfirmedTrial]:
         candidates = best_trials(self._study, self._confirm)
         if not candidates:
             return []
-        confirmation = Confirmation(self._study, candidates, self._record)
-        # It is our turn: whoever had it has died, if anything of it still runs.
-        self._record.editor.end_orphans({Tag.CONFIRMS: self._study.name}, {})
+        confirmation = Confirmation(self._study, candidates, self._study_run)
+        # This process holds the lease, so runs that are still RUNNING belong to a dead holder.
+        self._study_run.editor.end_orphans({Tag.CONFIRMS: self._study.name}, {})
         if confirmation.jobs.left:
-            left = confirmation.jobs.left
-            self._listener(ConfirmationStarted(candidates, confirmation.seeds, left))
+            runs_left = confirmation.jobs.left
+            self._listener(ConfirmationStarted(candidates, confirmation.seeds, runs_left))
+        self._train(confirmation, pool, interrupts)
+        confirmed = confirmation.ranked()
+        self._study_run.set_confirmed(confirmed)
+        return confirmed
+
+    def _train(self, confirmation: Confirmation, pool: WorkerPool, interrupts: Interrupts) -> None:
+        """Train all seeds, and close the records of an interrupted confirmation."""
+        jobs = confirmation.jobs
         status = RunStatus.FAILED
         try:
-            run_jobs(pool, confirmation.jobs, self._listener, interrupts)
-            status = RunStatus.KILLED
+            run_jobs(pool, jobs, self._listener, interrupts)
+            status = RunStatus.KILLED  # a record that is still open now was interrupted
         except KeyboardInterrupt:
             status = RunStatus.KILLED
             raise
         finally:
             if pool.busy:
                 pool.close(at_once=True)
-            confirmation.jobs.close(status)
-            self.problems += confirmation.jobs.problems + confirmation.jobs.failures
-        confirmed = confirmation.ranked()
-        self._record.set_confirmed(confirmed)
-        return confirmed
+            jobs.close(status)
+            self.problems += jobs.problems + jobs.failures
 
-    def _concluded(self, confirmed: Sequence[Confirmed]) -> Concluded:
+    def _conclude(self, confirmed: Sequence[ConfirmedTrial]) -> ConclusionResult:
         best = best_trials(self._study, 1)
         if not best:
             raise StudyError(
@@ -118,16 +126,18 @@ class Conclusion:
         winner = self._study.configuration(best[0].number)
         if confirmed:
             winner = confirmed[0].config.with_seed(confirmed[0].champion.seed)
-        text = report.explained_winner(winner, self._study, confirmed)
-        return Concluded(tuple(confirmed), winner, self._register(confirmed, text))
+        text = report.winner_yaml(winner, self._study, confirmed)
+        return ConclusionResult(tuple(confirmed), winner, self._keep_winner(confirmed, text))
 
-    def _register(self, confirmed: Sequence[Confirmed], text: str) -> str | None:
-        """Keeps the winner where it has not been kept; the model's URI."""
-        run_id, known = self._record.run_id, self._study.recall(CONCLUDED) or {}
-        if known.get("winner") == text and known.get("run_id") == run_id:
-            return known.get("model")
-        model = self._record.register(confirmed[0]) if confirmed else None
-        self._record.add_files(text)
-        self._study.remember(BEST, text)
-        self._study.remember(CONCLUDED, {"winner": text, "run_id": run_id, "model": model})
+    def _keep_winner(self, confirmed: Sequence[ConfirmedTrial], text: str) -> str | None:
+        """Register, record and store the winner unless that is done; return the model's URI."""
+        run_id = self._study_run.run_id
+        stored = self._study.get_attr(StudyAttr.CONCLUSION) or {}
+        if stored.get("winner") == text and stored.get("run_id") == run_id:
+            return stored.get("model")
+        model = self._study_run.register(confirmed[0]) if confirmed else None
+        self._study_run.add_files(text)
+        self._study.set_attr(StudyAttr.WINNER, text)
+        conclusion = {"winner": text, "run_id": run_id, "model": model}
+        self._study.set_attr(StudyAttr.CONCLUSION, conclusion)
         return model

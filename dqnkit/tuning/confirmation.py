@@ -1,59 +1,57 @@
-"""Confirmation: training the best trials again on seeds that the search has not used."""
+"""Confirmation: training the best trials again with seeds that the search has not used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from dqnkit.tracking.names import Kind, Tag
+from dqnkit.tracking.names import RunKind, Tag
 from dqnkit.tracking.tracker import ParentRun
-from dqnkit.tuning.confirmed import Confirmed, fresh_seeds
+from dqnkit.tuning.attributes import StudyAttr
+from dqnkit.tuning.confirmed import ConfirmedTrial, fresh_seeds
 from dqnkit.tuning.standing import TrialScore
-from dqnkit.tuning.study import CONFIRMATION, SharedStudy
+from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, aggregate
 from dqnkit.workers.seed_jobs import SeedJobs
 
 
 class Confirmation:
-    """Trains candidates again; results are remembered in the study, so that none is trained twice."""
+    """Trains candidates with fresh seeds. Results are stored in the study and not trained twice."""
 
     def __init__(
-        self,
-        study: SharedStudy,
-        candidates: Sequence[TrialScore],
-        record: StudyRun,
+        self, study: SharedStudy, candidates: Sequence[TrialScore], study_run: StudyRun
     ) -> None:
-        definition = study.definition
+        """Make the jobs of all seeds that have no result yet.
+
+        Args:
+          study: The study that the candidates are trials of.
+          candidates: Trials to train again, best first.
+          study_run: Parent of the runs.
+        """
         self._study = study
         self._candidates = candidates
-        self.seeds = fresh_seeds(definition.config, definition.seeds_per_trial)
-        self._known: dict[str, dict[str, Any]] = dict(study.recall(CONFIRMATION) or {})
-        belongs_to = ParentRun(record.run_id, {Tag.CONFIRMS: study.name})
-        place = GroupRecord(record.tracking_uri, belongs_to, Kind.CONFIRMATION)
+        self.seeds = fresh_seeds(study.definition.config, study.definition.seeds_per_trial)
+        self._results: dict[str, dict[str, Any]] = dict(
+            study.get_attr(StudyAttr.CONFIRMATION) or {}
+        )
+        parent = ParentRun(study_run.run_id, {Tag.CONFIRMS: study.name})
+        record = GroupRecord(study_run.tracking_uri, parent, RunKind.CONFIRMATION)
         self._groups = {
-            candidate.number: SeedGroup(
-                study.configuration(candidate.number),
-                f"{study.name}-confirms-t{candidate.number:03d}",
-                self.seeds,
-                place,
-            )
-            for candidate in candidates
+            candidate.number: self._make_group(candidate.number, record) for candidate in candidates
         }
-        for number, group in self._groups.items():
-            for seed, document in self._known.get(str(number), {}).items():
-                if int(seed) in self.seeds:
-                    group.add(SeedResult.from_dict(document))
-        self.jobs = SeedJobs(list(self._groups.values()), record.tracking_uri, self._remember)
+        self.jobs = SeedJobs(
+            list(self._groups.values()), study_run.tracking_uri, self._store_result
+        )
 
-    def ranked(self) -> list[Confirmed]:
+    def ranked(self) -> list[ConfirmedTrial]:
         """Return the candidates that have a result, best first.
 
-        Candidates without failed seeds come first. Among them, the order is by interquartile mean,
-        then by the lower end of its interval, then by the value in the search.
+        Candidates with more trained seeds rank higher. Among equals, the order is by interquartile
+        mean, then by the lower end of its interval, then by the value in the search.
         """
         confirmed = [
-            Confirmed(each, group.config, tuple(group.results), aggregate(group.results))
+            ConfirmedTrial(each, group.config, tuple(group.results), aggregate(group.results))
             for each, group in zip(self._candidates, self._groups.values(), strict=True)
             if group.results
         ]
@@ -68,7 +66,16 @@ class Confirmation:
             ),
         )
 
-    def _remember(self, group: SeedGroup, result: SeedResult) -> None:
+    def _make_group(self, number: int, record: GroupRecord) -> SeedGroup:
+        """Make the group of a candidate's fresh seeds, with the results that the study has."""
+        config = self._study.configuration(number)
+        group = SeedGroup(config, f"{self._study.name}-confirms-t{number:03d}", self.seeds, record)
+        for seed, document in self._results.get(str(number), {}).items():
+            if int(seed) in self.seeds:
+                group.add(SeedResult.from_dict(document))
+        return group
+
+    def _store_result(self, group: SeedGroup, result: SeedResult) -> None:
         number = next(number for number, each in self._groups.items() if each is group)
-        self._known.setdefault(str(number), {})[str(result.seed)] = result.as_dict()
-        self._study.remember(CONFIRMATION, self._known)
+        self._results.setdefault(str(number), {})[str(result.seed)] = result.as_dict()
+        self._study.set_attr(StudyAttr.CONFIRMATION, self._results)

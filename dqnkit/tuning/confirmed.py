@@ -1,4 +1,4 @@
-"""Results of confirmation: the best trials, trained again on seeds that the search has not used."""
+"""Results of confirmation: the best trials, trained again with fresh seeds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dqnkit.evaluation.aggregates import Estimate
 from dqnkit.tuning.standing import TrialScore
 from dqnkit.workers.seed_group import SeedResult, SeedScores
 
-SEEDS = 5
+FRESH_SEEDS = 5
 """Number of fresh seeds per candidate."""
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """A trial of the search, with its results on fresh seeds."""
+class ConfirmedTrial:
+    """A trial of the search, with its results for fresh seeds."""
 
     trial: TrialScore
     config: Config
@@ -31,7 +31,7 @@ class Confirmed:
 
     @property
     def champion(self) -> SeedResult:
-        """Result of the seed whose policy was best on fresh episodes; the first of equals."""
+        """Result of the seed with the best policy on fresh episodes; the lowest of equal seeds."""
         return max(self.results, key=lambda each: (each.final_iqm, each.final_mean, -each.seed))
 
     def as_dict(self) -> dict[str, Any]:
@@ -48,11 +48,11 @@ class Confirmed:
 
 
 def fresh_seeds(config: Config, seeds_per_trial: int) -> tuple[int, ...]:
-    """Return seeds that no trial has used: those after the seeds of the search."""
+    """Return the seeds of the confirmation: those after the seeds of the search."""
     first = config.training.seed + seeds_per_trial
-    return tuple(range(first, first + SEEDS))
+    return tuple(range(first, first + FRESH_SEEDS))
 
 
-def overturned(best: TrialScore | None, ranked: Sequence[Confirmed]) -> bool:
+def is_overturned(best: TrialScore | None, ranked: Sequence[ConfirmedTrial]) -> bool:
     """Return whether confirmation ranks another trial above the best of the search."""
     return best is not None and bool(ranked) and ranked[0].trial.number != best.number

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from dqnkit._system.files import file_lock
 from dqnkit.tuning.database_url import connect_arguments
-from dqnkit.tuning.patient_storage import GRACE_SECONDS, HEARTBEAT_SECONDS, PatientStorage
+from dqnkit.tuning.patient_storage import PatientStorage
 
 
 def connect(url: URL, is_interrupted: Callable[[], bool]) -> PatientStorage:
@@ -22,7 +22,7 @@ def connect(url: URL, is_interrupted: Callable[[], bool]) -> PatientStorage:
 
     Args:
       url: URL of the database.
-      is_interrupted: Returns whether this process is to end, so that calls do not wait any more.
+      is_interrupted: Returns whether this process is to end, so that calls must not wait.
 
     Raises:
       ArgumentError: If PostgreSQL requires TLS and this process has loaded TensorFlow.
@@ -32,14 +32,9 @@ def connect(url: URL, is_interrupted: Callable[[], bool]) -> PatientStorage:
     """
     with warnings.catch_warnings(), lock(url, "tables"):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = PatientStorage(
-            url.render_as_string(hide_password=False),
-            {"connect_args": connect_arguments(url), "pool_pre_ping": True},
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
+        return PatientStorage(
+            url.render_as_string(hide_password=False), connect_arguments(url), is_interrupted
         )
-    storage.is_interrupted = is_interrupted  # type: ignore[method-assign]
-    return storage
 
 
 @contextlib.contextmanager

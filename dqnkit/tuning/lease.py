@@ -69,9 +69,7 @@ class Lease:
         running = self._running()
         dead = {trial.number for trial in self._heartbeats.abandoned(running)}
         processes = [
-            trial.user_attrs.get(TrialAttr.PROCESS)
-            for trial in running
-            if trial.number not in dead
+            trial.user_attrs.get(TrialAttr.PROCESS) for trial in running if trial.number not in dead
         ]
         own = identity.identity()
         return next((each for each in processes if each not in {None, own}), None)

@@ -1,4 +1,4 @@
-"""How a search goes on."""
+"""Options of a search."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from dqnkit.errors import ArgumentError
-from dqnkit.tuning import rdb
+from dqnkit.tuning.database_url import parse_url, without_password
 from dqnkit.tuning.samplers import PrunerName, SamplerName
 from dqnkit.workers.placement import LOCAL, Placement
 from dqnkit.workers.seeds import check_range, check_workers
@@ -14,43 +14,46 @@ from dqnkit.workers.seeds import check_range, check_workers
 _MAX_TRIALS = 1_000_000
 _MAX_SEEDS = 100
 _MAX_CONFIRM = 100
+_MAX_TIMEOUT = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """How a search goes on.
+    """Options of a search.
 
     Raises:
-      ConfigError: A number is out of its range.
+      ArgumentError: If a number is out of its range.
     """
 
     trials: int = 50
-    """Trials that are to end, complete or pruned, those of earlier starts included."""
+    """Number of trials that are to end, complete or pruned, including those of earlier starts."""
     workers: int | None = None
-    """Processes; None takes as many as there are cores, or as a cluster has room for."""
+    """Number of worker processes; None takes one per core, or what a cluster has room for."""
     study: str | None = None
-    """Name of the study; None goes on with the last of this experiment that was interrupted, or
-    begins one."""
+    """Name of the study to continue or make. None continues the last interrupted study of the
+    experiment, or makes one."""
     storage: str | None = None
-    """URL of a database; None keeps the study under `mlruns/studies`."""
+    """URL of a database for the study; None takes that of DQNKIT_STORAGE, or else
+    `mlruns/studies`."""
     sampler: SamplerName = "tpe"
     pruner: PrunerName = "hyperband"
     timeout: float | None = None
-    """Seconds after which no further trial is begun."""
+    """Time in seconds after which no trial is started."""
     seeds_per_trial: int = 1
-    """Trainings a trial; its value is the interquartile mean over them."""
+    """Number of seeds per trial, whose interquartile mean is the value of the trial."""
     confirm: int = 3
-    """Best trials that are trained again on fresh seeds; 0 leaves that out."""
+    """Number of the best trials that are trained again with fresh seeds."""
     placement: Placement = LOCAL
-    """Where workers run."""
+    """Machine or cluster that the workers run on."""
 
     def __post_init__(self) -> None:
         check_range("trials", self.trials, 1, _MAX_TRIALS)
         check_range("seeds_per_trial", self.seeds_per_trial, 1, _MAX_SEEDS)
         check_range("confirm", self.confirm, 0, _MAX_CONFIRM)
         check_workers(self.workers)
-        if self.timeout is not None and not 0 < self.timeout <= 1e9:
-            raise ArgumentError("timeout", self.timeout, "expected a number of seconds above 0")
+        if self.timeout is not None and not 0 < self.timeout <= _MAX_TIMEOUT:
+            problem = f"expected a number of seconds above 0, up to {_MAX_TIMEOUT:g}"
+            raise ArgumentError("timeout", self.timeout, problem)
 
     def arguments(self) -> Iterator[tuple[str, str]]:
         """Yield name and text of `trials` and of each argument that differs from its default.
@@ -62,6 +65,6 @@ class TuneOptions:
             if isinstance(value, Placement):
                 yield from value.arguments()
             elif each.name == "storage" and value is not None:
-                yield each.name, rdb.shown(rdb.parse(value))
+                yield each.name, without_password(parse_url(value))
             elif value != each.default or each.name == "trials":
                 yield each.name, str(value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
@@ -65,8 +65,8 @@ def _retry_until_answered(method: Callable[_P, _R]) -> Callable[_P, _R]:
 class PatientStorage(RDBStorage):
     """Optuna's relational storage, whose calls wait while the database does not answer.
 
-    Raises:
-      StudyError: If the database did not answer for `patience` seconds, or `is_interrupted`.
+    A call raises StudyError if the database does not answer for `patience` seconds, or if the
+    process is interrupted.
     """
 
     patience = PATIENCE_SECONDS
@@ -74,10 +74,23 @@ class PatientStorage(RDBStorage):
     last_failure = -math.inf
     """Time of `time.monotonic` at which the database last failed to answer."""
 
-    @staticmethod
-    def is_interrupted() -> bool:
-        """Return whether the process is to end, so that calls do not wait any more."""
-        return False
+    def __init__(
+        self, url: str, connect_args: Mapping[str, Any], is_interrupted: Callable[[], bool]
+    ) -> None:
+        """Connect to a database, and create the tables of an empty one.
+
+        Args:
+          url: URL of the database, with its password.
+          connect_args: Keyword arguments for the driver's `connect`.
+          is_interrupted: Returns whether this process is to end, so that calls must not wait.
+        """
+        self.is_interrupted = is_interrupted
+        super().__init__(
+            url,
+            {"connect_args": connect_args, "pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+        )
 
     def describe_failure(self, error: BaseException) -> str:
         """Return a message for the user, without a password."""

@@ -6,41 +6,45 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dqnkit.config.sections import Config
-from dqnkit.tuning.confirmed import Confirmed, overturned
+from dqnkit.tuning.confirmed import ConfirmedTrial, is_overturned
 from dqnkit.tuning.standing import Standing
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search came to."""
+    """The result of a search."""
 
     study: str
+    """Name of the study."""
     experiment: str
     env_id: str
     run_id: str | None
-    """Of the study's run."""
+    """MLflow's id of the study's run; None if it is not recorded."""
     standing: Standing
-    confirmed: tuple[Confirmed, ...]
-    """The best trials on fresh seeds, the best first; none if that was not asked for."""
+    confirmed: tuple[ConfirmedTrial, ...]
+    """Confirmed trials, best first; empty if no confirmation was requested."""
     winner: Config
-    """With the seed of the champion's run, which it repeats."""
+    """Configuration of the winner, with the seed of the champion's run, which it repeats."""
     model: str | None
-    """The registered model, as `models:/NAME@champion`."""
+    """URI of the registered model, `models:/NAME@champion`; None if nothing was registered."""
     fresh_seed: int
-    """The first seed that neither search nor confirmation has used."""
+    """First seed that neither the search nor its confirmation used."""
     seconds: float
+    """Seconds of this call."""
     search_seconds: float
-    """Of these, until the last trial ended."""
+    """Seconds until the last trial ended."""
     hints: dict[str, str] = field(default_factory=dict)
+    """Commands and addresses that show the record, and commands for what to do next."""
     problems: list[str] = field(default_factory=list)
+    """Descriptions of failed trials, and of what could not be recorded."""
 
     @property
     def was_overturned(self) -> bool:
-        """Whether confirmation put another trial before the search's best."""
-        return overturned(self.standing.best, self.confirmed)
+        """True if confirmation ranks another trial above the best of the search."""
+        return is_overturned(self.standing.best, self.confirmed)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a JSON document."""
         standing = self.standing
         return {
             "study": self.study,

@@ -1,4 +1,4 @@
-"""The search from its first trial to its champion."""
+"""A search, from its first trial to the registered champion."""
 
 from __future__ import annotations
 
@@ -17,36 +17,31 @@ from dqnkit.errors import ConfigError, InterruptedRun
 from dqnkit.events import Listener, SearchStarted, Warned, ignore
 from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.tracking.location import AUTO
-from dqnkit.tuning import report, space
-from dqnkit.tuning.conclusion import Concluded, Conclusion
-from dqnkit.tuning.confirmed import SEEDS
+from dqnkit.tuning import report
+from dqnkit.tuning.catalog import find_definition, find_unfinished, open_study
+from dqnkit.tuning.conclusion import Conclusion, ConclusionResult
+from dqnkit.tuning.confirmed import FRESH_SEEDS
+from dqnkit.tuning.definition import StudyDefinition
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.results import TuneResult
-from dqnkit.tuning.samplers import (
-    grid_points,
-    make_pruner,
-    make_sampler,
-)
+from dqnkit.tuning.samplers import grid_points, make_pruner, make_sampler
+from dqnkit.tuning.space import Space
+from dqnkit.tuning.space_factory import make_space
 from dqnkit.tuning.standing import standing_of
 from dqnkit.tuning.storage import StudyStorage, check_name, locate_storage
-from dqnkit.tuning.study import (
-    StudyDefinition,
-    StudyPlan,
-    find_definition,
-    find_unfinished,
-    open_study,
-)
+from dqnkit.tuning.study import StudyPlan
 from dqnkit.tuning.study_run import StudyRun, check_store
 from dqnkit.tuning.trial_jobs import Pruning, TrialJobs
 from dqnkit.workers.dispatcher import run_jobs
-from dqnkit.workers.placement import make_workplace
 from dqnkit.workers.pool import WorkerPool
-
-_LOOK_SECONDS = 1.0
-_PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
-
+from dqnkit.workers.workplace import make_workplace
 
 DEFAULT_OPTIONS = TuneOptions()
+_POLL_SECONDS = 1.0
+_MIN_EVALUATIONS = 2
+"""Minimum number of evaluations per training, besides the one before training."""
+_PRUNING = {"wilcoxon": Pruning.BY_SEED, "none": Pruning.NEVER}
+"""Schedule of the pruners that do not prune by evaluation."""
 
 
 def tune(
@@ -56,21 +51,24 @@ def tune(
     tracking_uri: str | None = AUTO,
     listener: Listener = ignore,
 ) -> TuneResult:
-    """Searches, confirms what it found on fresh seeds, and registers the winner.
+    """Search for a better configuration, confirm the best ones, and register the winner.
+
+    A script must call this below `if __name__ == "__main__"`, because workers import it.
 
     Args:
-      config: The experiment; `search` says what may change, and its own values are trial 0.
-      options: How.
-      tracking_uri: The store of runs; see `dqnkit.tracking.location.resolve`.
+      config: The experiment. Its section `search` defines the space, and its own values are those
+        of trial 0.
+      options: Options of the search.
+      tracking_uri: URI of the MLflow store; None records nothing.
       listener: Receives the events of the search and of its runs.
 
     Raises:
-      ConfigError: The experiment, the space or an option is wrong, or the study was made for
-        something else; nothing was trained.
-      TrackingError: The store of runs cannot be reached.
-      StudyError: The storage of studies cannot be reached, or trials fail one after another.
-      WorkerError: Workers cannot be started.
-      InterruptedRun: A signal came; the same call goes on.
+      ConfigError: If the experiment, the space or an option is wrong, or the study has another
+        definition. Nothing was trained.
+      TrackingError: If the MLflow store cannot be reached.
+      StudyError: If the storage of studies cannot be reached, or too many trials in a row failed.
+      WorkerError: If workers cannot be started.
+      InterruptedRun: If a signal came. The same call continues the search.
     """
     interrupts = Interrupts()
     storage = locate_storage(options.storage, lambda: bool(interrupts))
@@ -80,7 +78,16 @@ def tune(
 
 
 def stored_experiment(study: str, storage: str | None = None) -> Config | None:
-    """The experiment that a study was made for; None if there is no such study."""
+    """Return the experiment of a study, with its search space; None if there is no such study.
+
+    Args:
+      study: Name of the study.
+      storage: URL of a database (see `TuneOptions.storage`).
+
+    Raises:
+      ConfigError: If dqnkit did not make the study.
+      StudyError: If the storage does not answer.
+    """
     definition = find_definition(locate_storage(storage), study)
     if definition is None:
         return None
@@ -98,22 +105,16 @@ class _Search:
         tracking_uri: str | None,
         listener: Listener,
     ) -> None:
-        """Checks all that can be checked, and opens the study."""
-        self._options = options
-        self._listener = listener
+        """Check everything that can be checked, and open the study."""
         self._began = time.monotonic()
-        check_server_not_shared(config.replay.address, "a search")
-        resolved, _ = resolve(config)
-        # A trial may change what decides the rest: the loop, the range of returns.
-        self._config = config.model_copy(update={"network": resolved.network})
-        self._tracking_uri = tracking_uri
-        searched = space.of(self._config)
-        _check_evaluations(self._config, searched)
-        by_seed = options.pruner == "wilcoxon"
-        definition = StudyDefinition(self._config, searched, options.seeds_per_trial, by_seed)
+        self._options = options
         self._storage = storage
-        plan = self._plan(definition)
-        name = options.study or self._name(storage, definition)
+        self._tracking_uri = tracking_uri
+        self._listener = listener
+        definition = _define_study(config, options)
+        self._config = definition.config
+        plan = _plan(definition, options)
+        name = options.study or find_unfinished(storage, definition) or _new_name(self._config)
         check_name(name)
         check_store(self._config, tracking_uri)  # before the study is made
         self._workplace = make_workplace(options.placement, tracking_uri)
@@ -122,60 +123,39 @@ class _Search:
         except BaseException:
             self._workplace.launcher.close()
             raise
-        self._record = StudyRun(self._study, self._workplace.tracking_uri)
-        self._problems = definition.space.params(self._config)[1]
+        self._study_run = StudyRun(self._study, self._workplace.tracking_uri)
+        _, self._problems = definition.space.params(self._config)
 
     def run(self, interrupts: Interrupts) -> TuneResult:
-        """Searches, confirms and registers."""
+        """Search, confirm the best trials and register the winner."""
         options = self._options
-        runs = max(self._study.total, options.confirm * SEEDS)
-        size = min(options.workers or self._workplace.capacity, runs)
-        self._listener(
-            SearchStarted(self._study.name, self._config.name, size, standing_of(self._study))
-        )
+        max_runs = max(self._study.total, options.confirm * FRESH_SEEDS)
+        size = min(options.workers or self._workplace.capacity, max_runs)
+        standing = standing_of(self._study)
+        self._listener(SearchStarted(self._study.name, self._config.name, size, standing))
         for problem in self._problems:
             self._listener(Warned(problem))
         launcher = self._workplace.launcher
-        with WorkerPool(size, launcher=launcher) as pool, self._record.open(options, interrupts):
+        with WorkerPool(size, launcher=launcher) as pool, self._study_run.open(options, interrupts):
             jobs = self._search(pool, interrupts)
             self._wait_for_others(jobs, interrupts)
-            searched = time.monotonic()
-            conclusion = Conclusion(self._study, self._record, self._listener, options.confirm)
+            searched_at = time.monotonic()
+            conclusion = Conclusion(self._study, self._study_run, self._listener, options.confirm)
             try:
                 concluded = conclusion.run(pool, interrupts)
             finally:
                 self._problems += conclusion.problems
             if concluded is None:
-                raise self._interruption(interrupts)
-            result = self._result(concluded, searched)
-        # What the record could not keep is known when it is closed.
-        return replace(result, problems=self._problems + self._record.problems)
-
-    # -- The study
-
-    def _plan(self, definition: StudyDefinition) -> StudyPlan:
-        options = self._options
-        points = grid_points(definition.space) if options.sampler == "grid" else []
-        own, _ = definition.space.params(self._config)
-        if points and own not in points:
-            points.insert(0, own)
-        reports = self._config.num_evaluations * options.seeds_per_trial
-        pruner = make_pruner(options.pruner, reports, options.seeds_per_trial)
-        sampler = partial(make_sampler, options.sampler, self._config.training.seed)
-        sampler(0)  # a package that is missing is told before the study is made
-        return StudyPlan(options.trials, sampler, pruner, points)
-
-    def _name(self, storage: StudyStorage, definition: StudyDefinition) -> str:
-        unfinished = find_unfinished(storage, definition)
-        return unfinished or f"{definition.config.name}-{secrets.token_hex(2)}"
-
-    # -- Its parts
+                raise self._make_interruption(interrupts)
+            result = self._make_result(concluded, searched_at)
+        # What the store did not receive is known once the record is closed.
+        return replace(result, problems=self._problems + self._study_run.problems)
 
     def _search(self, pool: WorkerPool, interrupts: Interrupts) -> TrialJobs:
         timeout = self._options.timeout
         pruning = _PRUNING.get(self._options.pruner, Pruning.BY_EVALUATION)
         deadline = math.inf if timeout is None else self._began + timeout
-        jobs = TrialJobs(self._study, self._record, self._listener, pruning, deadline)
+        jobs = TrialJobs(self._study, self._study_run, self._listener, pruning, deadline)
         jobs.end_orphans()
         jobs.reap()
         try:
@@ -188,58 +168,85 @@ class _Search:
         return jobs
 
     def _wait_for_others(self, jobs: TrialJobs, interrupts: Interrupts) -> None:
-        """Until nobody runs a trial: after a `timeout` of ours others may still search."""
-        told = False
-        while not interrupts and not self._study.is_done and self._study.another_at_work():
-            if not told:
+        """Wait until no process runs a trial: others may search on after this one's `timeout`."""
+        has_warned = False
+        while not interrupts and not self._study.is_done and self._study.other_active_process():
+            if not has_warned:
                 self._listener(Warned("waiting for the trials of other processes"))
-                told = True
-            time.sleep(_LOOK_SECONDS)
+                has_warned = True
+            time.sleep(_POLL_SECONDS)
         jobs.reap()
         jobs.end_orphans()
 
-    def _result(self, concluded: Concluded, searched: float) -> TuneResult:
+    def _make_result(self, concluded: ConclusionResult, searched_at: float) -> TuneResult:
+        name = self._study.name
+        repeat = command_line("train", from_study=name, storage=self._storage.argument)
         return TuneResult(
-            study=self._study.name,
+            study=name,
             experiment=self._config.name,
             env_id=self._config.env.id,
-            run_id=self._record.run_id,
+            run_id=self._study_run.run_id,
             standing=standing_of(self._study),
             confirmed=concluded.confirmed,
             winner=concluded.winner,
             model=concluded.model,
-            fresh_seed=report.fresh_seed(self._study.definition),
+            fresh_seed=report.first_unused_seed(self._study.definition),
             seconds=time.monotonic() - self._began,
-            search_seconds=searched - self._began,
+            search_seconds=searched_at - self._began,
             hints={
-                **self._record.hints,
-                "repeat": command_line(
-                    "train",
-                    from_study=self._study.name,
-                    storage=self._storage.place if self._storage.url else None,
-                ),
-                "dashboard": self._storage.dashboard(self._study.name),
+                **self._study_run.hints,
+                "repeat": repeat,
+                "dashboard": self._storage.dashboard_command(name),
             },
         )
 
-    def _interruption(self, interrupts: Interrupts) -> InterruptedRun:
-        now = standing_of(self._study)
-        by = interrupts.signal.name if interrupts.signal is not None else "its caller"
-        done = f"{now.ended} of {now.total} trials"
-        if now.ended >= now.total:
-            done = "the search; its confirmation is not complete"
+    def _make_interruption(self, interrupts: Interrupts) -> InterruptedRun:
+        standing = standing_of(self._study)
+        cause = interrupts.signal.name if interrupts.signal is not None else "the caller"
+        progress = f"{standing.ended} of {standing.total} trials"
+        if standing.ended >= standing.total:
+            progress = "the search; its confirmation is not complete"
         arguments = dict(replace(self._options, study=self._study.name).arguments())
         if self._tracking_uri not in {None, AUTO}:
             arguments["tracking_uri"] = redact_passwords(self._tracking_uri or "")
-        again = command_line("tune", **arguments)
-        return InterruptedRun(f"interrupted by {by} after {done}. Go on with: {again}")
+        resume = command_line("tune", **arguments)
+        return InterruptedRun(f"interrupted by {cause} after {progress}. To continue: {resume}")
 
 
-def _check_evaluations(config: Config, searched: space.Space) -> None:
-    """Refuses trainings with too few evaluations, the shortest of the space included."""
+def _define_study(config: Config, options: TuneOptions) -> StudyDefinition:
+    """Return the definition of a search's study, with all of its values checked."""
+    check_server_not_shared(config.replay.address, "a search")
+    resolved, _ = resolve(config)
+    # Trials may change what decides the other resolved values, such as the loop.
+    config = config.model_copy(update={"network": resolved.network})
+    space = make_space(config)
+    _check_evaluations(config, space)
+    reports_seeds = options.pruner == "wilcoxon"
+    return StudyDefinition(config, space, options.seeds_per_trial, reports_seeds)
+
+
+def _plan(definition: StudyDefinition, options: TuneOptions) -> StudyPlan:
+    config, space = definition.config, definition.space
+    grid = grid_points(space) if options.sampler == "grid" else []
+    own_params, _ = space.params(config)
+    if grid and own_params not in grid:
+        grid.insert(0, own_params)
+    reports = config.num_evaluations * options.seeds_per_trial
+    pruner = make_pruner(options.pruner, reports, options.seeds_per_trial)
+    sampler = partial(make_sampler, options.sampler, config.training.seed)
+    sampler(0)  # raises for a missing package, before the study is made
+    return StudyPlan(options.trials, sampler, pruner, grid)
+
+
+def _new_name(config: Config) -> str:
+    return f"{config.name}-{secrets.token_hex(2)}"
+
+
+def _check_evaluations(config: Config, space: Space) -> None:
+    """Check that the shortest training of the space has enough evaluations for a value."""
     key = "training.num_iterations"
-    for value in searched.ends(key) or [config.training.num_iterations]:
-        if searched.configure(config, {key: value}).num_evaluations < 2:
+    for value in space.test_values(key) or [config.training.num_iterations]:
+        if space.configure(config, {key: value}).num_evaluations < _MIN_EVALUATIONS:
             raise ConfigError(
                 f"evaluation.eval_interval={config.evaluation.eval_interval} gives one evaluation "
                 f"in {key}={value}, and a trial's value needs several: lower the interval, for "

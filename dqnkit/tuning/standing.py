@@ -1,4 +1,4 @@
-"""The standing of a search: how many trials have ended, and the best of them."""
+"""The standing of a search: numbers of trials by state, and the best complete trials."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
+from dqnkit.tuning.attributes import INTERRUPTED, TrialAttr
 from dqnkit.tuning.space import Values
-from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, SharedStudy
+from dqnkit.tuning.study import SharedStudy
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TrialScore:
     number: int
     value: float
     values: Values
-    """The trial's values by configuration key."""
+    """Configuration values of the trial, by key."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Standing:
     complete: int
     pruned: int
     failed: int
+    """Number of failed trials, without interrupted ones."""
     best: TrialScore | None
 
     @property
@@ -47,7 +49,7 @@ def standing_of(study: SharedStudy) -> Standing:
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=sum(
-            trial.state is TrialState.FAIL and trial.user_attrs.get(CAUSE) != INTERRUPTED
+            trial.state is TrialState.FAIL and trial.user_attrs.get(TrialAttr.CAUSE) != INTERRUPTED
             for trial in trials
         ),
         best=ranked[0] if ranked else None,
@@ -55,13 +57,15 @@ def standing_of(study: SharedStudy) -> Standing:
 
 
 def best_trials(study: SharedStudy, count: int) -> list[TrialScore]:
-    """Return the complete trials with the highest scores, each configuration once.
+    """Return the complete trials with the highest values, at most one per configuration.
 
-    Of equal scores the one with the higher mean of the same episodes goes first, because the mean
-    counts the worst of them too; then the earlier trial.
+    Trials of equal value are ranked by the mean of the same episodes, which unlike the
+    interquartile mean includes the worst of them, and then by number.
     """
     complete = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
-    complete.sort(key=lambda each: (-(each.value or 0), -each.user_attrs.get(MEAN, 0), each.number))
+    complete.sort(
+        key=lambda each: (-(each.value or 0), -each.user_attrs.get(TrialAttr.MEAN, 0), each.number)
+    )
     best: list[TrialScore] = []
     for trial in complete:
         if len(best) == count:

@@ -1,4 +1,4 @@
-"""Where studies are kept: a journal beside the runs, or a database that several machines share."""
+"""Storage of studies: an Optuna journal beside the runs, or a database that hosts share."""
 
 from __future__ import annotations
 
@@ -20,118 +20,132 @@ from dqnkit._system.files import file_lock
 from dqnkit.config.sections import NAME_PATTERN
 from dqnkit.errors import ArgumentError, ConfigError, StudyError
 from dqnkit.tracking.location import EMBEDDED
-from dqnkit.tuning import rdb
+from dqnkit.tuning import database
+from dqnkit.tuning.database_url import parse_url, without_password
+from dqnkit.tuning.patient_storage import explain_driver_error
 
 _SUFFIX = ".journal"
-COMPANION = "/"
-"""In the name of what stands beside a study in its storage, and in no name of a study."""
+_MAX_NAME_LENGTH = 100
+COMPANION_SEPARATOR = "/"
+"""Separator in the name of a companion study. Names of other studies do not contain it."""
 
 
 @dataclass(frozen=True)
 class StudyStorage:
-    """A place that holds studies by name."""
+    """A storage of studies by name."""
 
     url: URL | None
-    """Of a database; None for the embedded journals, one a study."""
-    is_hurried: Callable[[], bool] = lambda: False
-    """Whether somebody waits for this process to end, so that no call should wait."""
+    """URL of a database; None for the embedded journals, one per study."""
+    is_interrupted: Callable[[], bool] = lambda: False
+    """Returns whether this process is to end, so that calls must not wait."""
 
     @property
-    def place(self) -> str:
-        """As messages name it, without a password."""
-        if self.url is None:
-            return str(EMBEDDED / "studies")
-        return rdb.shown(self.url)
+    def display_name(self) -> str:
+        """Name of the storage in messages: its URL without passwords, or its folder."""
+        return str(EMBEDDED / "studies") if self.url is None else without_password(self.url)
 
-    def names(self) -> list[str]:
-        """The studies that it holds."""
-        if self.url is None:
-            return sorted(path.stem for path in _folder().glob(f"*{_SUFFIX}"))
-        with self.explained():
-            names = optuna.get_all_study_names(self._database)
-        return [name for name in names if COMPANION not in name]
+    @property
+    def argument(self) -> str | None:
+        """Value of the argument `storage` that selects this storage; None for the embedded one."""
+        return self.display_name if self.url else None
 
-    def open(self, name: str) -> BaseStorage:
-        """What Optuna keeps the study in; made where it is missing.
+    def study_names(self) -> list[str]:
+        """Return the names of the studies.
 
         Raises:
-          ConfigError: The name or the URL is none.
-          StudyError: The storage does not answer, or cannot be written.
+          ArgumentError: If the driver of the database is not installed.
+          StudyError: If the storage does not answer.
+        """
+        if self.url is None:
+            return sorted(path.stem for path in _folder().glob(f"*{_SUFFIX}"))
+        with self.wrap_errors():
+            names = optuna.get_all_study_names(self._database)
+        return [name for name in names if COMPANION_SEPARATOR not in name]
+
+    def open(self, name: str) -> BaseStorage:
+        """Return Optuna's storage for a study, created if it does not exist.
+
+        Raises:
+          ArgumentError: If no study can have the name, or the driver of the database is not
+            installed.
+          StudyError: If the storage does not answer, or cannot be written.
         """
         check_name(name)
-        with self.explained():
-            return self._database if self.url is not None else _journal(name)
+        with self.wrap_errors():
+            return self._database if self.url is not None else _open_journal(name)
 
     @contextlib.contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """One process at a time, of those that open or change the study itself."""
+    def lock(self, name: str) -> Iterator[None]:
+        """Let one process at a time, of all that use the study, run the body."""
         if self.url is None:
             with file_lock(_folder() / f".{name}.lock"):
                 yield
         else:
-            with rdb.locked(self.url, name):
+            with database.lock(self.url, name):
                 yield
 
-    def dashboard(self, name: str) -> str:
-        """The command that shows a study in optuna-dashboard."""
-        where = self.place if self.url else str(EMBEDDED / "studies" / f"{name}{_SUFFIX}")
-        return f"optuna-dashboard {where}"
+    def dashboard_command(self, name: str) -> str:
+        """Return the command that shows a study in optuna-dashboard."""
+        journal = str(EMBEDDED / "studies" / f"{name}{_SUFFIX}")
+        return f"optuna-dashboard {self.argument or journal}"
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Turns what Optuna, SQLAlchemy and files let out into ours."""
+    def wrap_errors(self) -> Iterator[None]:
+        """Raise errors of Optuna, SQLAlchemy and the file system as errors of dqnkit."""
         try:
             yield
         except (ConfigError, StudyError):
             raise
-        except Exception as error:  # whatever a database driver raises
+        except Exception as error:  # any exception of a database driver
             driver = self.url and self.url.get_driver_name()
             if isinstance(error, ImportError) and driver in {"psycopg", "psycopg2"}:
                 raise ArgumentError(
                     "storage",
-                    self.place,
+                    self.display_name,
                     "PostgreSQL needs a driver: install 'dqnkit[postgresql]', or psycopg[binary] "
                     "beside it",
                 ) from error
             raise StudyError(
-                f"the storage of studies {self.place} cannot be used: "
-                f"{rdb.explain_driver_error(error)}. "
-                "Choose another with `storage`, or leave it out for the embedded one"
+                f"the storage of studies {self.display_name} cannot be used: "
+                f"{explain_driver_error(error)}. Choose another one with `storage`, or leave it "
+                "out for the embedded one"
             ) from error
 
     @cached_property
     def _database(self) -> BaseStorage:
         assert self.url is not None
-        return get_storage(rdb.connect(self.url, self.is_hurried))
+        return get_storage(database.connect(self.url, self.is_interrupted))
 
 
-def locate_storage(url: str | None, is_hurried: Callable[[], bool] = lambda: False) -> StudyStorage:
-    """The storage of a `--storage`, else of DQNKIT_STORAGE, else the embedded one.
+def locate_storage(
+    storage: str | None, is_interrupted: Callable[[], bool] = lambda: False
+) -> StudyStorage:
+    """Return the storage of studies.
 
     Args:
-      url: Of a database.
-      is_hurried: See `StudyStorage`.
+      storage: URL of a database; None takes that of DQNKIT_STORAGE, or else the embedded storage.
+      is_interrupted: Returns whether this process is to end, so that calls must not wait.
 
     Raises:
-      ConfigError: It is no database's URL.
+      ArgumentError: If it is not the URL of a database.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    given = url or os.environ.get("DQNKIT_STORAGE")
-    return StudyStorage(rdb.parse(given) if given else None, is_hurried)
+    url = storage or os.environ.get("DQNKIT_STORAGE")
+    return StudyStorage(parse_url(url) if url else None, is_interrupted)
 
 
 def check_name(name: str) -> None:
-    """Refuses what no study may be called.
+    """Check that a study can have a name, which is also part of a path.
 
     Raises:
-      ConfigError: The name is such.
+      ArgumentError: If it cannot.
     """
-    if len(name) > 100 or not re.fullmatch(NAME_PATTERN, name):
+    if len(name) > _MAX_NAME_LENGTH or not re.fullmatch(NAME_PATTERN, name):
         raise ArgumentError(
             "study",
             repr(name),
-            "a name consists of letters, digits, dots, hyphens and underscores, begins with a letter "
-            "or digit, and has at most 100 characters",
+            "a name consists of letters, digits, dots, hyphens and underscores, begins with a "
+            f"letter or digit, and has at most {_MAX_NAME_LENGTH} characters",
         )
 
 
@@ -139,14 +153,14 @@ def _folder() -> Path:
     return EMBEDDED.resolve() / "studies"
 
 
-def _journal(name: str) -> BaseStorage:
+def _open_journal(name: str) -> BaseStorage:
     folder = _folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"the folder of studies {folder} cannot be written: {error.strerror}; run in a folder "
-            "that can be, or choose a database with `storage`"
+            f"the folder of studies {folder} cannot be written: {error.strerror}; run in a "
+            "writable folder, or choose a database with `storage`"
         ) from error
     path = str(folder / f"{name}{_SUFFIX}")
     with warnings.catch_warnings():

@@ -1,56 +1,29 @@
-"""An Optuna study in which exactly N trials end, however many processes ask, fail or die."""
+"""An Optuna study in which exactly N trials end, however many processes work on it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import TypeAdapter, ValidationError
 
-from dqnkit import __version__
-from dqnkit._system.commands import command_line
-from dqnkit.config import loading
-from dqnkit.config.distributions import SearchSpace
 from dqnkit.config.sections import Config
-from dqnkit.errors import ArgumentError, ConfigError, StudyError
 from dqnkit.processes import identity
-from dqnkit.tuning.heartbeats import PROCESS, TrialHeartbeats
-from dqnkit.tuning.space import Params, Space, Values, differences
+from dqnkit.tuning import _optuna
+from dqnkit.tuning.attributes import INTERRUPTED, TrialAttr
+from dqnkit.tuning.definition import StudyDefinition
+from dqnkit.tuning.heartbeats import TrialHeartbeats
+from dqnkit.tuning.space import Params, Values
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.workers.seed_jobs import ATTEMPTS
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-# Attributes of a study.
-_EXPERIMENT = "dqnkit.experiment"
-_SPACE = "dqnkit.space"
-_SEEDS_PER_TRIAL = "dqnkit.seeds_per_trial"
-_REPORTS_SEEDS = "dqnkit.reports_seeds"
-_OWNER = "dqnkit.process"
-_BEGAN = "dqnkit.began"
-_VERSION = "dqnkit.version"
-RUN_ID = "dqnkit.run_id"
-CONFIRMATION = "dqnkit.confirmation"
-BEST = "dqnkit.best"
-CONCLUDED = "dqnkit.concluded"
-# Attributes of a trial; see `liveness` too.
-_ATTEMPT = "attempt"
-CAUSE = "cause"
-RUN = "run_id"
-MEAN = "mean"
-INTERRUPTED = "interrupted"
-"""The cause of a trial that its process could not end; not a failure of its own."""
 
 
 @dataclass(frozen=True)
@@ -59,44 +32,42 @@ class ClaimedTrial:
 
     trial: optuna.Trial
     values: Values
+    """Configuration values of the trial, by key."""
 
     @property
     def number(self) -> int:
-        """Of the trial, in the study."""
+        """Number of the trial in its study."""
         return self.trial.number
 
 
-@dataclass(frozen=True)
-class StudyDefinition:
-    """What makes a study one: trials of another are no evidence for it."""
+class TrialTakenOverError(Exception):
+    """Another process considered this one dead, and runs its trial again."""
 
-    config: Config
-    """The experiment, resolved; a trial changes the values of the space in it."""
-    space: Space
-    seeds_per_trial: int
-    reports_seeds: bool = False
-    """Whether trials report after each seed, rather than after each evaluation."""
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"trial {number} was taken over by another process, which considered this one dead"
+        )
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """How a study goes on."""
+    """Number of trials, and how their parameters are chosen."""
 
     total: int
-    """Trials that are to end."""
+    """Number of trials that are to end, complete or pruned."""
     make_sampler: Callable[[int], BaseSampler]
-    """Of a number that makes its draws differ from those of others."""
+    """Makes a sampler from a salt; samplers with different salts draw different parameters."""
     pruner: BasePruner
-    points: Sequence[Params] = ()
-    """Of a grid; where there are none, the sampler chooses."""
+    grid: Sequence[Params] = ()
+    """Points of a grid, in order. If there are none, the sampler chooses."""
 
 
 class SharedStudy:
-    """A study that this process works on, perhaps with others.
+    """A study that this process works on, possibly together with others.
 
-    A trial counts as claimed while it waits, runs, or has ended; one that failed does not. Trials
-    are numbered one after another by the storage, whoever makes them, so a process can tell whether
-    its own is one too many: if N with lower numbers are claimed.
+    A trial is claimed while it waits or runs, and once it is complete or pruned; a failed trial is
+    not. The storage numbers trials consecutively across processes. A process therefore knows that
+    its own trial is one too many if N trials with lower numbers are claimed.
     """
 
     def __init__(
@@ -107,360 +78,208 @@ class SharedStudy:
         storage: StudyStorage,
     ) -> None:
         self.study = study
-        self._storage = storage
         self.definition = definition
-        self._wanted = plan.total
-        self._points = plan.points
-        self._liveness = TrialHeartbeats(study)
+        self._storage = storage
+        self._max_total = plan.total
+        self._grid = plan.grid
+        self._heartbeats = TrialHeartbeats(study)
+
+    # -- State
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """Name of the study."""
         return self.study.study_name
-
-    def trials(self) -> list[FrozenTrial]:
-        """All, by number; not to be changed."""
-        return self.study.get_trials(deepcopy=False)
-
-    def ended(self) -> list[FrozenTrial]:
-        """Those that count: complete or pruned."""
-        return [trial for trial in self.trials() if trial.state in _ENDED]
 
     @property
     def total(self) -> int:
-        """Trials that are to end: on a grid no more than it has points that can be trained."""
-        if not self._points:
-            return self._wanted
-        used_up = _used_up(self.trials())
-        return min(self._wanted, sum(point not in used_up for point in self._points))
+        """Number of trials that are to end; at most the number of grid points that can train."""
+        if not self._grid:
+            return self._max_total
+        given_up = _given_up(self.trials())
+        return min(self._max_total, sum(point not in given_up for point in self._grid))
 
     @property
     def is_done(self) -> bool:
-        """Whether all have ended."""
+        """True if all trials have ended."""
         return len(self.ended()) >= self.total
 
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials by number. They are shared with Optuna and must not be changed."""
+        return self.study.get_trials(deepcopy=False)
+
+    def ended(self) -> list[FrozenTrial]:
+        """Return the trials that are complete or pruned."""
+        return [trial for trial in self.trials() if trial.state in _ENDED]
+
+    def values(self, number: int) -> Values:
+        """Return the configuration values of a trial, by key."""
+        return self.definition.space.suggest(optuna.trial.FixedTrial(self.trials()[number].params))
+
+    def configuration(self, number: int) -> Config:
+        """Return the configuration of a trial."""
+        return self.definition.space.configure(self.definition.config, self.values(number))
+
+    # -- Trials of this process
+
     def ask(self) -> ClaimedTrial | None:
-        """The next trial; None while all that may be are claimed."""
+        """Claim the next trial; return None while all N trials are claimed.
+
+        Raises:
+          TrialTakenOverError: If another process failed the trial before it was claimed, because
+            the storage did not answer this process for so long.
+        """
         trials = self.trials()
-        waiting = any(trial.state is TrialState.WAITING for trial in trials)
-        if not waiting:
-            if _claimed(trials) >= self.total:
+        if not any(trial.state is TrialState.WAITING for trial in trials):
+            if _count_claimed(trials) >= self.total:
                 return None
-            self._place_next_point(trials)
-        trial = self._liveness.ask()
+            self._enqueue_grid_point(trials)
+        trial = self._heartbeats.ask()
         try:
-            self._liveness.hold(trial)
-            if _claimed(self.trials()[: trial.number]) >= self.total:
-                self.fail(trial.number, INTERRUPTED)  # others have claimed all by now
+            self._heartbeats.claim(trial)
+            if _count_claimed(self.trials()[: trial.number]) >= self.total:
+                self.fail(trial.number, INTERRUPTED)  # other processes were faster
                 return None
             return ClaimedTrial(trial, self.definition.space.suggest(trial))
-        except UpdateFinishedTrialError:  # this process seemed dead for a moment
-            self._liveness.let_go(trial)
-            return None
-        except BaseException:  # whatever it is, nobody else would give the trial back
-            self.fail(trial.number, INTERRUPTED, again=True, counts=False)
+        except UpdateFinishedTrialError as error:
+            self._heartbeats.release(trial)
+            raise TrialTakenOverError(trial.number) from error
+        except BaseException:  # no other part of the program knows the trial
+            self.fail(trial.number, INTERRUPTED, retry=True, is_attempt=False)
             raise
 
-    def fail(
-        self, number: int, cause: str, *, again: bool = False, counts: bool = True
-    ) -> bool | None:
-        """Marks a running trial as failed.
-
-        Args:
-          number: Of it.
-          cause: Why.
-          again: Let the same parameters be tried again, up to `ATTEMPTS` times.
-          counts: Whether this was an attempt; an interruption is none.
-
-        Returns:
-          Whether they will be; None if another process was first to end it.
-        """
-        trial = self.trials()[number]
-        self._liveness.let_go(trial)
-        try:
-            # An `optuna.Trial`, which has a public way, would choose parameters as it is made.
-            self.study._storage.set_trial_user_attr(trial._trial_id, CAUSE, cause)
-            self.study.tell(number, state=TrialState.FAIL)
-        except (UpdateFinishedTrialError, ValueError):
-            return None
-        attempt = int(trial.user_attrs.get(_ATTEMPT, 1)) + counts
-        if not again or attempt > ATTEMPTS:
-            return False
-        self.study.enqueue_trial(_params(trial), user_attrs={_ATTEMPT: attempt})
-        return True
-
-    def tell(self, claim: ClaimedTrial, value: float | None) -> bool:
-        """Ends a trial as complete with a value, or as pruned.
-
-        Returns:
-          Whether it was still this process's: others fail a trial whose process seems dead, and
-          run it again.
-        """
-        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
-        try:
-            self.study.tell(claim.trial, value, state)
-        except (UpdateFinishedTrialError, ValueError):
-            told = self.trials()[claim.number].state
-            if not told.is_finished():
-                raise
-            return told is state  # the answer to a first try was lost
-        finally:
-            self._liveness.let_go(claim.trial)
-        return True
-
     def report(self, claim: ClaimedTrial, value: float, step: int) -> bool:
-        """Reports how a trial does; whether it is still this process's (see `tell`)."""
+        """Report an intermediate value; return whether the trial is still this process's."""
         with contextlib.suppress(UpdateFinishedTrialError):
             claim.trial.report(value, step)
             return True
         return False
 
-    def note(self, claim: ClaimedTrial, key: str, value: Any) -> bool:
-        """Keeps something with a trial; whether it is still this process's (see `tell`)."""
+    def set_trial_attr(self, claim: ClaimedTrial, key: str, value: Any) -> bool:
+        """Set an attribute of a trial; return whether the trial is still this process's."""
         with contextlib.suppress(UpdateFinishedTrialError):
             claim.trial.set_user_attr(key, value)
             return True
         return False
 
-    def let_go(self, claim: ClaimedTrial) -> None:
-        """Says no more that this process runs a trial."""
-        self._liveness.let_go(claim.trial)
-
-    def reap(self) -> list[FrozenTrial]:
-        """Fails the trials whose process has died, and lets them be tried again.
+    def tell(self, claim: ClaimedTrial, value: float | None) -> bool:
+        """End a trial as complete with a value, or as pruned if the value is None.
 
         Returns:
-          Those trials.
+          Whether the trial was still this process's. Another process fails the trial and runs it
+          again if it considers this process dead.
         """
+        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+        try:
+            self.study.tell(claim.trial, value, state)
+        except (UpdateFinishedTrialError, ValueError):
+            stored = self.trials()[claim.number].state
+            if not stored.is_finished():
+                raise
+            return stored is state  # true if only the answer to a first call was lost
+        finally:
+            self._heartbeats.release(claim.trial)
+        return True
+
+    def fail(
+        self, number: int, cause: str, *, retry: bool = False, is_attempt: bool = True
+    ) -> bool | None:
+        """Mark a running trial as failed.
+
+        Args:
+          number: Number of the trial.
+          cause: Cause of the failure.
+          retry: True to try the same parameters again, up to `ATTEMPTS` times.
+          is_attempt: True if the trial counts as an attempt; an interrupted one does not.
+
+        Returns:
+          Whether the same parameters will be tried again; None if another process had already
+          ended the trial.
+        """
+        trial = self.trials()[number]
+        self._heartbeats.release(trial)
+        try:
+            _optuna.set_trial_attr(self.study, trial, TrialAttr.CAUSE, cause)
+            self.study.tell(number, state=TrialState.FAIL)
+        except (UpdateFinishedTrialError, ValueError):
+            return None
+        attempt = int(trial.user_attrs.get(TrialAttr.ATTEMPT, 1)) + is_attempt
+        if not retry or attempt > ATTEMPTS:
+            return False
+        self.study.enqueue_trial(_params(trial), user_attrs={TrialAttr.ATTEMPT: attempt})
+        return True
+
+    def release(self, claim: ClaimedTrial) -> None:
+        """Stop recording heartbeats for a trial that another process has taken over."""
+        self._heartbeats.release(claim.trial)
+
+    # -- Trials of other processes
+
+    def reap(self) -> list[FrozenTrial]:
+        """Fail the trials whose process has died, so that they are tried again; return them."""
         return [
             trial
-            for trial in self._liveness.abandoned(self.trials())
-            if self.fail(trial.number, INTERRUPTED, again=True, counts=False)
+            for trial in self._heartbeats.abandoned(self.trials())
+            if self.fail(trial.number, INTERRUPTED, retry=True, is_attempt=False)
         ]
 
     def running_elsewhere(self) -> list[FrozenTrial]:
-        """The trials that other processes run."""
-        mine = identity.identity()
+        """Return the trials that other processes run."""
+        own = identity.identity()
         return [
             trial
             for trial in self.trials()
-            if trial.state is TrialState.RUNNING and trial.user_attrs.get(PROCESS) != mine
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get(TrialAttr.PROCESS) != own
         ]
 
-    def another_at_work(self) -> str | None:
-        """A living process that runs one of its trials, this one aside; None if there is none."""
+    def other_active_process(self) -> str | None:
+        """Return a living process, other than this one, that runs a trial; None if none does."""
         running = self.running_elsewhere()
-        dead = {trial.number for trial in self._liveness.abandoned(running)}
-        found = [t.user_attrs.get(PROCESS) for t in running if t.number not in dead]
-        return next((process for process in found if process is not None), None)
+        dead = {trial.number for trial in self._heartbeats.abandoned(running)}
+        processes = [
+            trial.user_attrs.get(TrialAttr.PROCESS) for trial in running if trial.number not in dead
+        ]
+        return next((process for process in processes if process is not None), None)
 
-    def values(self, number: int) -> Values:
-        """What a trial changes in the experiment."""
-        return self.definition.space.suggest(optuna.trial.FixedTrial(self.trials()[number].params))
-
-    def configuration(self, number: int) -> Config:
-        """The experiment with the values of a trial."""
-        return self.definition.space.configure(self.definition.config, self.values(number))
+    # -- The study itself
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """One process at a time, of all that work on it; for what is short."""
-        with contextlib.ExitStack() as held:
-            with self._storage.explained():
-                held.enter_context(self._storage.locked(self.name))
+    def lock(self) -> Iterator[None]:
+        """Let one process of the search at a time run the body, which must be short."""
+        with contextlib.ExitStack() as stack:
+            with self._storage.wrap_errors():
+                stack.enter_context(self._storage.lock(self.name))
             yield
 
-    def remember(self, key: str, value: Any) -> None:
-        """Keeps something with the study."""
+    def set_attr(self, key: str, value: Any) -> None:
+        """Set an attribute of the study."""
         self.study.set_user_attr(key, value)
 
-    def recall(self, key: str) -> Any:
-        """What was kept; None if nothing was."""
+    def get_attr(self, key: str) -> Any:
+        """Return an attribute of the study; None if it is not set."""
         return self.study.user_attrs.get(key)
 
-    def _place_next_point(self, trials: Sequence[FrozenTrial]) -> None:
-        """Puts the first point of the grid that nobody has claimed where `ask` finds it."""
-        if not self._points:
-            return
+    def _enqueue_grid_point(self, trials: Sequence[FrozenTrial]) -> None:
+        """Enqueue the first grid point that no trial has, so that the next `ask` returns it."""
         taken = [_params(trial) for trial in trials if trial.state is not TrialState.FAIL]
-        taken += _used_up(trials)
-        free = next((point for point in self._points if point not in taken), None)
-        if free is not None:
-            self.study.enqueue_trial(free)
-
-
-def open_study(
-    storage: StudyStorage, name: str, definition: StudyDefinition, plan: StudyPlan
-) -> SharedStudy:
-    """Makes a study, or goes on with the one of this name.
-
-    Raises:
-      ConfigError: The study has another definition; the message shows the difference.
-      StudyError: The storage does not answer.
-    """
-    with storage.explained():
-        opened = storage.open(name)
-        with storage.locked(name):  # of two hosts that begin it together one makes it
-            study, exists = _open(opened, name, storage.place, definition, plan)
-    if exists:  # what is drawn must be neither what was drawn before nor what others draw
-        start = f"{identity.identity()} {len(study.get_trials(deepcopy=False))}"
-        study.sampler = plan.make_sampler(zlib.crc32(start.encode()))
-    return SharedStudy(study, definition, plan, storage)
-
-
-def _open(
-    opened: BaseStorage, name: str, place: str, definition: StudyDefinition, plan: StudyPlan
-) -> tuple[optuna.Study, bool]:
-    """The study, and whether it was there."""
-    study = optuna.create_study(
-        storage=opened,
-        study_name=name,
-        direction="maximize",
-        sampler=plan.make_sampler(0),
-        pruner=plan.pruner,
-        load_if_exists=True,
-    )
-    exists = _SPACE in study.user_attrs
-    if exists:
-        _refuse_another(study, definition)
-    elif any(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False)):
-        raise ConfigError(
-            f"the study {name!r} in {place} is not one of dqnkit: name another with `study`"
-        )
-    else:
-        own, _ = definition.space.params(definition.config)
-        study.enqueue_trial(own, skip_if_exists=True)
-        for key, value in _written(definition).items():
-            study.set_user_attr(key, value)
-    study.set_user_attr(_OWNER, identity.identity())
-    return study, exists
-
-
-def find_definition(storage: StudyStorage, name: str) -> StudyDefinition | None:
-    """The definition of the study of this name; None where there is none.
-
-    Raises:
-      ConfigError: The study is not one of ours.
-    """
-    if name not in storage.names():
-        return None
-    return _read(_load(storage, name))
-
-
-def find_unfinished(storage: StudyStorage, definition: StudyDefinition) -> str | None:
-    """The study of this definition that was begun last and interrupted; None if there is none.
-
-    One is unfinished that has no winner yet, and that no living process works on.
-    """
-    found: list[tuple[str, str]] = []
-    for name in storage.names():
-        if not name.startswith(f"{definition.config.name}-"):
-            continue
-        # One of another version, of somebody else, or without a first line is none.
-        with contextlib.suppress(ConfigError, StudyError):
-            study = _load(storage, name)
-            attrs = study.user_attrs
-            if BEST in attrs or not identity.is_dead(attrs.get(_OWNER, "")):
-                continue
-            if _fingerprint(_read(study)) == _fingerprint(definition):
-                found.append((str(attrs.get(_BEGAN)), name))
-    return max(found)[1] if found else None
-
-
-def winner(storage: StudyStorage, name: str) -> str:
-    """The winning configuration of a study, as YAML.
-
-    Raises:
-      ConfigError: There is no such study, or it has no winner yet.
-    """
-    known = storage.names()
-    if name not in known:
-        listed = f"; there are: {', '.join(known)}" if known else "; `dqnkit tune` makes one"
-        raise ConfigError(
-            f"there is no study {name!r}{loading.suggestion(name, known)} in {storage.place}{listed}"
-        )
-    best = _load(storage, name).user_attrs.get(BEST)
-    if best is None:
-        raise ConfigError(
-            f"the study {name!r} has no winner yet: `{command_line('tune', study=name)}` continues it"
-        )
-    return str(best)
-
-
-def _load(storage: StudyStorage, name: str) -> optuna.Study:
-    with storage.explained():
-        return optuna.load_study(study_name=name, storage=storage.open(name))
+        taken += _given_up(trials)
+        point = next((each for each in self._grid if each not in taken), None)
+        if point is not None:
+            self.study.enqueue_trial(point)
 
 
 def _params(trial: FrozenTrial) -> Params:
-    """A trial's parameters; one that died early had not taken up all that was fixed for it."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    """Return all parameters of a trial, including fixed ones that it did not live to suggest."""
+    return {**_optuna.fixed_params(trial), **trial.params}
 
 
-def _used_up(trials: Sequence[FrozenTrial]) -> list[Params]:
-    """Parameters that were tried and given up: by no fault from outside, or too often."""
-    failed = [t for t in trials if t.state is TrialState.FAIL and t.user_attrs.get(CAUSE)]
+def _given_up(trials: Sequence[FrozenTrial]) -> list[Params]:
+    """Return the parameters of trials that failed for good."""
+    failed = [t for t in trials if t.state is TrialState.FAIL and t.user_attrs.get(TrialAttr.CAUSE)]
     others = [_params(t) for t in trials if t.state is not TrialState.FAIL]
-    given_up = [_params(t) for t in failed if t.user_attrs[CAUSE] != INTERRUPTED]
-    return [params for params in given_up if params not in others]
+    causes = [_params(t) for t in failed if t.user_attrs[TrialAttr.CAUSE] != INTERRUPTED]
+    return [params for params in causes if params not in others]
 
 
-def _claimed(trials: Sequence[FrozenTrial]) -> int:
+def _count_claimed(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state is not TrialState.FAIL for trial in trials)
-
-
-def _written(definition: StudyDefinition) -> dict[str, Any]:
-    """A definition as attributes of a study."""
-    return {
-        _BEGAN: datetime.now(UTC).isoformat(),
-        _VERSION: __version__,
-        _EXPERIMENT: definition.config.model_dump(mode="json"),
-        _SEEDS_PER_TRIAL: definition.seeds_per_trial,
-        _REPORTS_SEEDS: definition.reports_seeds,
-        _SPACE: definition.space.as_dict(),  # the last, which says that all is there
-    }
-
-
-def _read(study: optuna.Study) -> StudyDefinition:
-    """The inverse of `_written`."""
-    attrs = study.user_attrs
-    if _SPACE not in attrs:
-        raise ConfigError(
-            f"the study {study.study_name!r} is not one of dqnkit: name another with `study`"
-        )
-    try:
-        space = TypeAdapter(SearchSpace).validate_python(attrs[_SPACE])
-        config = loading.load_recorded(json.dumps(attrs[_EXPERIMENT]), study.study_name)
-    except (ValidationError, ConfigError) as error:
-        raise ConfigError(
-            f"the study {study.study_name!r} was made by dqnkit {attrs.get(_VERSION)}, whose "
-            f"configuration {__version__} cannot read: name another with `study`"
-        ) from error
-    return StudyDefinition(
-        config, Space(space), int(attrs[_SEEDS_PER_TRIAL]), bool(attrs[_REPORTS_SEEDS])
-    )
-
-
-def _fingerprint(definition: StudyDefinition) -> dict[str, Any]:
-    """What decides the value of a trial, by key."""
-    config = {
-        key: value
-        for key, value in definition.config.flat().items()
-        if key != "description" and not key.startswith("tracking.")
-    }
-    space = {f"search.{key}": value for key, value in definition.space.as_dict().items()}
-    reports = "after each seed (wilcoxon)" if definition.reports_seeds else "after each evaluation"
-    options = {"seeds_per_trial": definition.seeds_per_trial, "pruner, reports": reports}
-    return {**config, **space, **options}
-
-
-def _refuse_another(study: optuna.Study, definition: StudyDefinition) -> None:
-    differing = differences(_fingerprint(_read(study)), _fingerprint(definition))
-    if differing:
-        lines = "\n".join(f"  {each}" for each in differing)
-        raise ArgumentError(
-            "study",
-            study.study_name,
-            "the study has another definition, so that its trials are no evidence here:\n"
-            f"{lines}\nChoose another study, or the definition of this one",
-        )

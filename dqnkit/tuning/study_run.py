@@ -14,18 +14,19 @@ from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import descriptions
 from dqnkit.tracking.editor import make_run_editor
-from dqnkit.tracking.names import CHAMPION, STUDY, Artifact, Kind, Tag
+from dqnkit.tracking.names import CHAMPION, STUDY, Artifact, RunKind, Tag
 from dqnkit.tracking.tracker import RunRecord, make_tracker
 from dqnkit.tuning import figures, report
-from dqnkit.tuning.confirmed import Confirmed
+from dqnkit.tuning.attributes import StudyAttr
+from dqnkit.tuning.confirmed import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.options import TuneOptions
-from dqnkit.tuning.standing import standing_of
-from dqnkit.tuning.study import RUN_ID, SharedStudy
+from dqnkit.tuning.standing import Standing, standing_of
+from dqnkit.tuning.study import SharedStudy
 
 
 def check_store(config: Config, tracking_uri: str | None) -> None:
-    """Check that the store can take the runs of a search and its champion.
+    """Check that the store can keep the runs of a search and its champion.
 
     Raises:
       TrackingError: If it cannot.
@@ -37,23 +38,29 @@ class StudyRun:
     """The run of a study, during one start of the search."""
 
     def __init__(self, study: SharedStudy, tracking_uri: str | None) -> None:
+        """Make the run; nothing is recorded before `open`.
+
+        Args:
+          study: The study.
+          tracking_uri: URI of the store; None records nothing.
+        """
         config = study.definition.config
         self.tracking_uri = tracking_uri
         self.editor = make_run_editor(config, tracking_uri)
         """Changes runs of the study by id."""
         self._tracker = make_tracker(config, tracking_uri)
         self._study = study
-        self._confirmed: Sequence[Confirmed] = ()
+        self._confirmed: Sequence[ConfirmedTrial] = ()
         self._problems: list[str] = []
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the study's run, once open."""
+        """MLflow's id of the study's run, once open; None if it is not recorded."""
         return self._tracker.run_id
 
     @property
     def hints(self) -> dict[str, str]:
-        """Where to look at the record."""
+        """Commands and addresses that show the record."""
         return self._tracker.hints()
 
     @property
@@ -67,12 +74,21 @@ class StudyRun:
 
     @contextlib.contextmanager
     def open(self, options: TuneOptions, interrupts: Interrupts) -> Iterator[None]:
-        """Open the study's run, or that of an earlier start, and close it with the true status."""
+        """Open the study's run, or that of an earlier start, and close it with the true status.
+
+        Args:
+          options: Options of the search, to record.
+          interrupts: Requests to end the search, deferred while the record is closed.
+
+        Raises:
+          TrackingError: If the store cannot be used.
+        """
         record = self._describe_run(options)
-        with self._study.locked():  # two hosts that start together make one run
-            self._tracker.start(replace(record, continues=self._study.recall(RUN_ID)))
+        with self._study.lock():  # two hosts that start together make one run
+            continues = self._study.get_attr(StudyAttr.RUN_ID)
+            self._tracker.start(replace(record, continues=continues))
             if self.run_id is not None:
-                self._study.remember(RUN_ID, self.run_id)
+                self._study.set_attr(StudyAttr.RUN_ID, self.run_id)
         status = RunStatus.FAILED
         try:
             yield
@@ -86,11 +102,11 @@ class StudyRun:
                 stack.enter_context(contextlib.suppress(StudyError))
                 self._summarize(has_winner=status is RunStatus.FINISHED)
 
-    def set_confirmed(self, ranked: Sequence[Confirmed]) -> None:
+    def set_confirmed(self, ranked: Sequence[ConfirmedTrial]) -> None:
         """Set the confirmed trials, best first."""
         self._confirmed = ranked
 
-    def register(self, best: Confirmed) -> str | None:
+    def register(self, best: ConfirmedTrial) -> str | None:
         """Register the winner's best policy as the champion; return its URI if that worked."""
         run_id, model = best.champion.run_id, best.config.name
         if run_id is None:
@@ -117,15 +133,15 @@ class StudyRun:
                 report.write_confirmed(self._confirmed, folder / Artifact.CONFIRMATION)
             try:
                 figures.draw(self._study.study, folder)
-            except Exception as error:  # from three libraries; a figure must not cost a search
+            except Exception as error:  # of three libraries; a figure must not cost a search
                 self._problems.append(f"the figures could not be drawn: {error}")
             self._tracker.add_artifacts(folder)
 
     def _describe_run(self, options: TuneOptions) -> RunRecord:
         definition = self._study.definition
         config = definition.config
-        searched = {f"search.{key}": value for key, value in definition.space.as_dict().items()}
-        how = {
+        space = {f"search.{key}": value for key, value in definition.space.as_dict().items()}
+        chosen = {
             "tune.sampler": options.sampler,
             "tune.pruner": options.pruner,
             "tune.seeds_per_trial": definition.seeds_per_trial,
@@ -133,21 +149,21 @@ class StudyRun:
         return RunRecord(
             experiment=config.name,
             run_name=self._study.name,
-            params={**config.flat(), **searched, **how},
-            tags=descriptions.tags(config) | {Tag.KIND: Kind.STUDY, Tag.STUDY: self._study.name},
+            params={**config.flat(), **space, **chosen},
+            tags=descriptions.tags(config) | {Tag.KIND: RunKind.STUDY, Tag.STUDY: self._study.name},
             description=report.opening(definition),
             is_shared=True,
         )
 
     def _close(self, status: RunStatus) -> list[str]:
-        """End the run, unless this process leaves a search that others continue."""
+        """End the run, or leave it open if the search ends here and other processes continue it."""
         self.editor.end_stale()  # runs of workers that were killed
         if status is RunStatus.FINISHED:
             return self._tracker.finish(status)
         try:
             lease = Lease(self._study.study, CONCLUSION)
-            other = self._study.another_at_work() or lease.other_holder
-        except StudyError:  # the storage may be the reason, so that other processes are unknown
+            other = self._study.other_active_process() or lease.other_holder
+        except StudyError:  # perhaps the reason for the end; other processes are unknown
             return self._tracker.hand_over(None)
         if other is not None:
             return self._tracker.hand_over(other)
@@ -155,22 +171,26 @@ class StudyRun:
 
     def _summarize(self, *, has_winner: bool) -> None:
         standing = standing_of(self._study)
-        metrics = {
-            f"{STUDY}/complete": float(standing.complete),
-            f"{STUDY}/pruned": float(standing.pruned),
-            f"{STUDY}/failed": float(standing.failed),
-        }
-        if standing.best is not None:
-            metrics[f"{STUDY}/best_value"] = standing.best.value
-        if self._confirmed:
-            value, low, high = self._confirmed[0].score
-            metrics |= {
-                f"{STUDY}/confirmed_iqm": value,
-                f"{STUDY}/confirmed_ci_low": low,
-                f"{STUDY}/confirmed_ci_high": high,
-            }
-        self._tracker.log(metrics, standing.ended)
+        self._tracker.log(_metrics(standing, self._confirmed), standing.ended)
         definition = self._study.definition
         self._tracker.describe(
             report.summary(definition, standing, self._confirmed, has_winner=has_winner)
         )
+
+
+def _metrics(standing: Standing, confirmed: Sequence[ConfirmedTrial]) -> dict[str, float]:
+    metrics = {
+        f"{STUDY}/complete": float(standing.complete),
+        f"{STUDY}/pruned": float(standing.pruned),
+        f"{STUDY}/failed": float(standing.failed),
+    }
+    if standing.best is not None:
+        metrics[f"{STUDY}/best_value"] = standing.best.value
+    if confirmed:
+        value, low, high = confirmed[0].score
+        metrics |= {
+            f"{STUDY}/confirmed_iqm": value,
+            f"{STUDY}/confirmed_ci_low": low,
+            f"{STUDY}/confirmed_ci_high": high,
+        }
+    return metrics

@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass, field
 from enum import Enum, auto
 
-import numpy as np
 from optuna.trial import TrialState
 from typing_extensions import override
 
-from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError, StudyError, TrackingError
-from dqnkit.evaluation.aggregates import interquartile_mean
 from dqnkit.events import (
     Evaluated,
     Listener,
@@ -29,29 +25,26 @@ from dqnkit.events import (
 )
 from dqnkit.processes import identity
 from dqnkit.runs.result import TrainResult
-from dqnkit.tracking.names import Kind, Tag
-from dqnkit.tracking.tracker import ParentRun
-from dqnkit.tuning.heartbeats import PROCESS
+from dqnkit.tuning.attributes import INTERRUPTED, TrialAttr
+from dqnkit.tuning.failure_streak import FailureStreak
+from dqnkit.tuning.running_trial import RunningTrial, TrialRecords
 from dqnkit.tuning.standing import standing_of
-from dqnkit.tuning.study import CAUSE, INTERRUPTED, MEAN, RUN, ClaimedTrial, SharedStudy
+from dqnkit.tuning.study import ClaimedTrial, SharedStudy, TrialTakenOverError
 from dqnkit.tuning.study_run import StudyRun
 from dqnkit.workers.dispatcher import Jobs
 from dqnkit.workers.orders import Interrupt, Task, Verdict
 from dqnkit.workers.pool import WorkerMessage
-from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult
 
-_FAULTS_IN_A_ROW = 5
-"""External failures in a row after which the search is given up."""
-_FAILURES_IN_A_ROW = 20
-"""Failures of any kind in a row after which the search is given up."""
 _REAP_SECONDS = 10.0
-"""Time between two searches for dead trials while there is nothing else to do."""
-_REAP_BUSY_SECONDS = 60.0
-"""Time between two searches for dead trials while there is."""
+"""Minimum time between two searches for trials whose process has died.
+
+It must be much shorter than `PATIENCE_SECONDS - GRACE_SECONDS`: the trials of a host that is cut
+off are then taken over before that host gives up waiting for the database.
+"""
 
 
 class Pruning(Enum):
-    """When trials report values, and may be pruned."""
+    """Points in time at which trials report values and may be pruned."""
 
     BY_EVALUATION = auto()
     BY_SEED = auto()
@@ -59,36 +52,13 @@ class Pruning(Enum):
     """Trials report after each evaluation, and are not pruned."""
 
 
-@dataclass
-class _RunningTrial:
-    """A trial in training, seed by seed."""
-
-    claim: ClaimedTrial
-    config: Config
-    name: str
-    seeds: list[int]
-    """Seeds that are still to be trained."""
-    group: SeedGroup | None = None
-    """Parent run of a trial with several seeds."""
-    run_id: str | None = None
-    """Id of the trial's run."""
-    values: list[float] = field(default_factory=list)
-    """Score of each seed that is done."""
-    means: list[float] = field(default_factory=list)
-    reports: int = 0
-    """Number of evaluations of the current seed."""
-    pruned: bool = False
-    lost: bool = False
-    """True if another process took this one for dead and runs the trial again."""
-
-
 class TrialJobs(Jobs):
-    """Trains trials until as many have ended as the study wants."""
+    """Trains trials until as many have ended as the study is to have."""
 
     def __init__(
         self,
         study: SharedStudy,
-        record: StudyRun,
+        study_run: StudyRun,
         listener: Listener,
         pruning: Pruning,
         deadline: float = math.inf,
@@ -96,23 +66,22 @@ class TrialJobs(Jobs):
         """Make the jobs.
 
         Args:
-          study: The study that supplies trials.
-          record: The study's run in MLflow.
+          study: Source of the trials.
+          study_run: Parent of the runs.
           listener: Receives the events of the trials.
-          pruning: When trials report and may be pruned.
+          pruning: Points in time at which trials report values and may be pruned.
           deadline: Time of `time.monotonic` after which no trial is started.
         """
         self._study = study
-        self._record = record
+        self._study_run = study_run
+        self._records = TrialRecords(study.name, study_run)
         self._listener = listener
         self._pruning = pruning
         self._deadline = deadline
-        self._running: dict[str, _RunningTrial] = {}
+        self._running: dict[str, RunningTrial] = {}
         """Trials by the name of the run that is training."""
-        self._between_seeds: list[_RunningTrial] = []
-        self._faults_in_a_row = 0
-        self._failures_in_a_row = 0
-        self._last_failure = ""
+        self._between_seeds: list[RunningTrial] = []
+        self._failures = FailureStreak()
         self._reaped_at = time.monotonic()
         self._reported_waits: list[str] = []
         self.problems: list[str] = []
@@ -129,24 +98,25 @@ class TrialJobs(Jobs):
     def next_task(self) -> Task | None:
         if self._between_seeds:
             return self._next_seed(self._between_seeds.pop())
-        if self._is_hopeless:
+        if self._failures.is_hopeless:
             self._give_up()
             return None
         if time.monotonic() >= self._deadline:
             return None
-        if time.monotonic() - self._reaped_at >= _REAP_BUSY_SECONDS:
-            self.reap()
-        claim = self._study.ask()
+        has_reaped = self._reap_if_due()
+        try:
+            claim = self._study.ask()
+        except TrialTakenOverError as error:
+            self._warn(str(error))
+            return None
         if claim is None:
-            self._look_at_other_processes()
+            if has_reaped and not self._running:
+                self._report_waits()
             return None
         try:
             return self._begin(claim)
-        except TrackingError as error:  # opening the parent run of a trial with several seeds
-            self._count_failure(claim, str(error), retryable=True)
-            return None
-        except BaseException:  # no other process knows about the claim yet
-            self._study.fail(claim.number, INTERRUPTED, again=True, counts=False)
+        except BaseException:  # no other part of the program knows the claim yet
+            self._study.fail(claim.number, INTERRUPTED, retry=True, is_attempt=False)
             raise
 
     @override
@@ -161,34 +131,34 @@ class TrialJobs(Jobs):
             case Evaluated():
                 awaits_verdict = task.awaits_verdict(event.evaluation)
                 proceed = self._evaluated(trial, event, awaits_verdict=awaits_verdict)
-                if awaits_verdict and not trial.lost:
+                if awaits_verdict and not trial.is_taken_over:
                     message.worker.send(Verdict(proceed))
             case RunEnded():
                 del self._running[task.run_name]
                 self._ended(trial, event.result, task.config.training.seed)
             case RunFailed() | WorkerDied():
                 del self._running[task.run_name]
-                retryable = isinstance(event, WorkerDied) or event.retryable
-                self._failed(trial, event.cause, retryable=retryable)
-        if trial.lost and isinstance(event, RunStarted | Evaluated):
+                is_external = isinstance(event, WorkerDied) or event.retryable
+                self._failed(trial, event.cause, is_external=is_external)
+        if trial.is_taken_over and isinstance(event, RunStarted | Evaluated):
             message.worker.send(Interrupt())
 
     def reap(self) -> None:
-        """Repeat trials whose process has died, and end their runs."""
+        """Fail the trials whose process has died, so that they are repeated, and end their runs."""
         self._reaped_at = time.monotonic()
         reaped = self._study.reap()
         if reaped:
-            self._record.take_over()  # the dead process may have owned the study's run
+            self._study_run.take_over()  # the dead process may have owned the study's run
         for trial in reaped:
-            where = _elsewhere(trial.user_attrs.get(PROCESS))
+            where = _on_other_host(trial.user_attrs.get(TrialAttr.PROCESS))
             self._warn(f"trial {trial.number} is repeated: its process has died{where}")
-            self._end_runs_of(trial.number)
+            self._records.end_orphans(trial.number)
 
     def end_orphans(self) -> None:
         """End runs of interrupted trials that a dead process has left RUNNING."""
         for trial in self._study.trials():
-            if trial.user_attrs.get(CAUSE) == INTERRUPTED:
-                self._end_runs_of(trial.number)
+            if trial.user_attrs.get(TrialAttr.CAUSE) == INTERRUPTED:
+                self._records.end_orphans(trial.number)
 
     def abandon(self) -> None:
         """Mark the trials in training as interrupted, because their workers are gone."""
@@ -200,174 +170,134 @@ class TrialJobs(Jobs):
     # -- The life of a trial
 
     def _begin(self, claim: ClaimedTrial) -> Task | None:
-        study, definition = self._study, self._study.definition
-        try:
-            config = definition.space.configure(definition.config, claim.values)
-        except ConfigError as error:  # values that are valid one by one but not together
-            self._count_failure(claim, str(error), retryable=False)
-            return None
+        """Return the first task of a trial; None if it fails before it can be trained."""
+        definition = self._study.definition
         first = definition.config.training.seed
         seeds = list(range(first, first + definition.seeds_per_trial))
-        trial = _RunningTrial(claim, config, f"{study.name}-t{claim.number:03d}", seeds)
-        if len(seeds) > 1:
-            record = GroupRecord(self._record.tracking_uri, self._parent(claim), Kind.TRIAL)
-            trial.group = SeedGroup(config, trial.name, list(seeds), record)
-            trial.group.start()
-            trial.run_id = trial.group.run_id
+        try:
+            config = definition.space.configure(definition.config, claim.values)
+            name = f"{self._study.name}-t{claim.number:03d}"
+            trial = RunningTrial(claim, config, name, seeds)
+            if len(seeds) > 1:
+                self._records.open_group(trial)
+        except ConfigError as error:  # values that are valid one by one but not together
+            self._count_failure(claim, str(error), is_external=False)
+            return None
+        except TrackingError as error:
+            self._count_failure(claim, str(error), is_external=True)
+            return None
         return self._next_seed(trial)
 
-    def _next_seed(self, trial: _RunningTrial) -> Task:
-        group, seed = trial.group, trial.seeds.pop(0)
-        name = trial.name if group is None else f"{trial.name}-s{seed}"
+    def _next_seed(self, trial: RunningTrial) -> Task:
+        awaits_verdicts = self._pruning is Pruning.BY_EVALUATION
+        task = self._records.make_task(trial, trial.seeds.pop(0), awaits_verdicts=awaits_verdicts)
         trial.reports = 0
-        self._running[name] = trial
-        self._listener(TrialStarted(name, trial.claim.number, trial.claim.values))
-        return Task(
-            config=trial.config.with_seed(seed),
-            run_name=name,
-            parent=self._parent(trial.claim) if group is None else group.parent,
-            tracking_uri=self._record.tracking_uri,
-            awaits_verdicts=self._pruning is Pruning.BY_EVALUATION,
-        )
+        self._running[task.run_name] = trial
+        self._listener(TrialStarted(task.run_name, trial.claim.number, trial.claim.values))
+        return task
 
-    def _parent(self, claim: ClaimedTrial) -> ParentRun:
-        return ParentRun(self._record.run_id, self._tags(claim.number))
-
-    def _tags(self, number: int) -> dict[str, str]:
-        return {Tag.STUDY: self._study.name, Tag.TRIAL: str(number)}
-
-    def _started(self, trial: _RunningTrial, event: RunStarted) -> None:
+    def _started(self, trial: RunningTrial, event: RunStarted) -> None:
         if trial.group is None:
             trial.run_id = event.run_id
         if trial.run_id is not None:
-            trial.lost = not self._study.note(trial.claim, RUN, trial.run_id)
+            is_own = self._study.set_trial_attr(trial.claim, TrialAttr.RUN_ID, trial.run_id)
+            trial.is_taken_over = not is_own
 
-    def _evaluated(self, trial: _RunningTrial, event: Evaluated, *, awaits_verdict: bool) -> bool:
+    def _evaluated(self, trial: RunningTrial, event: Evaluated, *, awaits_verdict: bool) -> bool:
         """Report an evaluation; return whether the run continues."""
         if event.evaluation.iteration == 0 or self._pruning is Pruning.BY_SEED:
             return True
-        trial.reports += 1
-        step = len(trial.values) * trial.config.num_evaluations + trial.reports
-        value = _over_seeds([*trial.values, event.late.summary.iqm])
-        trial.lost = not self._study.report(trial.claim, value, step)
-        if trial.lost:
+        value, step = trial.next_report(event.late.summary.iqm)
+        trial.is_taken_over = not self._study.report(trial.claim, value, step)
+        if trial.is_taken_over:
             return False
-        # At its end a run awaits no verdict, but pruning may still save other seeds.
-        undecided = awaits_verdict or bool(trial.seeds)
-        may_prune = self._pruning is Pruning.BY_EVALUATION and undecided
+        # At its end a run awaits no verdict, but pruning still saves the other seeds.
+        is_undecided = awaits_verdict or bool(trial.seeds)
+        may_prune = self._pruning is Pruning.BY_EVALUATION and is_undecided
         if may_prune and trial.claim.trial.should_prune():
-            trial.pruned = True
-        return not trial.pruned
+            trial.is_pruned = True
+        return not trial.is_pruned
 
-    def _ended(self, trial: _RunningTrial, result: TrainResult, seed: int) -> None:
+    def _ended(self, trial: RunningTrial, result: TrainResult, seed: int) -> None:
         self.problems += result.problems
-        if result.status is RunStatus.KILLED or trial.lost:
+        if result.status is RunStatus.KILLED or trial.is_taken_over:
             self._interrupted(trial)
             return
-        if trial.pruned:
+        if trial.is_pruned:
             self._close(trial, TrialState.PRUNED)
             return
-        trial.values.append(result.late.summary.iqm)
-        trial.means.append(result.late.summary.mean)
-        if trial.group is not None:
-            trial.group.add(SeedResult.from_run(seed, result))
+        trial.add(seed, result)
         if self._pruning is Pruning.BY_SEED:
             self._study.report(trial.claim, trial.values[-1], len(trial.values) - 1)
-            trial.pruned = bool(trial.seeds) and trial.claim.trial.should_prune()
-        if trial.seeds and not trial.pruned:
+            trial.is_pruned = bool(trial.seeds) and trial.claim.trial.should_prune()
+        if trial.seeds and not trial.is_pruned:
             self._between_seeds.append(trial)
         else:
-            self._close(trial, TrialState.PRUNED if trial.pruned else TrialState.COMPLETE)
+            self._close(trial, TrialState.PRUNED if trial.is_pruned else TrialState.COMPLETE)
 
-    def _close(self, trial: _RunningTrial, state: TrialState) -> None:
+    def _close(self, trial: RunningTrial, state: TrialState) -> None:
         """Tell the study the result of a trial that counts, and close its record."""
         value = None
         if state is TrialState.COMPLETE:
-            value = _over_seeds(trial.values)
-            self._study.note(trial.claim, MEAN, float(np.mean(trial.means)))
+            value = trial.value
+            self._study.set_trial_attr(trial.claim, TrialAttr.MEAN, trial.mean)
         if not self._study.tell(trial.claim, value):
-            trial.lost = True
+            trial.is_taken_over = True
             self._interrupted(trial)
             return
-        self._failures_in_a_row = self._faults_in_a_row = 0
+        self._failures.reset()
         number, name = trial.claim.number, state.name.lower()
-        self._close_record(trial, name, RunStatus.FINISHED)
+        self.problems += self._records.close(trial, name, RunStatus.FINISHED)
         value = self._study.trials()[number].value
         self._listener(TrialEnded(number, name, value, standing_of(self._study)))
 
-    def _failed(self, trial: _RunningTrial, cause: str, *, retryable: bool) -> None:
-        self._close_record(trial, "failed", RunStatus.FAILED, cause)
-        self._count_failure(trial.claim, cause, retryable=retryable)
+    def _failed(self, trial: RunningTrial, cause: str, *, is_external: bool) -> None:
+        self.problems += self._records.close(trial, "failed", RunStatus.FAILED, cause)
+        self._count_failure(trial.claim, cause, is_external=is_external)
         number = trial.claim.number
         self._listener(TrialEnded(number, "failed", None, standing_of(self._study)))
 
-    def _interrupted(self, trial: _RunningTrial) -> None:
+    def _interrupted(self, trial: RunningTrial) -> None:
         number = trial.claim.number
-        if trial.lost:
-            self._study.let_go(trial.claim)
-            self._warn(_taken_over(number))
+        if trial.is_taken_over:
+            self._study.release(trial.claim)
+            self._warn(str(TrialTakenOverError(number)))
         else:
-            self._study.fail(number, INTERRUPTED, again=True, counts=False)
-        self._close_record(trial, INTERRUPTED, RunStatus.KILLED)
-
-    def _close_record(
-        self, trial: _RunningTrial, state: str, status: RunStatus, cause: str | None = None
-    ) -> None:
-        tags = {Tag.TRIAL_STATE: state, **({Tag.TRIAL_CAUSE: cause[:500]} if cause else {})}
-        if trial.group is not None:
-            self.problems += trial.group.finish(status, tags)
-            return
-        # A worker may have died before it could send the id of its run.
-        run_id = trial.run_id or self._record.editor.find(self._tags(trial.claim.number))
-        self._record.editor.mark(run_id, tags, status)
-
-    def _end_runs_of(self, number: int) -> None:
-        """End the run of a trial that no process runs any more, and those of its seeds."""
-        self._record.editor.end_orphans(self._tags(number), {Tag.TRIAL_STATE: INTERRUPTED})
+            self._study.fail(number, INTERRUPTED, retry=True, is_attempt=False)
+        self.problems += self._records.close(trial, INTERRUPTED, RunStatus.KILLED)
 
     # -- Failures
 
-    def _count_failure(self, claim: ClaimedTrial, cause: str, *, retryable: bool) -> None:
-        repeated = self._study.fail(claim.number, cause, again=retryable)
-        if repeated is None:
-            self._warn(_taken_over(claim.number))
+    def _count_failure(self, claim: ClaimedTrial, cause: str, *, is_external: bool) -> None:
+        is_repeated = self._study.fail(claim.number, cause, retry=is_external)
+        if is_repeated is None:
+            self._warn(str(TrialTakenOverError(claim.number)))
             return
-        then = "it is repeated" if repeated else "another takes its place"
-        problem = f"trial {claim.number} failed, {then}: {cause}"
+        consequence = "it is repeated" if is_repeated else "another takes its place"
+        problem = f"trial {claim.number} failed, {consequence}: {cause}"
         self._warn(problem)
         self.problems.append(problem)
-        self._failures_in_a_row += 1
-        self._faults_in_a_row += retryable
-        self._last_failure = f"trial {claim.number}: {cause}"
-        if self._is_hopeless:
+        self._failures.add(claim.number, cause, is_external=is_external)
+        if self._failures.is_hopeless:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Raise once the last trial in training has ended."""
+        """Raise StudyError, once the last trial in training has ended."""
         if not self._running:
-            raise StudyError(
-                f"{self._failures_in_a_row} trials in a row failed, the last of them "
-                f"{self._last_failure}"
-            )
-
-    @property
-    def _is_hopeless(self) -> bool:
-        return (
-            self._faults_in_a_row >= _FAULTS_IN_A_ROW
-            or self._failures_in_a_row >= _FAILURES_IN_A_ROW
-        )
+            raise self._failures.make_error()
 
     # -- Other processes
 
-    def _look_at_other_processes(self) -> None:
-        """Find dead trials of other processes, and report which living ones are waited for."""
-        if time.monotonic() - self._reaped_at < _REAP_SECONDS:
-            return
-        self.reap()
-        if self._running:
-            return
+    def _reap_if_due(self) -> bool:
+        is_due = time.monotonic() - self._reaped_at >= _REAP_SECONDS
+        if is_due:
+            self.reap()
+        return is_due
+
+    def _report_waits(self) -> None:
+        """Warn that the search waits for trials of other processes, once for the same trials."""
         waits = [
-            f"trial {trial.number}{_elsewhere(trial.user_attrs.get(PROCESS))}"
+            f"trial {trial.number}{_on_other_host(trial.user_attrs.get(TrialAttr.PROCESS))}"
             for trial in self._study.running_elsewhere()
         ]
         if waits and waits != self._reported_waits:
@@ -378,15 +308,7 @@ class TrialJobs(Jobs):
         self._listener(Warned(text))
 
 
-def _taken_over(number: int) -> str:
-    return f"trial {number} was taken over by another process, which took this one for dead"
-
-
-def _elsewhere(process: str | None) -> str:
-    """Return ` on HOST` if a process is on another host."""
+def _on_other_host(process: str | None) -> str:
+    """Return ` on HOST` if a process is on another host, else an empty text."""
     host = identity.host(process or "")
     return f" on {host}" if host and host != identity.host(identity.identity()) else ""
-
-
-def _over_seeds(values: list[float]) -> float:
-    return float(interquartile_mean(np.array(values)))

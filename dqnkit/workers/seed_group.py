@@ -23,7 +23,7 @@ from dqnkit.runs import descriptions
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.editor import make_run_editor
 from dqnkit.tracking.location import AUTO
-from dqnkit.tracking.names import Artifact, Kind, Metric, Tag
+from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, make_tracker
 
 
@@ -103,7 +103,7 @@ class GroupRecord:
     tracking_uri: str | None = AUTO
     parent: ParentRun = NO_PARENT
     """Parent of the group's own run; its tags are those of the seeds' runs too."""
-    kind: Kind = Kind.SEEDS
+    kind: RunKind = RunKind.SEEDS
 
 
 class SeedGroup:

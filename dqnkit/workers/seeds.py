@@ -15,10 +15,11 @@ from dqnkit.events import Listener, RunStatus, SeedEnded, SeedsStarted, ignore
 from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.tracking.location import AUTO
 from dqnkit.workers.dispatcher import run_jobs
-from dqnkit.workers.placement import LOCAL, Placement, Workplace, make_workplace
+from dqnkit.workers.placement import LOCAL, Placement
 from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, SeedScores, aggregate
 from dqnkit.workers.seed_jobs import SeedJobs
+from dqnkit.workers.workplace import Workplace, make_workplace
 
 _MAX_SEEDS = 1_000
 _MAX_WORKERS = 1_024

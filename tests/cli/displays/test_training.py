@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from dqnkit.runs.reporting import Progress, Reporter
 from rich.console import Console
 
 from cli.displays.training import LiveReporter, PlainReporter, _sparkline
@@ -10,7 +11,6 @@ from cli.output import _finite
 from dqnkit.config.sections import Config
 from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.loops.base import IntervalMetrics
-from dqnkit.runs.reporting import Progress, Reporter
 
 NAN = float("nan")
 METRICS = IntervalMetrics(5_000, 5_100, 0.123456, 0.25, 3, 41.5, 41.5)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from io import StringIO
 
 import pytest
+from dqnkit.workers.messages import Advanced, Began, Died, Evaluated, Ready, Task
 from rich.console import Console
 
 from cli.displays.search import LiveTuneReporter, PlainTuneReporter
@@ -10,7 +11,6 @@ from cli.displays.workers import WorkerTable, clock, short_values
 from dqnkit.config import loading
 from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.tuning.standing import Standing, TrialScore
-from dqnkit.workers.messages import Advanced, Began, Died, Evaluated, Ready, Task
 
 CONFIG = loading.default_config("shown", ["training.num_iterations=1000"])
 VALUES = {"optimizer.learning_rate": 0.00025, "network.fc_layer_params": [64, 32]}

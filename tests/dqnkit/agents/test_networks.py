@@ -6,12 +6,12 @@ import pytest
 from dqnkit._system.tensorflow import tf
 from dqnkit.agents.networks import CategoricalQNetwork, QNetwork
 from dqnkit.config.sections import AgentConfig, NetworkConfig
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 
 Layers = tuple[tuple[int, int, int], ...]
 
-VECTOR = ObservationSpec(Kind.VECTOR, (4,), "float32")
-IMAGE = ObservationSpec(Kind.IMAGE, (12, 10, 3), "uint8", low=0, high=255)
+VECTOR = ObservationSpec(ObservationKind.VECTOR, (4,), "float32")
+IMAGE = ObservationSpec(ObservationKind.IMAGE, (12, 10, 3), "uint8", low=0, high=255)
 
 
 def _network(
@@ -92,7 +92,7 @@ def test_values_and_gradients_equal_those_of_keras_layers(
 
 
 def test_a_discrete_observation_picks_a_column() -> None:
-    spec = ObservationSpec(Kind.DISCRETE, (), "int64", num_values=5, first_value=-1)
+    spec = ObservationSpec(ObservationKind.DISCRETE, (), "int64", num_values=5, first_value=-1)
     network = _network(spec, 2, (), ())
     kernel = np.arange(10, dtype=np.float32).reshape(2, 5)
     network.parameters.assign(np.append(kernel, [0.0, 0.5]))
@@ -116,7 +116,7 @@ def test_values_do_not_depend_on_the_layout_of_an_image(
     frame_shape: tuple[int, ...], stack: int
 ) -> None:
     """The network sees [height, width, channels]: stacked frames in order, channels within each."""
-    spec = ObservationSpec(Kind.IMAGE, frame_shape, "uint8", stack, low=0, high=255)
+    spec = ObservationSpec(ObservationKind.IMAGE, frame_shape, "uint8", stack, low=0, high=255)
     numbers = np.random.default_rng(0).integers(0, 256, (3, *spec.shape), np.uint8)
     frames = numbers.reshape(3, stack, *frame_shape)
     if len(frame_shape) == 2:
@@ -124,7 +124,7 @@ def test_values_do_not_depend_on_the_layout_of_an_image(
     if spec.channels_first:
         frames = np.moveaxis(frames, 2, -1)
     merged = np.concatenate(list(np.moveaxis(frames, 1, 0)), axis=-1)
-    reference = ObservationSpec(Kind.IMAGE, merged.shape[1:], "uint8", low=0, high=255)
+    reference = ObservationSpec(ObservationKind.IMAGE, merged.shape[1:], "uint8", low=0, high=255)
     mine = _network(spec, 3, ((4, 3, 1),), (5,))
     theirs = _network(reference, 3, ((4, 3, 1),), (5,))
     theirs.parameters.assign(mine.parameters)
@@ -136,7 +136,9 @@ def test_values_do_not_depend_on_the_layout_of_an_image(
 def test_only_bytes_are_scaled() -> None:
     spans = {("uint8", 255.0): 1 / 255, ("uint8", 3.0): 1.0, ("float32", 255.0): 1.0}
     for (dtype, high), scale in spans.items():
-        assert ObservationSpec(Kind.VECTOR, (2,), dtype, low=0.0, high=high).scale == scale
+        assert (
+            ObservationSpec(ObservationKind.VECTOR, (2,), dtype, low=0.0, high=high).scale == scale
+        )
 
 
 def test_a_copy_does_not_share_variables() -> None:
@@ -180,7 +182,7 @@ CATEGORICAL = AgentConfig(kind="c51", num_atoms=3, v_min=-1.0, v_max=3.0)
 
 @pytest.mark.parametrize("dueling", [False, True])
 def test_a_categorical_networks_q_value_is_the_mean_return(dueling: bool) -> None:
-    spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
+    spec = EnvSpec("", ObservationSpec(ObservationKind.VECTOR, (1,), "float32"), 2)
     config = NetworkConfig(fc_layer_params=(), dueling=dueling)
     network = CategoricalQNetwork(spec, config, 0, CATEGORICAL)
     network.create_variables()

@@ -211,9 +211,7 @@ def test_wrong_arguments_are_refused_and_nothing_is_recorded() -> None:
     with pytest.raises(ConfigError, match="no run 'two'"):
         compare("one", "two")
     Path("in-the-way").touch()
-    with pytest.raises(
-        ConfigError, match="output=in-the-way: cannot be written.*give another folder"
-    ):
+    with pytest.raises(ConfigError, match=r"output=in-the-way: cannot be written.*another folder"):
         compare("one", output="in-the-way")
     assert len(RunStore(locate_store()).experiments) == 2  # nothing was recorded
 

@@ -65,5 +65,5 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ArgumentError, match="limit=0: expected a number from 1"):
         list_runs(limit=0)
     _record_three()
-    with pytest.raises(ConfigError, match="there is no experiment 'nothing'.*listed"):
+    with pytest.raises(ConfigError, match=r"there is no experiment 'nothing'.*listed"):
         list_runs(experiment="nothing")

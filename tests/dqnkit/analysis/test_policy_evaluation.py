@@ -13,12 +13,12 @@ import pytest
 from dqnkit.analysis.policy_evaluation import evaluate
 from dqnkit.config import loading
 from dqnkit.errors import (
-    ConfigError,
+    ArgumentError,
     PolicyError,
     TrackingError,
     UnsupportedEnvironmentError,
 )
-from dqnkit.tracking import location
+from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
 from dqnkit.tracking.store import RunStore
@@ -26,7 +26,7 @@ from tests.runs import LEAN, record
 
 
 def _run(reference: str = "latest") -> RecordedRun:
-    return find_run(RunStore(location.locate_store()), reference)
+    return find_run(RunStore(locate_store()), reference)
 
 
 def _artifact(path: str) -> Path:
@@ -77,13 +77,13 @@ def test_a_solved_policy_is_evaluated_and_recorded() -> None:
     assert "| random | 40 |" in note
 
 
-def test_the_last_evaluation_is_the_one_that_counts() -> None:
+def test_a_later_evaluation_replaces_an_earlier_one() -> None:
     record(weights=LEAN, with_policy=True)
     evaluate("latest", 5, baseline="random")
     assert evaluate("latest", 7, seed=1).problems == []
     run = _run()
     assert run.metrics["final/episodes"] == 7
-    # What the first one's baseline came to says nothing of these episodes.
+    # The first evaluation's baseline does not belong to these episodes.
     assert np.isnan(run.metrics["final/random/return_iqm"])
     assert np.isnan(run.metrics["final/difference"])
     assert run.tags["mlflow.note.content"].count("Evaluated again") == 1
@@ -92,14 +92,14 @@ def test_the_last_evaluation_is_the_one_that_counts() -> None:
     assert len(document["final"]["returns"]) == 7
 
 
-def test_a_score_that_rests_on_fewer_episodes_than_before_is_told() -> None:
+def test_a_score_over_fewer_episodes_than_before_is_reported() -> None:
     record(weights=LEAN, with_policy=True, finals=[9.0] * 30, curve={0: [1.0]})
     (problem,) = evaluate("latest", 3).problems
     assert "rests on 3 episodes now, and on 30 before" in problem
     assert _run().score == 500.0
 
 
-def test_a_store_that_was_copied_has_its_own_artifacts() -> None:
+def test_a_copied_store_has_its_own_artifacts() -> None:
     record(weights=LEAN, with_policy=True, finals=[9.0], curve={0: [1.0]})
     shutil.copytree("mlruns", "copy")
     before = _artifact("evaluation.json").read_bytes()
@@ -109,7 +109,7 @@ def test_a_store_that_was_copied_has_its_own_artifacts() -> None:
     assert json.loads(copied.read_text(encoding="utf-8"))["final"]["returns"] == [500.0] * 3
 
 
-def test_a_store_that_was_moved_works_where_it_is() -> None:
+def test_a_moved_store_works_at_its_new_place() -> None:
     record(weights=LEAN, with_policy=True)
     Path("mlruns").rename("moved")
     assert evaluate("latest", 3, tracking_uri="moved").problems == []
@@ -117,7 +117,7 @@ def test_a_store_that_was_moved_works_where_it_is() -> None:
     assert not Path("mlruns").exists()
 
 
-def test_a_store_without_its_artifacts_says_where_they_should_be() -> None:
+def test_a_store_without_its_artifacts_names_their_folder() -> None:
     record(weights=LEAN, with_policy=True)
     Path("elsewhere").mkdir()
     Path("mlruns/mlflow.db").rename("elsewhere/mlflow.db")
@@ -126,7 +126,7 @@ def test_a_store_without_its_artifacts_says_where_they_should_be() -> None:
         evaluate("latest", 3, tracking_uri="elsewhere")
 
 
-def test_episodes_are_those_of_the_seed_in_the_graph_and_in_python() -> None:
+def test_the_seed_determines_the_episodes_in_both_loops() -> None:
     for loop in ("graph", "host"):
         config = loading.default_config(
             loop, ["network.fc_layer_params=[]", f"training.loop={loop}"]
@@ -139,7 +139,7 @@ def test_episodes_are_those_of_the_seed_in_the_graph_and_in_python() -> None:
         assert first.returns == tuple(map(float, first.lengths))
 
 
-def test_an_environment_that_wrappers_change_is_scored_as_evaluation_has_it() -> None:
+def test_episodes_are_played_with_the_wrappers_of_evaluation() -> None:
     config = loading.default_config(
         "walk",
         [
@@ -157,8 +157,8 @@ def test_an_environment_that_wrappers_change_is_scored_as_evaluation_has_it() ->
     assert result.difference == (0.0, 0.0, 0.0)
 
 
-def test_a_policy_needs_neither_its_run_nor_its_place() -> None:
-    """In another process and folder, where no store is; nothing is left there."""
+def test_a_policy_folder_needs_no_store() -> None:
+    """In another process and folder: no store is made there."""
     Path("elsewhere").mkdir()
     record(weights=LEAN, with_policy=True)
     policy = _artifact("policy").rename(Path.cwd() / "elsewhere/my-policy")
@@ -173,7 +173,7 @@ assert result.trained.returns == (500.0,) * 3, result
     assert list(Path("empty").iterdir()) == []
 
 
-def test_a_store_that_takes_nothing_costs_the_record_and_not_the_result(
+def test_an_evaluation_is_returned_even_if_it_cannot_be_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record(weights=LEAN, with_policy=True)
@@ -188,13 +188,46 @@ def test_a_store_that_takes_nothing_costs_the_record_and_not_the_result(
     assert "No space left" in problem
 
 
+def test_without_a_store_nothing_is_recorded() -> None:
+    record(weights=LEAN, with_policy=True, finals=[9.0], curve={0: [1.0]})
+    folder = str(_artifact("policy"))
+    result = evaluate(folder, 3, tracking_uri=None)
+    assert result.trained.returns == (500.0,) * 3
+    assert (result.run, result.label, result.problems) == (None, folder, [])
+    assert _run().score == 9.0
+    with pytest.raises(ArgumentError, match="tracking_uri=None: the run 'latest' is in a store"):
+        evaluate("latest", 3, tracking_uri=None)
+
+
+def test_an_evaluation_makes_a_figure_and_a_json_document() -> None:
+    record(weights=LEAN, with_policy=True)
+    result = evaluate("latest", 5, baseline="random")
+    (axes,) = result.make_figure().axes
+    assert axes.get_title() == "a-run (CartPole-v1)"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [label.partition(":")[0] for label in labels] == ["trained", "random"]
+    document = json.loads(json.dumps(result.as_dict()))
+    assert (document["policy"], document["env"], document["seed"]) == ("a-run", "CartPole-v1", 0)
+    assert document["trained"]["mean"] == document["trained"]["length_max"] == 500.0
+    assert document["random"]["n"] == 5
+    assert document["difference"]["value"] == result.difference.value  # type: ignore[union-attr]
+    assert document["returns"] == [500.0] * 5
+    assert set(evaluate("latest", 5).samples) == {"trained"}
+
+
 @pytest.mark.parametrize("episodes", [0, -1, 10_001])
-def test_a_number_of_episodes_that_cannot_be_is_refused_before_anything(episodes: int) -> None:
-    with pytest.raises(ConfigError, match=f"--episodes {episodes}: give a number from 1"):
+def test_a_wrong_number_of_episodes_is_refused_first(episodes: int) -> None:
+    with pytest.raises(ArgumentError, match=f"episodes={episodes}: expected .* 1 to 10,000"):
         evaluate("whatever", episodes)
 
 
-def test_an_environment_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_wrong_seed_is_refused_first(seed: int) -> None:
+    with pytest.raises(ArgumentError, match=f"seed={seed}: expected a number from 0"):
+        evaluate("whatever", seed=seed)
+
+
+def test_an_environment_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     record(with_policy=True)
     path = _artifact("policy/artifacts/config.yaml")
     text = path.read_text(encoding="utf-8").replace("CartPole-v1", "no_such_module:Gone-v0")
@@ -203,7 +236,7 @@ def test_an_environment_that_is_not_installed_is_told(monkeypatch: pytest.Monkey
         evaluate("latest", 3)
 
 
-def test_an_environment_that_has_changed_since_is_told() -> None:
+def test_a_policy_that_no_longer_fits_its_environment_is_an_error() -> None:
     record(with_policy=True)
     path = _artifact("policy/artifacts/config.yaml")
     text = path.read_text(encoding="utf-8").replace("CartPole-v1", "Acrobot-v1")
@@ -212,38 +245,38 @@ def test_an_environment_that_has_changed_since_is_told() -> None:
         evaluate("latest", 3)
 
 
-def test_a_torn_configuration_is_told() -> None:
+def test_a_damaged_configuration_is_an_error() -> None:
     record(with_policy=True)
     _artifact("policy/artifacts/config.yaml").write_text("env: [", encoding="utf-8")
     with pytest.raises(PolicyError, match="configuration cannot be used"):
         evaluate("latest", 3)
 
 
-def test_an_evaluation_json_that_cannot_be_had_is_left_alone(
+def test_an_evaluation_json_that_cannot_be_read_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record(weights=LEAN, with_policy=True, finals=[1.0], curve={0: [1.0]})
     before = _artifact("evaluation.json").read_bytes()
     fetch = RunStore.fetch
 
-    def away(self: RunStore, run: RecordedRun, path: str, into: Path) -> Path:
+    def fail(self: RunStore, run: RecordedRun, path: str, into: Path) -> Path:
         if path == "evaluation.json":
-            raise TrackingError("the server is away")
+            raise TrackingError("the server does not answer")
         return fetch(self, run, path, into)
 
-    monkeypatch.setattr(RunStore, "fetch", away)
+    monkeypatch.setattr(RunStore, "fetch", fail)
     (problem,) = evaluate("latest", 3).problems
-    assert "evaluation.json stays as it was: the server is away" in problem
+    assert "evaluation.json stays as it was: the server does not answer" in problem
     assert _artifact("evaluation.json").read_bytes() == before
     assert _run().metrics["final/episodes"] == 3
 
 
-def test_a_name_is_no_formula() -> None:
+def test_a_name_is_not_drawn_as_a_formula() -> None:
     record(name=r"a$\foo$b", weights=LEAN, with_policy=True)
     assert evaluate("latest", 3).problems == []
 
 
-def test_a_torn_evaluation_json_is_written_anew() -> None:
+def test_a_damaged_evaluation_json_is_replaced() -> None:
     record(weights=LEAN, with_policy=True, finals=[1.0], curve={0: [1.0]})
     _artifact("evaluation.json").write_text("{", encoding="utf-8")
     assert evaluate("latest", 3).problems == []

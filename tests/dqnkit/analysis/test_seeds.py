@@ -1,4 +1,4 @@
-"""Which seeds reach the environments: never one of training in evaluation or in a video."""
+"""Seeds that reach the environments: evaluations and videos use none of those of training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from dqnkit.config import loading, seeds
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.runs.trainer import train
-from dqnkit.tracking import make_tracker
 from tests.environments import DrawnCorridor
 
 
 class Seeded(DrawnCorridor):
-    """Remembers the seeds that it is given."""
+    """Records the seeds of its resets."""
 
     given: ClassVar[list[int]] = []
 
@@ -34,7 +33,7 @@ gymnasium.register("Seeded-v0", entry_point=Seeded, max_episode_steps=1_000)
 
 
 @pytest.fixture(autouse=True)
-def _forgotten() -> None:
+def _no_seeds() -> None:
     Seeded.given.clear()
 
 
@@ -45,7 +44,7 @@ def _taken() -> list[int]:
 
 
 def _trained() -> tuple[Config, list[int]]:
-    """A run in the store, and the seeds that its environments were given."""
+    """Record a run; return its configuration and the seeds of its environments."""
     config = loading.default_config(
         "seeded",
         [
@@ -59,11 +58,11 @@ def _trained() -> tuple[Config, list[int]]:
         ],
     )
     config, _ = resolve(config)
-    train(config, make_tracker(config))
+    train(config)
     return config, _taken()
 
 
-def test_no_seed_is_met_twice() -> None:
+def test_no_seed_is_used_twice() -> None:
     config, training = _trained()
     assert set(seeds.training_environment_seeds(0, config.env.num_envs)) <= set(training)
     evaluate("latest", 40)
@@ -75,7 +74,7 @@ def test_no_seed_is_met_twice() -> None:
     assert len(set(everything)) == len(everything)
 
 
-def test_seeds_of_training_are_left_out_should_chance_bring_them(
+def test_seeds_of_training_are_left_out_if_they_are_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _trained()
@@ -94,12 +93,12 @@ def test_seeds_of_training_are_left_out_should_chance_bring_them(
     assert len(again) == 18
 
 
-def test_policies_and_random_actions_meet_the_same_initial_states() -> None:
+def test_policies_and_random_actions_start_from_the_same_states() -> None:
     _trained()
     evaluate("latest", 20, baseline="random")
     given = _taken()
     assert given[:32] == given[32:]
-    evaluate("latest", 5)  # fewer are the first of more
+    evaluate("latest", 5)  # a smaller number has the first of these episodes
     assert _taken() == given[:5]
     render("latest", VideoOptions(baseline="random", episodes=3))
     video = _taken()

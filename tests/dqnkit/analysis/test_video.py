@@ -10,13 +10,13 @@ import pytest
 from dqnkit.analysis.video import VideoOptions, render
 from dqnkit.config import loading
 from dqnkit.errors import ConfigError, EnvironmentFailedError, UnsupportedEnvironmentError
-from dqnkit.tracking import location
+from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.references import find_run
 from dqnkit.tracking.store import RunStore
 from tests.runs import LEAN, record
 
 DRAWN = ["env.id=tests.environments:Drawn-v0", "network.fc_layer_params=[]"]
-"""Five steps of reward 10; the picture of state n is 10 n everywhere, 40 by 60 pixels."""
+"""Five steps of reward 10; all pixels of state n are 10 n, 40 rows by 60 columns."""
 
 
 def _frames(path: Path) -> np.ndarray:
@@ -29,13 +29,13 @@ def _record(*assignments: str, **more: Any) -> None:
     record(loading.default_config("drawn", [*DRAWN, *assignments]), with_policy=True, **more)
 
 
-def test_a_video_shows_each_step_and_holds_the_last(tmp_path: Path) -> None:
+def test_a_video_shows_each_step_and_holds_the_last_frame(tmp_path: Path) -> None:
     _record()
     video = render("latest", VideoOptions(overlay=False), output=Path("a.mp4"))
     assert video.returns == {"trained": [50.0]}
-    assert (video.fps, video.frames) == (5.0, 6 + 4)  # 0.8 s of the last
+    assert (video.fps, video.frames) == (5.0, 6 + 4)  # the last one for 0.8 s
     frames = _frames(Path("a.mp4"))
-    assert frames.shape == (10, 360, 540, 3)  # 40 by 60, nine times
+    assert frames.shape == (10, 360, 540, 3)  # 40 by 60, enlarged nine times
     shown = frames.mean(axis=(1, 2, 3))
     np.testing.assert_allclose(shown, [0, 10, 20, 30, 40, *[50] * 5], atol=2)
 
@@ -47,13 +47,13 @@ def test_a_video_is_an_artifact_of_its_run() -> None:
     assert video.path is not None
     assert video.path.is_file()
     assert list(Path.cwd().glob("*.mp4")) == []
-    reader = RunStore(location.locate_store())
+    reader = RunStore(locate_store())
     assert "videos" in reader.artifacts(find_run(reader, "latest"))
     assert len(video.returns["trained"]) == 2
     assert video.frames == 2 * (6 + 4)
 
 
-def test_beside_random_actions_whoever_is_done_waits() -> None:
+def test_an_agent_that_has_ended_waits_for_the_other() -> None:
     record(weights=LEAN, with_policy=True)
     options = VideoOptions(baseline="random", max_steps=45, episodes=2, fps=10)
     video = render("latest", options, output=Path("a.mp4"))
@@ -65,27 +65,27 @@ def test_beside_random_actions_whoever_is_done_waits() -> None:
     assert left.shape == right.shape == (108, 400, 600, 3)
 
     def apart(first: np.ndarray, second: np.ndarray) -> float:
-        """Share of pixels that differ clearly: the pole is some of them."""
+        """Return the share of pixels that differ clearly, such as those of the pole."""
         return float((np.abs(first - second) > 60).any(axis=2).mean())
 
     end = int(video.returns["random"][0])
-    assert apart(right[end], right[43]) == 0  # fallen, and waiting
+    assert apart(right[end], right[43]) == 0  # the pole has fallen, and the last frame is repeated
     panel = frames[:, :, 600 : 600 + 260]
-    assert apart(panel[end], panel[43]) > 0.001  # still counting
+    assert apart(panel[end], panel[43]) > 0.001  # the other panel still counts
     assert apart(left[0], right[0]) == 0  # the same initial state on both sides
     assert apart(left[45], right[45]) > 0.003
     assert apart(right[54], right[45]) > 0.001  # the next episode has begun
 
 
-def test_the_same_seed_shows_the_same_episode() -> None:
+def test_the_seed_determines_the_episode() -> None:
     record(weights=-LEAN, with_policy=True)
     videos = [render("latest", VideoOptions(seed=seed)).returns for seed in (0, 0, 1, 2, 3)]
     assert videos[0] == videos[1]
     assert len({tuple(video["trained"]) for video in videos}) > 1
 
 
-def test_what_is_drawn_is_what_evaluation_has() -> None:
-    """Wrappers of evaluation, stacked frames, and the environment's own numbers of actions."""
+def test_the_environment_is_that_of_evaluation() -> None:
+    """Wrappers of evaluation, stacked frames, and the environment's own numbering of actions."""
     _record(
         "env.wrappers=[tests.environments.Doubled]",
         "evaluation.wrappers=[]",
@@ -96,7 +96,7 @@ def test_what_is_drawn_is_what_evaluation_has() -> None:
     assert video.returns == {"trained": [30.0], "random": [30.0]}
 
 
-def test_a_policy_folder_leaves_its_video_in_the_working_directory() -> None:
+def test_the_video_of_a_policy_folder_is_written_into_the_working_directory() -> None:
     _record()
     (policy,) = Path("mlruns/artifacts").glob("*/*/artifacts/policy")
     policy.rename("kept")
@@ -106,13 +106,42 @@ def test_a_policy_folder_leaves_its_video_in_the_working_directory() -> None:
     assert (video.run, video.artifact) == (None, None)
 
 
-def test_an_episode_is_broken_off_where_evaluation_does_it() -> None:
+def test_without_a_store_a_policy_folder_is_rendered() -> None:
+    _record()
+    (policy,) = Path("mlruns/artifacts").glob("*/*/artifacts/policy")
+    video = render(str(policy), output="a.gif", tracking_uri=None)
+    assert video.path == Path("a.gif")
+    assert (video.run, video.artifact, video.label) == (None, None, str(policy))
+    assert not list(Path("mlruns").rglob("*.gif"))
+    with pytest.raises(ConfigError, match="tracking_uri=None: the run 'latest' is in a store"):
+        render("latest", tracking_uri=None)
+
+
+def test_options_give_the_artifact_its_name() -> None:
+    _record()
+    options = VideoOptions(baseline="random", max_steps=2, fps=7.5, overlay=False)
+    video = render("latest", options, output="a.gif")
+    assert video.artifact == "videos/policy-and-random-s0-1ep-2steps-7.5fps-plain.gif"
+    (artifact,) = Path("mlruns").rglob("*.gif")
+    assert artifact.read_bytes() == Path("a.gif").read_bytes()
+
+
+def test_a_video_becomes_a_json_document() -> None:
+    _record()
+    document = render("latest", VideoOptions(episodes=2)).as_dict()
+    assert document["artifact"] == "videos/policy-s0-2ep.mp4"
+    assert (document["frames"], document["fps"], document["seconds"]) == (20, 5.0, 4.0)
+    assert document["returns"] == {"trained": [50.0, 50.0]}
+    assert (document["env"], document["problems"]) == ("tests.environments:Drawn-v0", [])
+
+
+def test_an_episode_is_cut_off_where_evaluation_does_it() -> None:
     _record("evaluation.max_episode_steps=3")
     assert render("latest").returns == {"trained": [30.0]}
     assert render("latest", VideoOptions(max_steps=2)).returns == {"trained": [20.0]}
 
 
-def test_a_video_that_the_store_does_not_take_is_not_lost(
+def test_a_video_that_cannot_be_recorded_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _record()
@@ -128,7 +157,7 @@ def test_a_video_that_the_store_does_not_take_is_not_lost(
     assert "No space left" in video.problems[0]
 
 
-def test_a_picture_that_changes_its_size_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_change_their_size_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.environments import DrawnCorridor
 
     def grow(self: DrawnCorridor) -> np.ndarray:
@@ -141,21 +170,21 @@ def test_a_picture_that_changes_its_size_is_fitted(monkeypatch: pytest.MonkeyPat
     assert frames.shape == (10, 360, 2 * 540 + 8, 3)
 
 
-def test_an_environment_that_cannot_draw_leaves_nothing() -> None:
+def test_an_environment_that_cannot_draw_leaves_no_file() -> None:
     record(loading.default_config("x", ["env.id=tests.environments:Corridor-v0"]), with_policy=True)
     with pytest.raises(UnsupportedEnvironmentError, match="cannot be drawn"):
         render("latest", output=Path("sub/a.mp4"))
     assert not Path("sub").exists()
 
 
-def test_an_environment_that_fails_in_the_middle_leaves_nothing(
+def test_an_environment_that_fails_in_an_episode_leaves_no_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from tests.environments import DrawnCorridor
 
     def fail(self: DrawnCorridor) -> np.ndarray:
         if self.state == 3:
-            raise ZeroDivisionError("no pen")
+            raise ZeroDivisionError("no canvas")
         return np.zeros((40, 60, 3), np.uint8)
 
     _record()
@@ -169,17 +198,17 @@ def test_an_environment_that_fails_in_the_middle_leaves_nothing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"episodes": 0}, "--episodes 0"),
-        ({"episodes": -3}, "--episodes -3"),
-        ({"fps": 0.0}, "--fps 0.0"),
-        ({"fps": float("nan")}, "--fps nan"),
-        ({"fps": float("inf")}, "--fps inf"),
-        ({"max_steps": 0}, "--max-steps 0"),
-        ({"seed": -1}, "--seed -1"),
-        ({"seed": 2**63}, "--seed"),
+        ({"episodes": 0}, "episodes=0: expected a number from 1 to 10,000"),
+        ({"episodes": -3}, "episodes=-3"),
+        ({"fps": 0.0}, "fps=0.0: expected a number from 0.1 to 240.0"),
+        ({"fps": float("nan")}, "fps=nan"),
+        ({"fps": float("inf")}, "fps=inf"),
+        ({"max_steps": 0}, "max_steps=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 2**63}, "seed="),
     ],
 )
-def test_numbers_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+def test_numbers_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         VideoOptions(**options)
 
@@ -188,5 +217,5 @@ def test_numbers_that_cannot_be_are_refused(options: dict[str, Any], message: st
     ("output", "video_format"), [("a.avi", None), ("a", None), ("a.gif", "mp4"), ("a.mp4", "gif")]
 )
 def test_names_that_do_not_fit_the_format_are_refused(output: str, video_format: Any) -> None:
-    with pytest.raises(ConfigError, match=f"--output {output}: the file's name must end in"):
+    with pytest.raises(ConfigError, match=f"output={output}: the name of the file must end in"):
         render("latest", output=Path(output), video_format=video_format)

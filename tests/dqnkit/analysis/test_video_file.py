@@ -9,12 +9,12 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from dqnkit.analysis.video_file import VideoWriter
+from dqnkit.analysis.video_file import open_video
 from dqnkit.errors import ConfigError, RenderingError
 
 
 def _frames(count: int, height: int = 64, width: int = 96) -> list[np.ndarray]:
-    """A white square that moves over a coloured ground."""
+    """Return frames of a white square that moves over a coloured background."""
     frames = []
     for number in range(count):
         frame = np.full((height, width, 3), (20, 60, 120), np.uint8)
@@ -24,7 +24,7 @@ def _frames(count: int, height: int = 64, width: int = 96) -> list[np.ndarray]:
 
 
 def _write(path: Path, frames: list[np.ndarray], fps: float = 10.0) -> None:
-    with VideoWriter(path, fps) as writer:
+    with open_video(path, fps) as writer:
         for frame in frames:
             writer.write(frame)
     assert writer.frames == len(frames)
@@ -37,7 +37,7 @@ def _read(path: Path) -> tuple[dict[str, object], np.ndarray]:
     return about, np.array([np.frombuffer(f, np.uint8).reshape(height, width, 3) for f in reader])
 
 
-def test_an_mp4_is_h264_as_browsers_play_it_and_shows_the_frames() -> None:
+def test_an_mp4_is_h264_for_browsers_and_shows_the_frames() -> None:
     frames = _frames(30)
     _write(Path("a.mp4"), frames)
     about, seen = _read(Path("a.mp4"))
@@ -45,12 +45,12 @@ def test_an_mp4_is_h264_as_browsers_play_it_and_shows_the_frames() -> None:
     assert str(about["pix_fmt"]).startswith("yuv420p")
     assert (about["fps"], about["duration"]) == (10.0, 3.0)
     assert seen.shape == (30, 64, 96, 3)
-    assert np.abs(seen.astype(int) - np.array(frames)).mean() < 6  # it is compressed
+    assert np.abs(seen.astype(int) - np.array(frames)).mean() < 6  # lossy compression
     content = Path("a.mp4").read_bytes()
-    assert content.index(b"moov") < content.index(b"mdat")  # it plays before it is whole
+    assert content.index(b"moov") < content.index(b"mdat")  # for playback while loading
 
 
-def test_a_gif_shows_the_frames_for_ever() -> None:
+def test_a_gif_shows_the_frames_in_a_loop() -> None:
     frames = _frames(12)
     _write(Path("a.gif"), frames)
     about, seen = _read(Path("a.gif"))
@@ -59,7 +59,7 @@ def test_a_gif_shows_the_frames_for_ever() -> None:
     assert b"NETSCAPE2.0" in Path("a.gif").read_bytes()
 
 
-def test_a_fast_gif_keeps_its_duration_and_leaves_frames_out() -> None:
+def test_a_fast_gif_keeps_its_duration_and_drops_frames() -> None:
     _write(Path("a.gif"), _frames(30), fps=50.0)
     about, seen = _read(Path("a.gif"))
     assert about["duration"] == pytest.approx(0.6, abs=0.05)
@@ -67,25 +67,25 @@ def test_a_fast_gif_keeps_its_duration_and_leaves_frames_out() -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.GIF", "gif"), ("a.MP4", "h264")])
-def test_the_format_is_told_by_the_name_in_any_case(name: str, codec: str) -> None:
+def test_the_name_determines_the_format_in_any_case(name: str, codec: str) -> None:
     _write(Path(name), _frames(3))
     assert str(_read(Path(name))[0]["codec"]).startswith(codec)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif"])
-def test_nothing_half_written_is_left(suffix: str) -> None:
+def test_an_interruption_leaves_neither_file_nor_folder(suffix: str) -> None:
     path = Path(f"videos/a.{suffix}")
-    with pytest.raises(KeyboardInterrupt), VideoWriter(path, 10.0) as writer:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), open_video(path, 10.0) as writer:  # noqa: PT012
         for frame in _frames(5):
             writer.write(frame)
         raise KeyboardInterrupt
-    assert list(Path.cwd().iterdir()) == []  # nor the folder that was made for it
+    assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_file_that_is_there_stays_until_another_is_whole() -> None:
+def test_an_existing_file_stays_until_the_new_one_is_complete() -> None:
     path = Path("a.mp4")
     path.write_bytes(b"before")
-    with pytest.raises(RuntimeError), VideoWriter(path, 10.0) as writer:  # noqa: PT012
+    with pytest.raises(RuntimeError), open_video(path, 10.0) as writer:  # noqa: PT012
         writer.write(_frames(1)[0])
         raise RuntimeError
     assert path.read_bytes() == b"before"
@@ -93,8 +93,8 @@ def test_a_file_that_is_there_stays_until_another_is_whole() -> None:
     assert len(_read(path)[1]) == 3
 
 
-def test_a_full_disk_is_told_with_ffmpegs_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def limited() -> None:  # as a disk with 10,000 bytes left
+def test_a_full_disk_is_an_error_with_the_output_of_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited() -> None:  # like a disk with 10,000 bytes left
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 
     popen = subprocess.Popen
@@ -108,14 +108,14 @@ def test_a_full_disk_is_told_with_ffmpegs_words(monkeypatch: pytest.MonkeyPatch)
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_ffmpeg_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ffmpeg_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/no/such/ffmpeg")
     with pytest.raises(RenderingError, match=r"ffmpeg cannot be started.*IMAGEIO_FFMPEG_EXE"):
         _write(Path("a.mp4"), _frames(1))
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_frames_of_another_size_and_no_frames_are_refused() -> None:
+def test_frames_of_another_size_and_no_frames_are_errors() -> None:
     with pytest.raises(RenderingError, match="96 by 62 came after frames of 96 by 64"):
         _write(Path("a.mp4"), [_frames(1)[0], _frames(1)[0][:62]])
     with pytest.raises(RenderingError, match="no frame"):
@@ -123,22 +123,27 @@ def test_frames_of_another_size_and_no_frames_are_refused() -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_folders_above_the_file_are_made() -> None:
+    _write(Path("one/two/a.mp4"), _frames(3))
+    assert [path.name for path in Path("one/two").iterdir()] == ["a.mp4"]
+
+
 @pytest.mark.parametrize("path", ["a-file/a.mp4", "a-folder.mp4"])
-def test_a_place_that_cannot_be_written_is_wrong_use(path: str) -> None:
+def test_a_path_that_cannot_be_written_is_an_error_of_the_caller(path: str) -> None:
     Path("a-file").touch()
     Path("a-folder.mp4").mkdir()
-    with pytest.raises(ConfigError, match=re.escape(f"{path}: cannot be written")) as caught:
-        VideoWriter(Path(path), 10.0)
+    with pytest.raises(ConfigError, match=re.escape(f"{path} cannot be written")) as caught:
+        _write(Path(path), [])
     assert caught.value.exit_code == 2
 
 
-def test_a_long_video_does_not_grow_in_memory() -> None:
+def test_memory_does_not_grow_with_the_length_of_a_video() -> None:
     def peak() -> int:
-        """Kilobytes, of this process alone."""
+        """Return the peak memory of this process in kilobytes."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     frame = np.zeros((400, 600, 3), np.uint8)
-    with VideoWriter(Path("a.mp4"), 50.0) as writer:
+    with open_video(Path("a.mp4"), 50.0) as writer:
         for _ in range(50):
             writer.write(frame)
         before = peak()

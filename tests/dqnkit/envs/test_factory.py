@@ -8,7 +8,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs.factory import describe_env, make_env
-from dqnkit.envs.specs import Kind
+from dqnkit.envs.specs import ObservationKind
 from dqnkit.errors import UnsupportedEnvironmentError
 
 CORRIDOR = "tests.environments:Corridor-v0"
@@ -53,18 +53,18 @@ def test_malformed_ids_are_explained(env_id: str) -> None:
 @pytest.mark.parametrize(
     ("observe", "kind", "shape", "dtype"),
     [
-        ("state", Kind.VECTOR, (1,), "float32"),
-        ("one_hot", Kind.VECTOR, (6,), "float32"),
-        ("discrete", Kind.DISCRETE, (), "int64"),
-        ("image", Kind.IMAGE, (6, 5), "uint8"),
-        ("channels_first", Kind.IMAGE, (2, 6, 5), "uint8"),
-        ("bits", Kind.IMAGE, (6, 5, 3), "bool"),
-        ("nested", Kind.VECTOR, (8,), "float32"),
-        ("matrix", Kind.VECTOR, (6,), "float32"),
+        ("state", ObservationKind.VECTOR, (1,), "float32"),
+        ("one_hot", ObservationKind.VECTOR, (6,), "float32"),
+        ("discrete", ObservationKind.DISCRETE, (), "int64"),
+        ("image", ObservationKind.IMAGE, (6, 5), "uint8"),
+        ("channels_first", ObservationKind.IMAGE, (2, 6, 5), "uint8"),
+        ("bits", ObservationKind.IMAGE, (6, 5, 3), "bool"),
+        ("nested", ObservationKind.VECTOR, (8,), "float32"),
+        ("matrix", ObservationKind.VECTOR, (6,), "float32"),
     ],
 )
 def test_each_space_has_the_spec_that_fits_it(
-    observe: str, kind: Kind, shape: tuple[int, ...], dtype: str
+    observe: str, kind: ObservationKind, shape: tuple[int, ...], dtype: str
 ) -> None:
     spec = describe_env(EnvConfig(id=CORRIDOR, kwargs={"observe": observe}))
     observation = spec.observation

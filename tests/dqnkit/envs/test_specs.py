@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec, convolution_shapes
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec, convolution_shapes
 from dqnkit.errors import ConfigError
 
 
 def _image(*frame_shape: int, **fields: Any) -> ObservationSpec:
-    return ObservationSpec(Kind.IMAGE, frame_shape, "uint8", **fields)
+    return ObservationSpec(ObservationKind.IMAGE, frame_shape, "uint8", **fields)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def _image(*frame_shape: int, **fields: Any) -> ObservationSpec:
 def test_stacked_frames_stand_along_a_first_axis(
     frame_shape: tuple[int, ...], stack: int, shape: tuple[int, ...], size: int
 ) -> None:
-    spec = ObservationSpec(Kind.VECTOR, frame_shape, "float32", frame_stack=stack)
+    spec = ObservationSpec(ObservationKind.VECTOR, frame_shape, "float32", frame_stack=stack)
     assert (spec.shape, spec.size) == (shape, size)
 
 
@@ -78,17 +78,17 @@ def test_stacked_frames_of_an_image_are_channels(
 def test_only_bytes_of_the_full_range_are_scaled(
     dtype: str, low: float, high: float, scale: float
 ) -> None:
-    assert ObservationSpec(Kind.IMAGE, (4, 4), dtype, low=low, high=high).scale == scale
+    assert ObservationSpec(ObservationKind.IMAGE, (4, 4), dtype, low=low, high=high).scale == scale
 
 
 @pytest.mark.parametrize(
     ("spec", "num_features"),
     [
-        (ObservationSpec(Kind.VECTOR, (4,), "float32"), 4),
-        (ObservationSpec(Kind.VECTOR, (4,), "float32", frame_stack=3), 12),
-        (ObservationSpec(Kind.VECTOR, (2, 3), "float32"), 6),
-        (ObservationSpec(Kind.DISCRETE, (), "int64", num_values=16), 16),
-        (ObservationSpec(Kind.DISCRETE, (), "int64", frame_stack=3, num_values=16), 48),
+        (ObservationSpec(ObservationKind.VECTOR, (4,), "float32"), 4),
+        (ObservationSpec(ObservationKind.VECTOR, (4,), "float32", frame_stack=3), 12),
+        (ObservationSpec(ObservationKind.VECTOR, (2, 3), "float32"), 6),
+        (ObservationSpec(ObservationKind.DISCRETE, (), "int64", num_values=16), 16),
+        (ObservationSpec(ObservationKind.DISCRETE, (), "int64", frame_stack=3, num_values=16), 48),
         (_image(10, 10, 6), 600),
     ],
 )

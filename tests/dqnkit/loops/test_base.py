@@ -327,7 +327,7 @@ def test_a_log_interval_that_is_broken_off_is_not_lost(make: Make) -> None:
 
 
 def test_a_foreign_state_is_refused(make: Make) -> None:
-    with pytest.raises(ConfigError, match="not one of this loop"):
+    with pytest.raises(ConfigError, match="it belongs to another loop"):
         make().restore({"a": np.zeros(3)})
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.replay.base import HostReplay, Sample
 from dqnkit.replay.factory import make_host_replay
 from dqnkit.replay.host_uniform import HostUniformReplay
@@ -43,7 +43,7 @@ ALL = [pytest.param(name, marks=[needs_reverb] if "reverb" in name else []) for 
 
 def spec(**changes: Any) -> EnvSpec:
     """Return the specification of an environment with frames of two numbers and three actions."""
-    fields = {"kind": Kind.VECTOR, "frame_shape": (2,), "dtype": "float32"} | changes
+    fields = {"kind": ObservationKind.VECTOR, "frame_shape": (2,), "dtype": "float32"} | changes
     return EnvSpec("", ObservationSpec(**fields), num_actions=3)
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from dqnkit.config.sections import ReplayConfig
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.replay.host_prioritized import HostPrioritizedReplay
 from tests.dqnkit.replay.playing import Oracle, play
 
-SPEC = EnvSpec("", ObservationSpec(Kind.VECTOR, (1,), "float32"), 2)
+SPEC = EnvSpec("", ObservationSpec(ObservationKind.VECTOR, (1,), "float32"), 2)
 
 
 def _config(max_length: int) -> ReplayConfig:
@@ -19,7 +19,9 @@ def _config(max_length: int) -> ReplayConfig:
 @pytest.mark.parametrize("stack", [1, 2, 4])
 def test_only_rows_at_which_a_transition_starts_have_a_priority(num_envs: int, stack: int) -> None:
     """An overwritten frame also invalidates the transitions whose stacks contain it."""
-    spec = EnvSpec("", ObservationSpec(Kind.VECTOR, (2,), "float32", frame_stack=stack), 3)
+    spec = EnvSpec(
+        "", ObservationSpec(ObservationKind.VECTOR, (2,), "float32", frame_stack=stack), 3
+    )
     replay = HostPrioritizedReplay(_config(40), num_envs, spec)
     for steps in (5, 30, 90):
         play(replay, Oracle(stack), num_envs, steps, seed=steps)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit.envs.specs import EnvSpec, Kind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.errors import ConfigError
 from dqnkit.replay.host_uniform import HostUniformReplay
 from tests.dqnkit.replay.host_replays import spec as _spec
@@ -64,14 +64,22 @@ def test_the_smallest_replay_always_has_a_transition(num_envs: int, stack: int) 
         ({"frame_shape": (8,)}, 4, 32 + 6),  # LunarLander
         ({"frame_shape": (10, 10, 4), "dtype": "bool"}, 3, 50 + 6),  # MinAtar Breakout
         ({"frame_shape": (84, 84), "dtype": "uint8", "frame_stack": 4}, 6, 7056 + 7),  # Atari
-        ({"kind": Kind.DISCRETE, "frame_shape": (), "num_values": 16}, 4, 1 + 6),  # FrozenLake
-        ({"kind": Kind.DISCRETE, "frame_shape": (), "num_values": 500}, 6, 2 + 6),  # Taxi
+        (
+            {"kind": ObservationKind.DISCRETE, "frame_shape": (), "num_values": 16},
+            4,
+            1 + 6,
+        ),  # FrozenLake
+        (
+            {"kind": ObservationKind.DISCRETE, "frame_shape": (), "num_values": 500},
+            6,
+            2 + 6,
+        ),  # Taxi
     ],
 )
 def test_bytes_per_row_are_those_that_are_allocated(
     changes: dict[str, Any], num_actions: int, expected: int
 ) -> None:
-    fields = {"kind": Kind.IMAGE, "dtype": "float32"} | changes
+    fields = {"kind": ObservationKind.IMAGE, "dtype": "float32"} | changes
     spec = EnvSpec("", ObservationSpec(**fields), num_actions)
     replay = HostUniformReplay(1_000, 1, spec)
     assert replay.bytes_per_row == expected

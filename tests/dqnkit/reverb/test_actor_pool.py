@@ -1,54 +1,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 
 import pytest
 
 from dqnkit.errors import UnsupportedEnvironmentError, WorkerError
-from dqnkit.processes.launcher import detach_from_terminal
 from dqnkit.reverb import actor_pool
 from dqnkit.reverb.actor_pool import ActorPool
+from tests.dqnkit.reverb import fake_actors
 
 Target = Callable[..., None]
-
-
-def _idle(
-    connection: Connection, output: str | None, memory_limit: int, *, address: str, number: int
-) -> None:
-    with contextlib.suppress(EOFError):
-        connection.recv()
-
-
-def _die(
-    connection: Connection, output: str | None, memory_limit: int, *, address: str, number: int
-) -> None:
-    assert output is not None
-    detach_from_terminal(output)
-    print(f"actor {number} of {address}", flush=True)  # noqa: T201 - what is tested
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _refuse(
-    connection: Connection, output: str | None, memory_limit: int, *, address: str, number: int
-) -> None:
-    connection.send(UnsupportedEnvironmentError(f"no such environment for actor {number}"))
-    connection.recv()
-
-
-def _hang(
-    connection: Connection, output: str | None, memory_limit: int, *, address: str, number: int
-) -> None:
-    time.sleep(600)
+Start = Callable[[Target, int], ActorPool]
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Target, int], ActorPool]]:
-    """Starts a pool of processes that run a function of this module."""
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts a pool of processes that run a function of `fake_actors`."""
     with contextlib.ExitStack() as started:
 
         def make(target: Target, count: int) -> ActorPool:
@@ -72,11 +41,8 @@ def _replace_until(pool: ActorPool, count: int, *, progressed: bool) -> list[str
     return warnings
 
 
-Start = Callable[[Target, int], ActorPool]
-
-
 def test_living_actors_are_left_alone(start: Start) -> None:
-    pool = start(_idle, 2)
+    pool = start(fake_actors.idle, 2)
     handles = dict(pool._handles)
     for progressed in (False, True):
         pool.replace_dead(progressed=progressed)
@@ -85,7 +51,7 @@ def test_living_actors_are_left_alone(start: Start) -> None:
 
 
 def test_a_dead_actor_is_replaced_under_a_new_number(start: Start) -> None:
-    pool = start(_idle, 2)
+    pool = start(fake_actors.idle, 2)
     other = pool._handles[1]
     pool._handles[0].kill()
     (warning,) = _replace_until(pool, 1, progressed=True)
@@ -96,19 +62,19 @@ def test_a_dead_actor_is_replaced_under_a_new_number(start: Start) -> None:
 
 
 def test_actors_that_die_while_transitions_arrive_are_always_replaced(start: Start) -> None:
-    pool = start(_die, 1)
+    pool = start(fake_actors.die, 1)
     warnings = _replace_until(pool, 5, progressed=True)
     assert warnings[3] == ("actor 3 is replaced: its process ended with signal 9: actor 3 of a:1")
 
 
 def test_actors_that_die_without_a_transition_end_the_run(start: Start) -> None:
-    pool = start(_die, 2)
+    pool = start(fake_actors.die, 2)
     with pytest.raises(WorkerError, match=r"3 actors died before any transition.*signal 9: actor"):
         _replace_until(pool, 10, progressed=False)
 
 
 def test_actors_started_before_the_last_transition_do_not_count(start: Start) -> None:
-    pool = start(_idle, 3)
+    pool = start(fake_actors.idle, 3)
     pool.replace_dead(progressed=True)
     for handle in pool._handles.values():
         handle.kill()
@@ -116,12 +82,12 @@ def test_actors_started_before_the_last_transition_do_not_count(start: Start) ->
 
 
 def test_the_error_of_an_actor_is_raised(start: Start) -> None:
-    pool = start(_refuse, 1)
+    pool = start(fake_actors.refuse, 1)
     with pytest.raises(UnsupportedEnvironmentError, match="no such environment for actor 0"):
         _replace_until(pool, 1, progressed=False)
 
 
-@pytest.mark.parametrize("target", [_idle, _hang])
+@pytest.mark.parametrize("target", [fake_actors.idle, fake_actors.hang])
 def test_closing_ends_all_actors(
     start: Start, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,5 +114,5 @@ def test_a_pool_that_cannot_start_ends_the_actors_that_it_has(
 
     monkeypatch.setattr(actor_pool.LocalLauncher, "start", fail_at_second)
     with pytest.raises(OSError, match="no more processes"):
-        start(_idle, 2)
+        start(fake_actors.idle, 2)
     assert started[0].join(10)

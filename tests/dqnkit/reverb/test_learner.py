@@ -49,7 +49,8 @@ def test_an_iteration_takes_as_many_steps_as_in_the_host_loop(small: Small) -> N
             REVERB,
             *("training.num_actors=1", "env.num_envs=2", "training.num_iterations=600"),
             *("evaluation.eval_interval=300", "replay.replay_buffer_max_length=5_000"),
-        )
+        ),
+        tracking_uri=None,
     )
     # 2 environments per iteration; the rate limiter allows for 200 transitions and two samples.
     assert result.env_steps == pytest.approx(20 + 600 * 2, abs=250)
@@ -72,7 +73,7 @@ def test_the_rate_limiter_never_blocks_the_beginning(
     small: Small, actors: int | None, settings: tuple[str, ...]
 ) -> None:
     more = () if actors is None else (f"training.num_actors={actors}",)
-    result = train(small(REVERB, *settings, *more))
+    result = train(small(REVERB, *settings, *more), tracking_uri=None)
     assert result.iterations == 60
     assert np.isfinite(result.final.summary.mean)
 
@@ -149,7 +150,7 @@ def test_remote_actors_learn_whether_the_run_is_complete(remote: Config) -> None
     loop.start()
     state = subscriber.latest()
     assert state is not None
-    assert loading.loads(state.config) == config
+    assert state.config == loading.dump(config)
     np.testing.assert_array_equal(state.weights, loop.policy_weights())
     loop.close()
     assert subscriber.latest() is None  # interrupted: they wait
@@ -174,8 +175,8 @@ def test_steps_are_counted_on_when_the_server_restarts(
     for _ in range(4):
         loop._count_steps()
         steps.append(loop.env_steps)
-    assert steps == [100, 130, 150, 180]
-    assert loop._interval.steps == 180
+    assert steps == [100, 130, 130, 160]
+    assert loop._interval.steps == 160
     monkeypatch.undo()
     loop.close()
 
@@ -226,7 +227,8 @@ def test_the_tutorial_is_learned_from_two_actors() -> None:
     """In one process, ten of ten seeds reach 195 (docs/benchmarks.md)."""
     best = [
         train(
-            loading.load("tutorial-reverb", ["training.num_actors=2", f"training.seed={seed}"])
+            loading.load("tutorial-reverb", ["training.num_actors=2", f"training.seed={seed}"]),
+            tracking_uri=None,
         ).best.summary.mean
         for seed in (10, 11)
     ]

@@ -30,6 +30,7 @@ from tests.dqnkit.reverb.helpers import (
     remote_replay,
     reverb_config,
 )
+from tests.processes import runs
 from tests.servers import free_port
 
 Small = Callable[..., Config]
@@ -107,7 +108,9 @@ def test_a_state_of_another_kind_of_replay_is_rejected() -> None:
 
 
 def test_too_many_environments_are_rejected() -> None:
-    config, env_spec = resolve(reverb_config("env.num_envs=300"))
+    config, env_spec = resolve(
+        reverb_config("env.num_envs=300", "replay.replay_buffer_max_length=900")
+    )
     with pytest.raises(ConfigError, match=r"env\.num_envs=300: replay\.kind=reverb allows at most"):
         make_reverb_replay(config, env_spec)
 
@@ -189,8 +192,6 @@ def test_a_server_that_is_gone_raises_replay_error(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ReplayError, match="does not answer"):  # noqa: PT012 - some are prefetched
         for _ in range(100):
             replay.sample(RNG, 8)
-    with pytest.raises(OSError, match="Reverb writes no checkpoint"):
-        replay.state()
     replay.close()
 
 
@@ -301,7 +302,8 @@ def test_a_run_of_one_process_keeps_its_ratio_with_a_remote_server(small: Small)
     config, env_spec = resolve(small(*settings))
     with serve_experiment(config, env_spec, **LOCAL) as served:
         config = small(*settings, f"replay.address=127.0.0.1:{served.port}")
-        result = train(config)
+        result = train(config, tracking_uri=None)
         with pytest.raises(ConfigError, match="transitions of another run"):
             train(config)
     assert result.env_steps == 24 + 200 * 8
+    assert runs() == []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dqnkit.envs.specs import Kind
+from dqnkit.envs.specs import ObservationKind
 from dqnkit.errors import ConfigError
 from dqnkit.reverb import tables
 from dqnkit.reverb.replay import ReverbReplay
@@ -22,7 +22,7 @@ from tests.dqnkit.reverb.helpers import (
 
 
 class TestTransitionSpec:
-    IMAGE = spec(kind=Kind.IMAGE, frame_shape=(6, 5), dtype="uint8", frame_stack=4)
+    IMAGE = spec(kind=ObservationKind.IMAGE, frame_shape=(6, 5), dtype="uint8", frame_stack=4)
 
     def test_one_step_transitions_share_the_frames_of_both_observations(self) -> None:
         layout = TransitionSpec(self.IMAGE)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dqnkit.errors import ReplayError
+from dqnkit.reverb.connection import ServerConnection
 from dqnkit.reverb.replay import ReverbReplay
 from dqnkit.reverb.tables import RateLimits, TransitionSpec
 from dqnkit.reverb.writer import TransitionWriter
@@ -120,12 +121,16 @@ def test_a_blocked_writer_runs_the_callback(table: _Table) -> None:
 
 
 def test_a_server_that_is_gone_raises_replay_error(table: _Table) -> None:
-    server = table.replay.server
-    layout = TransitionSpec(spec())
-    writer = TransitionWriter(server, layout, lambda: lambda: server.info() and None)
+    server = ServerConnection(table.replay.server.address, timeout=1.0)
+
+    def check_server() -> None:
+        server.info()
+
+    writer = TransitionWriter(server, TransitionSpec(spec()), lambda: check_server)
     writer.begin(_frame(0))
     table.replay.close()
     with pytest.raises(ReplayError, match="does not answer"):  # noqa: PT012 - one of the steps
         for number in range(100):
             writer.add(0, 1.0, _frame(number), terminated=False)
     writer.close()
+    server.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dqnkit.runs.reporting import Progress, SilentReporter
 
 from cli import main
 from dqnkit._system import arrays
@@ -23,7 +24,6 @@ from dqnkit.errors import (
 from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import resumption
-from dqnkit.runs.reporting import Progress, SilentReporter
 from dqnkit.runs.result import TrainResult
 from dqnkit.runs.trainer import resume, train
 from dqnkit.tracking import location, make_tracker, sync

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dqnkit.runs.reporting import Progress, SilentReporter
+from dqnkit.runs.snapshot import Clocks, Snapshot
 
 from dqnkit._system import arrays
 from dqnkit._system.tensorflow import tf
@@ -20,9 +22,7 @@ from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.events import RunStatus
 from dqnkit.loops.graph import GraphLoop
 from dqnkit.runs.components import build
-from dqnkit.runs.reporting import Progress, SilentReporter
 from dqnkit.runs.resumption import Resumption
-from dqnkit.runs.snapshot import Clocks, Snapshot
 from dqnkit.runs.trainer import resume, train
 from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import NullTracker, RunRecord

@@ -21,7 +21,7 @@ import pytest
 
 from dqnkit._system.tensorflow import tf
 from dqnkit.config import loading
-from dqnkit.envs.specs import Kind, ObservationSpec
+from dqnkit.envs.specs import ObservationKind, ObservationSpec
 from dqnkit.tracking.policy_model import _example
 from tests.runs import LEAN, record
 
@@ -75,10 +75,16 @@ print(json.dumps({{name: value.numpy().tolist() for name, value in served.items(
 @pytest.mark.parametrize(
     ("observation", "expected"),
     [
-        (ObservationSpec(Kind.VECTOR, (2,), "float32"), [[0.0, 0.0]]),
-        (ObservationSpec(Kind.VECTOR, (2,), "float32", low=3, high=4), [[3.0, 3.0]]),
-        (ObservationSpec(Kind.DISCRETE, (), "int64", num_values=5, first_value=-2), [-2]),
-        (ObservationSpec(Kind.IMAGE, (1, 2), "uint8", frame_stack=2), [[[[0, 0]], [[0, 0]]]]),
+        (ObservationSpec(ObservationKind.VECTOR, (2,), "float32"), [[0.0, 0.0]]),
+        (ObservationSpec(ObservationKind.VECTOR, (2,), "float32", low=3, high=4), [[3.0, 3.0]]),
+        (
+            ObservationSpec(ObservationKind.DISCRETE, (), "int64", num_values=5, first_value=-2),
+            [-2],
+        ),
+        (
+            ObservationSpec(ObservationKind.IMAGE, (1, 2), "uint8", frame_stack=2),
+            [[[[0, 0]], [[0, 0]]]],
+        ),
     ],
 )
 def test_an_example_is_an_observation(observation: ObservationSpec, expected: Any) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from dqnkit.workers.messages import Began, Died, Ended, Evaluated, Failed, Message, Task, Verdict
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.errors import WorkerError
 from dqnkit.events import RunStatus
-from dqnkit.workers.messages import Began, Died, Ended, Evaluated, Failed, Message, Task, Verdict
 from dqnkit.workers.pool import Worker, WorkerPool
 from tests import fake_training
 from tests.conftest import ROOT

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dqnkit.workers.messages import Message
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
@@ -19,7 +20,6 @@ from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
 from dqnkit.evaluation import aggregates
 from dqnkit.tracking import location
 from dqnkit.workers import seeds
-from dqnkit.workers.messages import Message
 from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import SeedResult
 from dqnkit.workers.seeds import SeedsOptions, SilentSeedsReporter, train_seeds

@@ -1,0 +1,89 @@
+"""Recording of episodes into a video, with several agents side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+
+from dqnkit.analysis.panel import Panel, fitted, scaled, side_by_side
+from dqnkit.analysis.playback import Player, RenderedStep, play
+from dqnkit.analysis.video_file import VideoWriter
+from dqnkit.envs.rendering import RenderedEnvironment
+
+_HOLD_SECONDS = 0.8
+"""Time for which the last frame of an episode stays, to show how it ended."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A player with its own environment, and the panel that draws it."""
+
+    name: str
+    environment: RenderedEnvironment
+    player: Player
+    panel: Panel
+
+
+class Recorder:
+    """Plays episodes with all agents at once, and writes them into a video."""
+
+    def __init__(self, writer: VideoWriter, agents: Sequence[Agent], *, overlay: bool) -> None:
+        """Make a recorder.
+
+        Args:
+          writer: Writer of the frames.
+          agents: Agents to show, from left to right.
+          overlay: True to draw the agents' panels, False for their frames alone.
+        """
+        self.returns: dict[str, list[float]] = {agent.name: [] for agent in agents}
+        """Undiscounted return of each episode, by the name of the agent."""
+        self._writer = writer
+        self._agents = agents
+        self._overlay = overlay
+        self._size: tuple[int, int] | None = None
+
+    def record(self, seeds: Sequence[int], max_steps: int) -> None:
+        """Record one episode per seed.
+
+        Args:
+          seeds: Seed of each episode's initial state.
+          max_steps: Number of steps after which an episode is cut off.
+
+        Raises:
+          EnvironmentFailedError: If an environment fails.
+          RenderingError: If the video cannot be encoded.
+        """
+        for episode, seed in enumerate(seeds, start=1):
+            steps: list[RenderedStep] = []
+            for steps in self._play(episode, seed, max_steps):
+                picture = self._draw(steps)
+                self._writer.write(picture)
+            for _ in range(round(_HOLD_SECONDS * self._writer.fps)):
+                self._writer.write(picture)
+            for agent, last in zip(self._agents, steps, strict=True):
+                self.returns[agent.name].append(last.episode_return)
+
+    def _play(self, episode: int, seed: int, max_steps: int) -> Iterator[list[RenderedStep]]:
+        """Yield the agents' steps at each timestep; an agent that has ended repeats its last."""
+        playing = [
+            play(agent.environment, agent.player, episode, seed, max_steps)
+            for agent in self._agents
+        ]
+        latest: list[RenderedStep] = []
+        for steps in zip_longest(*playing):
+            latest = [new or old for new, old in zip_longest(steps, latest)]
+            yield latest
+
+    def _draw(self, steps: Sequence[RenderedStep]) -> np.ndarray:
+        picture = side_by_side(
+            [
+                agent.panel.draw(step) if self._overlay else scaled(step.frame)
+                for agent, step in zip(self._agents, steps, strict=True)
+            ]
+        )
+        # A video has one size, but an environment may change that of its frames.
+        self._size = self._size or (picture.shape[0], picture.shape[1])
+        return fitted(picture, *self._size)

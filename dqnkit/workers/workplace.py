@@ -1,0 +1,61 @@
+"""A launcher for workers with its capacity, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dqnkit.errors import ArgumentError, ConfigError
+from dqnkit.processes.launcher import Launcher, LocalLauncher
+from dqnkit.tracking.location import locate_store
+from dqnkit.workers.placement import Placement
+from dqnkit.workers.pool import available_cores
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A launcher, with the number of workers that it has room for."""
+
+    launcher: Launcher
+    capacity: int
+    tracking_uri: str | None
+    """URI of the same store from wherever a worker runs."""
+
+
+def make_workplace(placement: Placement, tracking_uri: str | None) -> Workplace:
+    """Make the launcher of a placement; the caller closes it, as a pool does.
+
+    Raises:
+      ConfigError: If Ray is not installed, has no node for a worker, or its nodes cannot reach the
+        store.
+      WorkerError: If the cluster does not answer.
+    """
+    if placement.launcher == "local":
+        return Workplace(LocalLauncher(), available_cores(), tracking_uri)
+    from dqnkit.workers.ray_cluster import RayLauncher  # an optional dependency
+
+    launcher = RayLauncher(placement)
+    try:
+        uri = _reachable(tracking_uri, launcher.other_nodes)
+    except ConfigError:
+        launcher.close()
+        raise
+    return Workplace(launcher, launcher.capacity, uri)
+
+
+def _reachable(tracking_uri: str | None, other_nodes: list[str]) -> str | None:
+    """Return the URI for workers in another folder or on another machine.
+
+    Raises:
+      ArgumentError: If the store is a file of this machine.
+    """
+    if tracking_uri is None:
+        return None
+    store = locate_store(tracking_uri)
+    if store.database is not None and other_nodes:
+        raise ArgumentError(
+            "launcher",
+            "ray",
+            f"nodes of the cluster ({', '.join(other_nodes[:3])}) cannot write {store.database} on "
+            "this machine: choose an MLflow server with `tracking_uri`",
+        )
+    return store.uri
