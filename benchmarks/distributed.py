@@ -39,10 +39,12 @@ from optuna.trial import TrialState, create_trial
 from dqnkit.config import loading
 from dqnkit.envs.resolution import resolve
 from dqnkit.evaluation.formatting import markdown_row, markdown_table
-from dqnkit.tuning import space, storage
+from dqnkit.tuning.catalog import open_study
+from dqnkit.tuning.definition import StudyDefinition
 from dqnkit.tuning.samplers import SamplerName, make_pruner, make_sampler
-from dqnkit.tuning.storage import StudyStorage
-from dqnkit.tuning.study import SharedStudy, StudyDefinition, StudyPlan, open_study
+from dqnkit.tuning.space_factory import make_space
+from dqnkit.tuning.storage import StudyStorage, locate_storage
+from dqnkit.tuning.study import SharedStudy, StudyPlan
 from tests import distributed
 from tests.postgres import PostgresServer
 
@@ -173,11 +175,11 @@ def _has_worker(node: set[psutil.Process]) -> bool:
 
 
 def _load_study(name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=storage.resolve(None).open(name))
+    return optuna.load_study(study_name=name, storage=locate_storage(None).open(name))
 
 
 def _num_ended(name: str) -> int:
-    if name not in storage.resolve(None).names():
+    if name not in locate_storage(None).study_names():
         return 0
     return sum(trial.state in distributed.ENDED for trial in _load_study(name).trials)
 
@@ -202,7 +204,7 @@ def _check_runs(study: optuna.Study) -> int:
 
 def _definition() -> StudyDefinition:
     config, _ = resolve(loading.load("tutorial"))
-    return StudyDefinition(config, space.of(config), 1)
+    return StudyDefinition(config, make_space(config), 1)
 
 
 def _open(place: StudyStorage, name: str, sampler: SamplerName, seed: int = 0) -> SharedStudy:
@@ -252,7 +254,7 @@ def trials() -> None:
             for size in STUDY_SIZES:
                 with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
                     url = server.url(server.make_database()) if kind == "PostgreSQL" else None
-                    _fill(_open(storage.resolve(url), "s", sampler), size)
+                    _fill(_open(locate_storage(url), "s", sampler), size)
                     cells = [f"{x:.1f}" for x in _time_calls(url, sampler)]
                     print(markdown_row([f"{kind}, {sampler}", f"{size:,}", *cells]), flush=True)
     finally:
@@ -272,7 +274,7 @@ def _time_calls(url: str | None, sampler: SamplerName) -> list[float]:
         return result
 
     start = time.perf_counter()
-    shared = _open(storage.resolve(url), "s", sampler)
+    shared = _open(locate_storage(url), "s", sampler)
     shared.trials()
     opening = 1_000 * (time.perf_counter() - start)
     for _ in range(MEASURED_TRIALS):
@@ -300,7 +302,7 @@ def workers() -> None:
     try:
         for count in NUM_WORKERS:
             url = server.url(server.make_database())
-            _fill(_open(storage.resolve(url), "s", "tpe"), 100)
+            _fill(_open(locate_storage(url), "s", "tpe"), 100)
             barrier, results = context.Barrier(count + 1), context.Queue()
             started = [
                 context.Process(target=_sleeping_worker, args=(url, number, barrier, results))
@@ -330,7 +332,7 @@ def workers() -> None:
 
 def _sleeping_worker(url: str, number: int, barrier: Any, results: Any) -> None:
     """Run trials that sleep, as a host with one worker."""
-    shared = _open(storage.resolve(url), "s", "tpe", number + 1)
+    shared = _open(locate_storage(url), "s", "tpe", number + 1)
     barrier.wait()
     ended, deadline = 0, time.monotonic() + WORKERS_SECONDS
     cpu_seconds_before = time.process_time()

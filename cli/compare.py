@@ -12,8 +12,8 @@ from cli import options
 if TYPE_CHECKING:
     from dqnkit.analysis.comparison import Comparison
 
-_BESIDE = 3
-"""Maximum number of parameters beside the scores."""
+_MAX_BESIDE = 3
+"""Maximum number of parameters that stand beside the scores."""
 
 
 def compare(
@@ -23,26 +23,32 @@ def compare(
     ] = None,
     experiment: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="All runs of this experiment.", show_default=False),
+        typer.Option(metavar="NAME", help="Add all runs of this experiment.", show_default=False),
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="All trials of this study.", show_default=False),
+        typer.Option(metavar="NAME", help="Add all trials of this study.", show_default=False),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the pictures.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the learning curves and a JSON document.",
+        ),
     ] = Path("comparison"),
     tracking_uri: options.TrackingUri = options.AUTO,
     as_json: options.Json = False,
 ) -> None:
     """Compare runs: differing parameters, scores with intervals, and learning curves.
 
-    Runs that differ only in the seed are pooled.
+    Runs that differ only in their seed are pooled.
     """
     from cli import output as printing
     from dqnkit.analysis.comparison import compare as run_comparison
 
-    with printing.waiting("reading", shown=True):
+    with printing.waiting("reading runs", shown=True):
         comparison = run_comparison(
             *(runs or []),
             experiment=experiment,
@@ -60,17 +66,17 @@ def compare(
 def _print(comparison: Comparison) -> None:
     from cli.output import Column, duration, say, say_table
     from dqnkit.evaluation.formatting import format_interval, format_number
-    from dqnkit.tracking.names import Metric
+    from dqnkit.tracking.names import COMPARISONS, Metric
 
     groups = comparison.groups
     keys = list(groups[0].params)
     # Many parameters get a table of their own, with a column for each group.
-    beside = keys if len(keys) <= _BESIDE else []
+    beside = keys if len(keys) <= _MAX_BESIDE else []
     columns = [
         Column("runs", left=True),
         *(Column(key, left=True) for key in beside),
         Column("score (95 % interval)"),
-        Column("of"),
+        Column("sample"),
         Column("best", spare=2),
         Column("steps/s", spare=4),
         Column("time", spare=3),
@@ -105,4 +111,4 @@ def _print(comparison: Comparison) -> None:
     for path in comparison.files:
         say(f"{'file':<8}{path}")
     if comparison.run_id is not None:
-        say(f"{'run':<8}{comparison.run_id} in the experiment comparisons")
+        say(f"{'run':<8}{comparison.run_id}, in MLflow's experiment {COMPARISONS!r}")

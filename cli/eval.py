@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: options.Policy,
-    episodes: Annotated[int, typer.Option(metavar="N", help="Episodes to play.")] = 100,
+    episodes: Annotated[int, typer.Option(metavar="N", help="Number of episodes.")] = 100,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of the episodes, which training has not used.")
+        int,
+        typer.Option(metavar="N", help="Seed of the episodes, none of which training has played."),
     ] = 0,
     baseline: options.Baseline = None,
     tracking_uri: options.TrackingUri = options.AUTO,
@@ -29,7 +30,7 @@ def evaluate(
 
     with (
         output.reserve_stdout(as_json=as_json),
-        output.waiting("playing", shown=not quiet),
+        output.waiting("playing episodes", shown=not quiet),
     ):
         evaluation = run_evaluation(
             run,

@@ -12,14 +12,18 @@ from cli import options
 def experiments(
     name: Annotated[
         str | None,
-        typer.Argument(help="Show the configuration of this one.", show_default=False),
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Show the configuration of this committed experiment or YAML file.",
+            show_default=False,
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the committed experiments, or show one."""
-    import json  # loaded here to keep `--help` fast
+    """List the committed experiments, or show the configuration of one."""
+    import json  # deferred, so that `--help` is quick
 
-    from cli.output import say
+    from cli.output import Column, say, say_table
     from dqnkit.config import loading as library
 
     if name is not None:
@@ -32,10 +36,8 @@ def experiments(
         rows = {c.name: {"env": c.env.id, "description": c.description} for c in configs}
         say(json.dumps(rows, indent=2))
         return
-    name_width = max(len(each.name) for each in configs) + 2
-    env_width = max(len(each.env.id) for each in configs) + 2
-    for each in configs:
-        say(f"{each.name:<{name_width}}{each.env.id:<{env_width}}{each.description}")
+    columns = [Column(name, left=True) for name in ("experiment", "environment", "description")]
+    say_table(columns, [[each.name, each.env.id, each.description] for each in configs])
 
 
 def schema() -> None:

@@ -23,7 +23,7 @@ from typer.exceptions import Abort, TyperException
 from cli.compare import compare
 from cli.eval import evaluate
 from cli.experiments import experiments, schema
-from cli.messages import explain, options_of
+from cli.messages import explain, set_command
 from cli.render import render
 from cli.replay_server import actor, replay_server
 from cli.runs import runs
@@ -76,16 +76,22 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[
+    context: typer.Context,
+    _version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
         ),
     ] = False,
-    show_traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show the traceback of an error.")
+    _show_traceback: Annotated[
+        bool,
+        typer.Option(
+            "--traceback",
+            help="Show the traceback of an error. May also be given after the command.",
+        ),
     ] = False,
-) -> None: ...
+) -> None:
+    set_command(cast("TyperGroup", context.command), context.invoked_subcommand)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -109,18 +115,16 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if wants_traceback:
             sys.stderr.write(redact_secrets(traceback.format_exc()))
-        return _report(error, arguments)
+        return _report(error)
 
 
-def _report(error: Exception, arguments: Sequence[str]) -> int:
+def _report(error: Exception) -> int:
     """Print the message of an exception and return the exit status."""
     if isinstance(error, TyperException):
         rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # as typer itself calls it
         return ExitCode.MISUSED
     if isinstance(error, DqnkitError):
-        command = next((each for each in arguments if not each.startswith("-")), None)
-        options = options_of(cast("TyperGroup", typer.main.get_command(app)), command)
-        _print_error(explain(error, options))
+        _print_error(explain(error))
         return error.exit_code
     _print_error(
         f"{type(error).__name__}: {error}\nThis is a bug in dqnkit or a fault of what it runs on; "
@@ -171,7 +175,7 @@ def _print_error(message: str) -> None:
 
 def _print_warning(message: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("warning: ", "yellow"), message))
+    console.print(Text.assemble(("warning: ", "bold yellow"), message))
 
 
 if __name__ == "__main__":

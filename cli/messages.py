@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-
-from typer.core import TyperGroup
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from dqnkit.errors import ArgumentError, DqnkitError
 
-_RENAMED = {"num_seeds": "seeds"}
-"""Arguments of the library whose option has another name."""
+if TYPE_CHECKING:
+    from typer.core import TyperGroup
+
+_RENAMED = {"num_seeds": "seeds", "run": "resume", "study": "from_study"}
+"""Parameters of commands by the library's name of the argument, where the names differ."""
+
+_options: ContextVar[Mapping[str, str]] = ContextVar("_options", default=MappingProxyType({}))
+"""Options of the command that runs, by the library's names of their arguments."""
 
 
-def explain(error: DqnkitError, options: Mapping[str, str]) -> str:
-    """Return the message of an error and its notes, with options in place of arguments."""
-    text = str(error)
-    if isinstance(error, ArgumentError) and error.argument in options:
-        text = f"{options[error.argument]} {error.value}: {error.problem}"
-    notes = getattr(error, "__notes__", ())
-    return name_options("\n".join([text, *notes]), options)
-
-
-def name_options(text: str, options: Mapping[str, str]) -> str:
-    """Return text with options in place of arguments in backticks."""
-    return re.sub(r"`([a-z_]+)`", lambda match: options.get(match[1], match[0]), text)
+def set_command(app: TyperGroup, command: str | None) -> None:
+    """Let messages name the options of a command from now on; None for none."""
+    _options.set(options_of(app, command))
 
 
 def options_of(app: TyperGroup, command: str | None) -> dict[str, str]:
-    """Return the options of a command by the names of their arguments; none for no command."""
+    """Return the options of a command by the library's names of their arguments."""
     found = app.commands.get(command or "")
     if found is None:
         return {}
@@ -41,4 +39,19 @@ def options_of(app: TyperGroup, command: str | None) -> dict[str, str]:
         for each in found.params
         if each.name and each.param_type_name == "option"
     }
-    return options | {ours: options[its] for ours, its in _RENAMED.items() if its in options}
+    return {ours: options[its] for ours, its in _RENAMED.items() if its in options} | options
+
+
+def explain(error: DqnkitError) -> str:
+    """Return the message of an error and its notes, with options in place of arguments."""
+    text, options = str(error), _options.get()
+    if isinstance(error, ArgumentError) and error.argument in options:
+        text = f"{options[error.argument]} {error.value}: {error.problem}"
+    notes = getattr(error, "__notes__", ())
+    return name_options("\n".join([text, *notes]))
+
+
+def name_options(text: str) -> str:
+    """Return a text with options in place of arguments in backticks."""
+    options = _options.get()
+    return re.sub(r"`([a-z_]+)`", lambda match: options.get(match[1], match[0]), text)

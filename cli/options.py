@@ -10,9 +10,13 @@ AUTO = "auto"
 """Default of --tracking-uri: MLFLOW_TRACKING_URI, or else the embedded store."""
 
 RUN_HELP = (
-    "A run's id or the start of one, its name, latest, latest:EXPERIMENT, best, best:EXPERIMENT, "
-    "models:/NAME@ALIAS or models:/NAME/VERSION"
+    "A run's id or the start of one, a run's name, latest, latest:EXPERIMENT, best, "
+    "best:EXPERIMENT, models:/NAME@ALIAS or models:/NAME/VERSION"
 )
+"""`dqnkit.tracking.references.FORMS`, whose import takes time."""
+
+_WORKERS = "Workers"
+"""Panel of the options about workers, in the help of commands that start them."""
 
 Policy = Annotated[
     str,
@@ -52,6 +56,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         metavar="N",
+        rich_help_panel=_WORKERS,
         help="Number of processes that train in parallel. Default: one per core, or as many as the "
         "Ray cluster has room for.",
         show_default=False,
@@ -68,22 +73,31 @@ Storage = Annotated[
 ]
 Launcher = Annotated[
     Literal["local", "ray"],
-    typer.Option(help="Where workers run: processes of this machine, or tasks of a Ray cluster."),
+    typer.Option(
+        rich_help_panel=_WORKERS,
+        help="Kind of workers: processes of this machine, or tasks of a Ray cluster.",
+    ),
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Address of a Ray cluster. Default: RAY_ADDRESS, or else the cluster on this machine, "
-        "or else one that is started and ended with the command.",
+        rich_help_panel=_WORKERS,
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, or else the cluster that runs on "
+        "this machine, or else one that runs as long as the command.",
         show_default=False,
     ),
 ]
-Cpus = Annotated[float, typer.Option(metavar="N", help="CPUs per worker on a Ray cluster.")]
+Cpus = Annotated[
+    float,
+    typer.Option(metavar="N", rich_help_panel=_WORKERS, help="CPUs per worker on a Ray cluster."),
+]
 Gpus = Annotated[
     float,
     typer.Option(
-        metavar="N", help="GPUs per worker on a Ray cluster; with 0.5, two workers share one."
+        metavar="N",
+        rich_help_panel=_WORKERS,
+        help="GPUs per worker on a Ray cluster; with 0.5, two workers share one.",
     ),
 ]
 Json = Annotated[

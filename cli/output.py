@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.messages import name_options
 from dqnkit._system.redaction import redact_secrets
 from dqnkit.evaluation.formatting import NOTHING
 
@@ -69,7 +70,12 @@ def warn(problems: Iterable[str]) -> None:
     """Print problems on stderr, in every mode."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for problem in problems:
-        console.print(Text.assemble(("warning: ", "bold yellow"), redact_secrets(problem)))
+        console.print(warning(problem))
+
+
+def warning(problem: str) -> Text:
+    """Return a problem as a warning, without secrets and with options in place of arguments."""
+    return Text.assemble(("warning: ", "bold yellow"), redact_secrets(name_options(problem)))
 
 
 def say_document(document: Any) -> None:

@@ -16,7 +16,9 @@ def render(
     video_format: Annotated[
         Literal["mp4", "gif"] | None,
         typer.Option(
-            "--format", help="Format. Default: that of --output, or else mp4.", show_default=False
+            "--format",
+            help="Format of the video. Default: that of --output, or else mp4.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -25,7 +27,7 @@ def render(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write the video to this file as well; a run always keeps it as an artifact.",
+            help="File to write the video to. A run keeps its videos as artifacts in any case.",
             show_default=False,
         ),
     ] = None,
@@ -38,12 +40,15 @@ def render(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of the episodes, which training has not used.")
+        int,
+        typer.Option(metavar="N", help="Seed of the episodes, none of which training has played."),
     ] = 0,
     max_steps: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Steps after which episodes are cut off.", show_default=False
+            metavar="N",
+            help="Number of steps after which an episode is cut off. Default: that of evaluation.",
+            show_default=False,
         ),
     ] = None,
     overlay: Annotated[
@@ -72,7 +77,7 @@ def render(
     )
     with (
         printing.reserve_stdout(as_json=as_json),
-        printing.waiting("playing and drawing", shown=not quiet),
+        printing.waiting("rendering the video", shown=not quiet),
     ):
         video = run_rendering(
             run, chosen, output=output, video_format=video_format, tracking_uri=tracking_uri

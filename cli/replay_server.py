@@ -15,8 +15,8 @@ def replay_server(
         str | None,
         typer.Argument(
             metavar="EXPERIMENT",
-            help="Experiment to serve: it decides the layout of a transition, how many are kept, "
-            "and how they are sampled. Default: tutorial-reverb.",
+            help="Experiment of the learner, which determines the layout of a transition, how "
+            "many are kept, and how they are sampled. Default: tutorial-reverb.",
             show_default=False,
         ),
     ] = None,
@@ -26,8 +26,8 @@ def replay_server(
         str,
         typer.Option(
             metavar="HOST",
-            help="127.0.0.1 for this machine only, 0.0.0.0 for every network that it is in. "
-            "Reverb has no authentication.",
+            help="Address to listen at: 127.0.0.1 for this machine only, 0.0.0.0 for all of its "
+            "networks. Reverb has no authentication.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
@@ -45,13 +45,13 @@ def replay_server(
         typer.Option(
             metavar="FOLDER",
             file_okay=False,
-            help="Folder of checkpoints, written with those of the learner and at the end. The "
-            "server begins with the newest one.",
+            help="Folder for checkpoints of the replay, written whenever the learner writes one, "
+            "and at the end. The server starts from the newest one.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Serve the replay of a learner and its actors by Reverb, until Ctrl-C."""
+    """Serve the replay of a learner and its actors through Reverb, until Ctrl-C."""
     import threading
 
     from cli.loading import experiment_config
@@ -90,11 +90,11 @@ def actor(
         typer.Option(
             metavar="SECONDS",
             min=0.0,
-            help="Time to wait for a server that does not answer, or for a learner to start.",
+            help="Time to wait for a server that does not answer, or for the learner to start.",
         ),
     ] = 60.0,
 ) -> None:
-    """Collect experience for the learner of a run, with its newest weights, until it is done."""
+    """Collect experience for a learner, with its newest weights, until its training ends."""
     import secrets
 
     from cli.output import say, waiting

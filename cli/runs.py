@@ -29,7 +29,8 @@ def runs(
         str | None,
         typer.Option(
             metavar="METRIC",
-            help="Sort by a metric, highest first, e.g. final/return_iqm. Default: latest first.",
+            help="Sort by this metric, highest value first, e.g. final/return_iqm. Default: latest "
+            "run first.",
             show_default=False,
         ),
     ] = None,
@@ -76,7 +77,8 @@ def _warn_of_undelivered(tracking_uri: str) -> None:
     if count:
         warnings.append(
             f"{count} run{'s are' if count > 1 else ' is'} not fully in the store: "
-            f"`{store.command_line('sync')}` sends the rest, `dqnkit train --resume RUN` continues"
+            f"`{store.command_line('sync')}` sends the rest, and "
+            "`dqnkit train --resume RUN` continues the training"
         )
     output.warn(warnings)
 

@@ -17,7 +17,7 @@ def sync(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Send to the tracking store what it did not receive while runs were trained."""
+    """Send to the store what it could not receive while runs were trained."""
     from cli import output  # deferred, so that `--help` is quick
     from dqnkit.runs.sync import sync as deliver
 

@@ -30,7 +30,8 @@ def train(
         int | None,
         typer.Option(
             metavar="K",
-            help="Train with K seeds in parallel, beginning with the run's own, and aggregate.",
+            help="Train K seeds in parallel, from the run's own seed upwards, and aggregate their "
+            "scores.",
             show_default=False,
         ),
     ] = None,
@@ -40,8 +41,8 @@ def train(
         typer.Option(
             metavar="N",
             min=0,
-            help="Collect in N processes apart from the learner, through Reverb "
-            "(replay.kind=reverb); with 0, `dqnkit actor` on other hosts collects.",
+            help="Collect experience in N processes apart from the learner, through Reverb "
+            "(replay.kind=reverb). With 0, `dqnkit actor` on other hosts collects it.",
             show_default=False,
         ),
     ] = None,
@@ -60,7 +61,8 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Continue an interrupted run from its last checkpoint.",
+            help="Continue an interrupted run from its last checkpoint, e.g. latest. RUN has the "
+            "same forms as in `dqnkit compare`.",
             show_default=False,
         ),
     ] = None,
@@ -75,7 +77,9 @@ def train(
     """Train a DQN, evaluate it as it learns, and record everything in MLflow."""
     from cli.loading import experiment_config  # deferred, so that `--help` is quick
     from dqnkit.errors import ConfigError
+    from dqnkit.workers.placement import Placement
 
+    placement = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
     if resume is not None:
         others = {
             "EXPERIMENT": experiment,
@@ -101,15 +105,12 @@ def train(
     if from_study is not None:
         config = _winner(from_study, storage, experiment or env, seed, assignments)
     elif storage is not None:
-        raise ConfigError("--storage: it is where --from-study looks; give that as well")
+        raise ConfigError("--storage: only --from-study reads it; give that as well")
     else:
         config = experiment_config(experiment, env, seed, assignments)
     if seeds is None:
         _train(config, name, tracking_uri, as_json=as_json, quiet=quiet)
         return
-    from dqnkit.workers.placement import Placement
-
-    placement = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
     _train_seeds(
         config,
         tracking_uri,

@@ -15,12 +15,15 @@ def tune(
         typer.Argument(
             metavar="EXPERIMENT",
             help="A committed experiment (see `dqnkit experiments`) or a YAML file, whose `search` "
-            "section lists what may change. Default: that of the study, or else cartpole.",
+            "section lists the keys to search. Default: that of the study, or else cartpole.",
             show_default=False,
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option(metavar="N", help="Number of trials to end, complete or pruned.")
+        int,
+        typer.Option(
+            metavar="N", help="Number of complete and pruned trials after which the search ends."
+        ),
     ] = 50,
     env: options.Env = None,
     assignments: options.Assignments = None,
@@ -37,7 +40,7 @@ def tune(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Name of the study to continue or begin. Default: the last interrupted study of "
+            help="Name of the study to continue or create. Default: the last interrupted study of "
             "this experiment, or else a new one.",
             show_default=False,
         ),
@@ -45,29 +48,33 @@ def tune(
     storage: options.Storage = None,
     sampler: Annotated[
         Literal["tpe", "random", "gp", "cmaes", "grid"],
-        typer.Option(help="Sampler that chooses parameters."),
+        typer.Option(help="Algorithm that chooses the values of each trial."),
     ] = "tpe",
     pruner: Annotated[
         Literal["hyperband", "median", "wilcoxon", "none"],
         typer.Option(
-            help="Pruner that ends hopeless trials early; wilcoxon compares seed by seed."
+            help="Rule that ends unpromising trials early; wilcoxon compares trials seed by seed."
         ),
     ] = "hyperband",
     timeout: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Time after which no trial is started; running trials end and are confirmed.",
+            help="Time after which no more trials start. Running trials are completed, and the "
+            "best trials are confirmed.",
             show_default=False,
         ),
     ] = None,
     seeds_per_trial: Annotated[
-        int, typer.Option(metavar="S", help="Seeds per trial, whose IQM is its value.")
+        int,
+        typer.Option(
+            metavar="S", help="Number of seeds per trial; their IQM is the value of the trial."
+        ),
     ] = 1,
     confirm: Annotated[
         int,
         typer.Option(
-            metavar="K", help="Number of best trials to train again on 5 fresh seeds each."
+            metavar="K", help="Number of best trials that are trained again on 5 fresh seeds each."
         ),
     ] = 3,
     launcher: options.Launcher = "local",
@@ -78,7 +85,7 @@ def tune(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Search learning rate, layer sizes, batch size and more; confirm the winner on fresh seeds."""
+    """Search learning rate, layer sizes, batch size and more; confirm the best on fresh seeds."""
     from cli import output  # deferred, so that `--help` is quick
     from cli.displays import search
     from cli.loading import experiment_config, option_overrides

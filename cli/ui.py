@@ -17,16 +17,17 @@ def ui(
             metavar="PORT",
             min=1,
             max=65_535,
-            help="Default: the first free one from 5000 upwards.",
+            help="Port to listen at. Default: the first free one from 5000 upwards.",
             show_default=False,
         ),
     ] = None,
     browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+        bool,
+        typer.Option("--open/--no-open", help="Open the page in a browser, if there is a screen."),
     ] = True,
     tracking_uri: options.TrackingUri = options.AUTO,
 ) -> None:
-    """Show the runs in MLflow's UI, served to this machine only, until Ctrl-C."""
+    """Serve MLflow's UI with the runs to this machine only, until Ctrl-C."""
     from cli.output import say, waiting
     from dqnkit.tracking.location import locate_store
     from dqnkit.tracking.ui import served

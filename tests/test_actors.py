@@ -1,4 +1,4 @@
-"""Learner, actors and replay server as processes that are killed, and what goes on without them."""
+"""Recovery of learner, actors and replay server when one of their processes is killed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SHORT = [
     *("--set", "training.checkpoint_interval=1000", "--set", "evaluation.final_episodes=20"),
 ]
 SLACK = 250
-"""Environment steps by which a run may miss its ratio: Reverb's limiter leaves 200."""
+"""Environment steps by which a run may miss its ratio; Reverb's rate limiter allows for 200."""
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Training]]:
-    """Commands that are ended with the test."""
+    """Start commands, which are killed at the end of the test."""
     with ExitStack() as started:
 
-        def begin(*arguments: str) -> Training:
+        def start_command(*arguments: str) -> Training:
             training = Training(*arguments)
             started.callback(_kill, training)
             return training
 
-        yield begin
+        yield start_command
 
 
 def _kill(training: Training) -> None:
@@ -57,7 +57,7 @@ def _actors(training: Training) -> list[psutil.Process]:
     return [each for each in _family(training) if "spawn_main" in " ".join(each.cmdline())]
 
 
-def _gone(processes: list[psutil.Process], seconds: float = 15.0) -> bool:
+def _have_ended(processes: list[psutil.Process], seconds: float = 15.0) -> bool:
     _, alive = psutil.wait_procs(processes, seconds)
     return not alive
 
@@ -67,7 +67,7 @@ def _steps(run: Any) -> list[int]:
 
 
 def _wait_for_learner(address: str) -> None:
-    """Until one publishes its weights again and again, which it does not while it compiles."""
+    """Wait until a learner publishes its weights steadily, which it does once it has compiled."""
     from dqnkit.reverb.connection import ServerConnection
     from dqnkit.reverb.tables import LEARNER
 
@@ -104,10 +104,10 @@ def test_a_killed_actor_is_replaced(
     assert _steps(run)[-1] == pytest.approx(ITERATIONS + 100, abs=SLACK)
     episodes = points(run)["train/episodes"]
     assert sum(count for _, count in episodes) > 20
-    assert _gone([second])
+    assert _have_ended([second])
 
 
-def test_a_killed_learner_takes_its_actors_along_and_goes_on(
+def test_the_actors_of_a_killed_learner_end_and_its_run_is_resumed(
     start: Callable[..., Training], tally: Callable[..., None]
 ) -> None:
     training = start("train", "tutorial-reverb", "--actors", "2", *SHORT)
@@ -116,7 +116,7 @@ def test_a_killed_learner_takes_its_actors_along_and_goes_on(
     assert len(actors) == 2
     training.end(signal.SIGKILL)
     tally("learners killed")
-    assert _gone(actors)
+    assert _have_ended(actors)
     resumed = start("train", "--resume", "latest")
     assert resumed.ended() == 0, resumed.output
     assert "goes on from iteration" in resumed.output
@@ -128,15 +128,15 @@ def test_a_killed_learner_takes_its_actors_along_and_goes_on(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_learner_that_waits_for_actors_hears_a_signal(
+def test_a_learner_that_waits_for_actors_handles_signals(
     start: Callable[..., Training], number: signal.Signals
 ) -> None:
-    """Before the first actor has come, and after the last has gone."""
+    """The signal comes before the first actor has started, and after the last one has ended."""
     port = free_port()
     server = start("replay-server", "tutorial-reverb", "--port", str(port), *SHORT)
     assert server.wait_for("Ctrl-C ends it")
-    there = ("--actors", "0", "--set", f"replay.address=127.0.0.1:{port}")
-    training = start("train", "tutorial-reverb", *there, *SHORT)
+    remote = ("--actors", "0", "--set", f"replay.address=127.0.0.1:{port}")
+    training = start("train", "tutorial-reverb", *remote, *SHORT)
     assert training.wait_for("run tutorial-reverb-s0")
     time.sleep(5)
     began = time.monotonic()
@@ -156,7 +156,7 @@ def test_a_learner_that_waits_for_actors_hears_a_signal(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_learner_leaves_nothing_and_goes_on(
+def test_an_interrupted_learner_ends_its_actors_and_its_run_is_resumed(
     start: Callable[..., Training], number: signal.Signals
 ) -> None:
     training = start("train", "tutorial-reverb", "--actors", "1", *SHORT)
@@ -165,22 +165,22 @@ def test_an_interrupted_learner_leaves_nothing_and_goes_on(
     assert training.end(number) == 130
     assert "--resume" in training.output
     assert "Traceback" not in training.output
-    assert _gone(actors)
+    assert _have_ended(actors)
     resumed = start("train", "--resume", "latest")
     assert resumed.ended() == 0, resumed.output
     assert runs()[0].info.status == "FINISHED"
 
 
-def test_a_killed_learner_comes_back_to_actors_that_wait(
+def test_remote_actors_wait_until_the_run_of_a_killed_learner_is_resumed(
     start: Callable[..., Training], tally: Callable[..., None]
 ) -> None:
-    """Server and actors by themselves, as on other hosts."""
+    """Server and actors are separate commands, as on other hosts."""
     port = free_port()
     server = start("replay-server", "tutorial-reverb", "--port", str(port), *SHORT)
     assert server.wait_for("Ctrl-C ends it")
-    there = ("--set", f"replay.address=127.0.0.1:{port}")
+    remote = ("--set", f"replay.address=127.0.0.1:{port}")
     actors = [start("actor", "--connect", f"127.0.0.1:{port}") for _ in range(2)]
-    training = start("train", "tutorial-reverb", "--actors", "0", *there, *SHORT)
+    training = start("train", "tutorial-reverb", "--actors", "0", *remote, *SHORT)
     assert training.wait_for(" loss "), training.output
     training.end(signal.SIGKILL)
     tally("learners killed")
@@ -194,52 +194,52 @@ def test_a_killed_learner_comes_back_to_actors_that_wait(
         assert "Traceback" not in actor.output
     (run,) = runs()
     assert run.info.status == "FINISHED"
-    again = start("train", "tutorial-reverb", "--actors", "0", *there, *SHORT)
+    again = start("train", "tutorial-reverb", "--actors", "0", *remote, *SHORT)
     assert again.ended() == 2
     assert "transitions of another run" in again.output
     assert len(runs()) == 1
     assert server.end(signal.SIGTERM) == 0
 
 
-def test_a_second_learner_is_refused_and_the_first_one_s_actors_wait_for_another(
+def test_a_second_learner_is_rejected_while_the_first_trains(
     start: Callable[..., Training],
 ) -> None:
     port = free_port()
     server = start("replay-server", "tutorial-reverb", "--port", str(port), *SHORT)
     assert server.wait_for("Ctrl-C ends it")
-    there = ("--actors", "0", "--set", f"replay.address=127.0.0.1:{port}")
-    first = start("train", "tutorial-reverb", *there, *SHORT)
+    remote = ("--actors", "0", "--set", f"replay.address=127.0.0.1:{port}")
+    first = start("train", "tutorial-reverb", *remote, *SHORT)
     _wait_for_learner(f"127.0.0.1:{port}")
-    second = start("train", "tutorial-reverb", *there, *SHORT, "--seed", "7")
+    second = start("train", "tutorial-reverb", *remote, *SHORT, "--seed", "7")
     assert second.ended(60) == 2, second.output
     assert "another learner trains with the server" in second.output
     assert first.end(signal.SIGINT) == 130
     actor = start("actor", "--connect", f"127.0.0.1:{port}")
     time.sleep(8)
-    assert "acting" not in actor.output  # for nobody
-    third = start("train", "tutorial-reverb", *there, *SHORT, "--seed", "7")
+    assert "acting" not in actor.output  # there is no learner
+    third = start("train", "tutorial-reverb", *remote, *SHORT, "--seed", "7")
     assert third.ended() == 0, third.output
     assert actor.ended(30) == 0, actor.output
-    assert len(runs()) == 2  # the second left none
+    assert len(runs()) == 2  # the second learner recorded none
 
 
-def test_a_killed_server_comes_back_with_its_checkpoint(
+def test_a_killed_server_is_restarted_with_its_checkpoint(
     start: Callable[..., Training], tally: Callable[..., None]
 ) -> None:
     port = free_port()
     serve = ("replay-server", "tutorial-reverb", "--port", str(port), "--checkpoints", "kept")
     server = start(*serve, *SHORT)
     assert server.wait_for("keeps 0 transitions")
-    there = ("--set", f"replay.address=127.0.0.1:{port}")
+    remote = ("--set", f"replay.address=127.0.0.1:{port}")
     actor = start("actor", "--connect", f"127.0.0.1:{port}")
-    training = start("train", "tutorial-reverb", "--actors", "0", *there, *SHORT)
+    training = start("train", "tutorial-reverb", "--actors", "0", *remote, *SHORT)
     assert training.wait_for(" loss "), training.output
     server.end(signal.SIGKILL)
     tally("replay servers killed")
     again = start(*serve, *SHORT)
     assert again.wait_for("Ctrl-C ends it")
-    (said,) = [line for line in again.lines if "keeps" in line]
-    assert int(said.split()[2].replace(",", "")) > 800
+    (line,) = [line for line in again.lines if "keeps" in line]
+    assert int(line.split()[2].replace(",", "")) > 800
     assert training.ended() == 0, training.output
     assert actor.ended(30) == 0, actor.output
     steps = _steps(runs()[0])
@@ -249,16 +249,16 @@ def test_a_killed_server_comes_back_with_its_checkpoint(
     assert len([path for path in Path("kept").iterdir() if path.is_dir()]) == 1
 
 
-def test_a_server_that_stays_away_ends_the_run_which_goes_on_later(
+def test_a_run_whose_server_is_not_restarted_ends_and_is_resumed_later(
     start: Callable[..., Training],
 ) -> None:
     port = free_port()
     serve = ("replay-server", "tutorial-reverb", "--port", str(port), "--checkpoints", "kept")
     server = start(*serve, *SHORT)
     assert server.wait_for("Ctrl-C ends it")
-    there = ("--set", f"replay.address=127.0.0.1:{port}")
+    remote = ("--set", f"replay.address=127.0.0.1:{port}")
     actor = start("actor", "--connect", f"127.0.0.1:{port}", "--patience", "5")
-    training = start("train", "tutorial-reverb", "--actors", "0", *there, *SHORT)
+    training = start("train", "tutorial-reverb", "--actors", "0", *remote, *SHORT)
     assert training.wait_for(" loss "), training.output
     server.end(signal.SIGKILL)
     assert training.ended(120) == 1
@@ -273,7 +273,7 @@ def test_a_server_that_stays_away_ends_the_run_which_goes_on_later(
     assert resumed.ended() == 0, resumed.output
 
 
-def test_an_environment_that_fails_in_an_actor_fails_the_run(
+def test_an_environment_that_fails_in_an_actor_ends_the_run(
     start: Callable[..., Training],
 ) -> None:
     Path("broken").touch()
@@ -285,11 +285,11 @@ def test_an_environment_that_fails_in_an_actor_fails_the_run(
     assert runs()[0].info.status == "FAILED"
 
 
-def test_actors_that_die_at_once_end_the_run(start: Callable[..., Training]) -> None:
+def test_actors_that_keep_dying_end_the_run(start: Callable[..., Training]) -> None:
     Path("broken").touch()
     dies = "env.kwargs={fault: die, call: reset, after: 0}"
     faulty = ["--env", "tests.faulty:Faulty-v0", "--set", dies]
     training = start("train", "tutorial-reverb", *faulty, "--actors", "2", *SHORT)
     assert training.ended() == 1, training.output
-    assert "3 actors died, and no transition came from any" in training.output
+    assert "3 actors died before any transition arrived" in training.output
     assert "signal 9" in training.output

@@ -6,6 +6,7 @@ On a terminal a display is redrawn in place, elsewhere lines are printed, and wi
 
 from __future__ import annotations
 
+import abc
 import contextlib
 from collections.abc import Callable, Iterator
 
@@ -16,16 +17,16 @@ from cli.output import warn
 from dqnkit.events import Event, Listener, Warned
 
 
-class LiveDisplay:
-    """Base of displays that are redrawn in place: a listener with `__rich__`."""
+class LiveDisplay(abc.ABC):
+    """A display that is redrawn in place: a listener that Rich can render."""
 
+    @abc.abstractmethod
     def __call__(self, event: Event) -> None:
-        """Take up an event."""
-        raise NotImplementedError
+        """Update the display from an event."""
 
+    @abc.abstractmethod
     def __rich__(self) -> RenderableType:
-        """Draw the display."""
-        raise NotImplementedError
+        """Render the display."""
 
 
 def print_warnings(event: Event) -> None:
@@ -43,11 +44,11 @@ def displayed(
     quiet: bool,
     transient: bool,
 ) -> Iterator[Listener]:
-    """Yield the listener that suits the output, and show it during the body.
+    """Yield the listener that suits the output; a live display is shown during the body.
 
     Args:
-      live: Makes the display for a terminal.
-      plain: Makes the listener for pipes and logs.
+      live: Factory of the display for a terminal.
+      plain: Factory of the listener for pipes and logs.
       as_json: True if stdout is for a JSON document.
       quiet: True to print warnings only.
       transient: True if the live display disappears at the end.

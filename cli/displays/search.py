@@ -15,7 +15,9 @@ from typing_extensions import override
 from cli import displays
 from cli.displays import LiveDisplay
 from cli.displays.workers import WorkerTable, clock, short_values
-from cli.output import Column, duration, say, say_document, say_table, warn
+from cli.messages import name_options
+from cli.output import Column, duration, say, say_document, say_table, warn, warning
+from dqnkit._system.redaction import redact_secrets
 from dqnkit.evaluation.formatting import format_interval, format_number
 from dqnkit.events import (
     ConfirmationStarted,
@@ -45,7 +47,7 @@ def displayed(*, as_json: bool, quiet: bool) -> AbstractContextManager[Listener]
 
 
 def print_search(event: Event) -> None:
-    """Print a line per trial, for pipes and logs: a listener."""
+    """Print a line per trial, for pipes and logs."""
     match event:
         case SearchStarted():
             say(_title(event))
@@ -54,7 +56,7 @@ def print_search(event: Event) -> None:
         case ConfirmationStarted():
             say(_confirming_line(event))
         case Warned(text):
-            say(text)
+            say(redact_secrets(name_options(text)))
 
 
 class LiveSearch(LiveDisplay):
@@ -124,7 +126,7 @@ class LiveSearch(LiveDisplay):
         if self._phase:
             lines.append(Text(self._phase, "bold"))
         lines.append(self._workers)
-        lines += [Text(text, "yellow") for text in self._warnings[-_WARNINGS_SHOWN:]]
+        lines += [warning(text) for text in self._warnings[-_WARNINGS_SHOWN:]]
         return Group(*lines)
 
     def _time_left(self, ended: int, total: int) -> str:

@@ -31,7 +31,7 @@ def displayed(*, as_json: bool, quiet: bool) -> AbstractContextManager[Listener]
 
 
 def print_seed(event: Event) -> None:
-    """Print a line per seed, for pipes and logs: a listener."""
+    """Print a line per seed, for pipes and logs."""
     match event:
         case SeedsStarted(config, run_name, seeds):
             say(_title(config, run_name, seeds))
@@ -66,9 +66,12 @@ class LiveSeeds(LiveDisplay):
 
     @override
     def __rich__(self) -> RenderableType:
-        scores = ", ".join(f"{each.seed}: {format_number(each.late_iqm)}" for each in self._done)
-        done = Text(f"{len(self._done)}/{self._total} seeds  ")
-        done.append(scores, "green")
+        if not self._total:
+            return self._title
+        done = Text(f"{len(self._done)}/{self._total} seeds")
+        if self._done:
+            scores = [f"{format_number(each.late_iqm)} (seed {each.seed})" for each in self._done]
+            done.append("  last evaluations, IQM  ", "dim").append(", ".join(scores), "green")
         return Group(self._title, done, self._workers)
 
 

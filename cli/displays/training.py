@@ -16,8 +16,7 @@ from typing_extensions import override
 
 from cli import displays
 from cli.displays import LiveDisplay
-from cli.output import collecting, say, say_document, warn
-from dqnkit._system.redaction import redact_secrets
+from cli.output import collecting, say, say_document, warn, warning
 from dqnkit.config.sections import Config
 from dqnkit.events import (
     Evaluated,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:  # deferred, so that a display appears at once
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _PLAIN_SECONDS = 5.0
-"""Least time between two plain lines, which are printed after evaluations."""
+"""Minimum time between two plain lines, which are printed after evaluations."""
 
 
 def displayed(*, as_json: bool, quiet: bool) -> AbstractContextManager[Listener]:
@@ -63,7 +62,7 @@ def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
         (
             "final",
             f"mean {final.mean:.1f}, IQM {final.iqm:.1f} (95 % interval {low:.1f} to {high:.1f}) "
-            f"over {final.n} fresh episodes of the best policy",
+            f"over {final.n} fresh episodes",
         ),
         (
             "time",
@@ -80,7 +79,7 @@ def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
 
 
 class PlainTraining:
-    """Prints a line per evaluation, for pipes and logs: a listener."""
+    """A listener that prints lines for pipes and logs, at most one per evaluation."""
 
     def __init__(self) -> None:
         self._total = 0
@@ -90,7 +89,7 @@ class PlainTraining:
         self._printed_at = -math.inf
 
     def __call__(self, event: Event) -> None:
-        """Print what an event tells."""
+        """Print an event."""
         match event:
             case RunPreparing(config, run_name):
                 self._total = config.training.num_iterations
@@ -172,10 +171,7 @@ class LiveTraining(LiveDisplay):
 
     @override
     def __rich__(self) -> RenderableType:
-        warnings = [
-            Text.assemble(("warning: ", "bold yellow"), redact_secrets(text))
-            for text in self._warnings
-        ]
+        warnings = [warning(text) for text in self._warnings]
         if self._spinner is not None:
             return Group(self._title, *warnings, self._spinner)
         bar = Table.grid(padding=(0, 2))

@@ -43,7 +43,11 @@ class RunArtifacts:
                 (folder / Artifact.CONFIG).write_text(text, encoding="utf-8")
 
     def add_newest_checkpoint(self) -> None:
-        """Add the newest checkpoint on this machine: that of an earlier process if need be."""
+        """Add the newest checkpoint on this machine, even one of an earlier process.
+
+        Raises:
+          OSError: If it cannot be copied.
+        """
         if self.tracker.folder is None:
             return
         checkpoints = CheckpointFolder(self.tracker.folder / Artifact.CHECKPOINTS)
@@ -95,4 +99,5 @@ class RunArtifacts:
             return
         with TemporaryDirectory(prefix="dqnkit-") as scratch:
             yield Path(scratch)
-            self.tracker.add_artifacts(Path(scratch))
+            if any(Path(scratch).iterdir()):
+                self.tracker.add_artifacts(Path(scratch))

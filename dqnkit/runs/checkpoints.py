@@ -237,8 +237,8 @@ class CheckpointWriter:
         folder = self.folder
         if folder is None:
             return
-        start = time.perf_counter()
         self._tracker.sync_to_disk()
+        start = time.perf_counter()
         try:
             path = folder.add(checkpoint)
             self.megabytes = path.stat().st_size / 1e6

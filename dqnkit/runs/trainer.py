@@ -78,7 +78,9 @@ def train(
     config, spec = resolve(config)
     name = run_name or descriptions.make_run_name(config)
     tracker = make_tracker(config, tracking_uri, parent)
-    return _train(_Run(config, spec, name, tracker, listener, interrupts or Interrupts()))
+    # Interrupts are false until the end is requested: `or` would replace those of the caller.
+    interrupts = Interrupts() if interrupts is None else interrupts
+    return _train(_Run(config, spec, name, tracker, listener, interrupts))
 
 
 def resume(
@@ -109,8 +111,8 @@ def resume(
     resumption = find_resumption(RunStore(locate_store(tracking_uri)), run)
     config, spec = resolve(resumption.config)
     name, tracker = resumption.run_name, make_tracker(config, tracking_uri)
-    caught = interrupts or Interrupts()
-    return _train(_Run(config, spec, name, tracker, listener, caught, resumption))
+    interrupts = Interrupts() if interrupts is None else interrupts
+    return _train(_Run(config, spec, name, tracker, listener, interrupts, resumption))
 
 
 @dataclass(frozen=True)

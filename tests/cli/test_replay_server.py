@@ -1,4 +1,4 @@
-"""`dqnkit replay-server`, `actor` and `train --actors`: what is asked for in vain."""
+"""Wrong use of `dqnkit replay-server`, `dqnkit actor` and `dqnkit train` with actors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cli.main import run
 from tests.dqnkit.replay.host_replays import needs_reverb
 from tests.servers import free_port
 
-ASKING = [
+COMMANDS = [
     ("train", "tutorial-reverb"),
     ("train", "tutorial-reverb", "--actors", "2"),
     ("train", "tutorial-reverb", "--seeds", "2"),
@@ -23,15 +23,15 @@ ASKING = [
 
 
 @pytest.mark.skipif(find_spec("reverb") is not None, reason="Reverb is installed")
-@pytest.mark.parametrize("command", ASKING, ids=" ".join)
-def test_without_reverb_it_says_how_to_get_it(
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_reverb_a_message_says_how_to_install_it(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(command) == 2
-    said = capsys.readouterr().err
-    assert said.count("error:") == 1
-    assert "--extra reverb --no-default-groups" in said
-    assert "CPython 3.11" in said
+    message = capsys.readouterr().err
+    assert message.count("error:") == 1
+    assert "--extra reverb --no-default-groups" in message
+    assert "CPython 3.11" in message
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_without_reverb_it_says_how_to_get_it(
         (("train", "--actors", "2", "--resume", "x"), ["--resume x", "--actors"]),
         (
             ("train", "tutorial-reverb", "--seeds", "2", "--set", "replay.address=a:1"),
-            ["--seeds 2 with replay.address=a:1", "one run"],
+            ["several seeds with replay.address=a:1", "one run"],
         ),
         (
             ("tune", "tutorial-reverb", "--trials", "2", "--set", "replay.address=a:1"),
@@ -53,53 +53,53 @@ def test_without_reverb_it_says_how_to_get_it(
     ],
     ids=str,
 )
-def test_wrong_use_is_one_message(
+def test_wrong_use_gives_one_message(
     command: tuple[str, ...], parts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(command) == 2
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     for part in parts:
-        assert part in said
+        assert part in message
 
 
 @needs_reverb
 @pytest.mark.parametrize(
-    ("command", "code", "parts"),
+    ("command", "parts"),
     [
-        (("replay-server", "tutorial"), 2, ["replay.kind=uniform", "needs no server"]),
-        (("replay-server", "--host", "10.1.2.3"), 2, ["--host 10.1.2.3", "0.0.0.0"]),
-        (("replay-server", "--set", "replay.kin=reverb"), 2, ["did you mean 'kind'"]),
-        (("actor", "--connect", "nowhere"), 2, ["--connect nowhere", "HOST:PORT"]),
-        (("actor", "--connect", "a:99999"), 2, ["--connect a:99999", "HOST:PORT"]),
-        (("replay-server", "--checkpoints", "/proc/no"), 2, ["--checkpoints /proc/no"]),
-        (("train", "tutorial-reverb", "--set", "replay.address=a"), 2, ["'a'", "HOST:PORT"]),
-        (("actor", "--connect", "a b:1"), 2, ["--connect a b:1", "HOST:PORT"]),
-        (("train", "tutorial-reverb", "--actors", "0"), 2, ["num_actors=0", "replay-server"]),
+        (("replay-server", "tutorial"), ["replay.kind=uniform", "needs no server"]),
+        (("replay-server", "--host", "10.1.2.3"), ["--host 10.1.2.3: ", "0.0.0.0"]),
+        (("replay-server", "--set", "replay.kin=reverb"), ["did you mean 'kind'"]),
+        (("actor", "--connect", "nowhere"), ["--connect nowhere: ", "HOST:PORT"]),
+        (("actor", "--connect", "a:99999"), ["--connect a:99999: ", "HOST:PORT"]),
+        (("replay-server", "--checkpoints", "/proc/no"), ["--checkpoints /proc/no: "]),
+        (("train", "tutorial-reverb", "--set", "replay.address=a"), ["'a'", "HOST:PORT"]),
+        (("actor", "--connect", "a b:1"), ["--connect a b:1: ", "HOST:PORT"]),
+        (("train", "tutorial-reverb", "--actors", "0"), ["num_actors=0", "replay-server"]),
     ],
     ids=str,
 )
-def test_wrong_use_with_reverb_is_one_message(
-    command: tuple[str, ...], code: int, parts: list[str], capsys: pytest.CaptureFixture[str]
+def test_wrong_use_with_reverb_gives_one_message(
+    command: tuple[str, ...], parts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(command) == code
-    said = capsys.readouterr().err
-    assert said.count("error:") == 1
+    assert run(command) == 2
+    message = capsys.readouterr().err
+    assert message.count("error:") == 1
     for part in parts:
-        assert part in said
+        assert part in message
 
 
 @needs_reverb
-def test_nobody_at_the_address_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    nobody = f"127.0.0.1:{free_port()}"
-    there = ("--set", f"replay.address={nobody}")
+def test_an_address_without_a_server_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    remote = ("--set", f"replay.address={address}")
     for command in (
-        ("actor", "--connect", nobody, "--patience", "0"),
-        ("train", "tutorial-reverb", *there),
-        ("train", "tutorial-reverb", "--actors", "0", *there),
+        ("actor", "--connect", address, "--patience", "0"),
+        ("train", "tutorial-reverb", *remote),
+        ("train", "tutorial-reverb", "--actors", "0", *remote),
     ):
         assert run(command) == 1
-        said = capsys.readouterr().err
-        assert f"{nobody} does not answer" in said
-        assert "replay-server" in said
+        message = capsys.readouterr().err
+        assert f"{address} does not answer" in message
+        assert "replay-server" in message
     assert run(("runs", "--json")) == 0
     assert json.loads(capsys.readouterr().out) == []

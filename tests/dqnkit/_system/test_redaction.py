@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from cli import main
 from dqnkit._system.redaction import holds_password, redact_secrets
 from dqnkit.config.sections import Config
 from dqnkit.runs.trainer import train
-from dqnkit.tracking import make_tracker
+from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from tests.processes import client, runs
 from tests.runs import make_store
 
@@ -76,22 +77,21 @@ def test_records_contain_no_secrets(
     )
     tagged = config.tracking.model_copy(update={"tags": {"key": "s3cr3t-value"}})
     config = config.model_copy(update={"tracking": tagged})
-    tracker = make_tracker(config)
-    seen: list[str] = []
-    finish = tracker.finish
+    outboxes: list[str] = []
+    finish = MlflowTracker.finish
 
-    def finish_and_look(*arguments: object, **named: object) -> list[str]:
-        assert tracker.folder is not None
-        seen.append((tracker.folder / "run.json").read_text(encoding="utf-8"))
-        return finish(*arguments, **named)  # type: ignore[arg-type]  # as they came
+    def read_and_finish(self: MlflowTracker, *arguments: Any, **named: Any) -> list[str]:
+        assert self.folder is not None
+        outboxes.append((self.folder / "run.json").read_text(encoding="utf-8"))
+        return finish(self, *arguments, **named)
 
-    monkeypatch.setattr(tracker, "finish", finish_and_look)
-    train(config, tracker)
+    monkeypatch.setattr(MlflowTracker, "finish", read_and_finish)
+    train(config)
     (run,) = runs()
-    shown = str(client().get_run(run.info.run_id).to_dictionary()) + "".join(seen)
-    assert seen
-    assert "s3cr3t-value" not in shown
-    assert "hidden" not in shown
+    recorded = str(client().get_run(run.info.run_id).to_dictionary()) + "".join(outboxes)
+    assert len(outboxes) == 1
+    assert "s3cr3t-value" not in recorded
+    assert "hidden" not in recorded
 
 
 def test_messages_contain_no_secrets(

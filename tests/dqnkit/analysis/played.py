@@ -34,7 +34,7 @@ class Countdown:
         return self._observation, 0.5, ends and not self._truncates, ends and self._truncates
 
     def frame(self) -> np.ndarray:
-        return np.full((*self._shape, 3), self._state, np.uint8)
+        return np.full((*self._shape, 3), self._state % 256, np.uint8)
 
     @property
     def _observation(self) -> np.ndarray:

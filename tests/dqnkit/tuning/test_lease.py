@@ -1,5 +1,3 @@
-"""A right that one process has at a time: one suite for each kind of storage."""
-
 from __future__ import annotations
 
 import contextlib
@@ -11,11 +9,12 @@ import pytest
 from dqnkit.processes import identity
 from dqnkit.tuning.lease import Lease
 from dqnkit.tuning.storage import StudyStorage
+from tests.dqnkit.tuning.helpers import REMOTE_PROCESS, as_process, dead_process
 
 
 @pytest.fixture
-def opened(place: StudyStorage) -> optuna.Study:
-    return optuna.create_study(storage=place.open("s"), study_name="s", load_if_exists=True)
+def study(storage: StudyStorage) -> optuna.Study:
+    return optuna.create_study(storage=storage.open("s"), study_name="s", load_if_exists=True)
 
 
 @pytest.fixture
@@ -24,64 +23,85 @@ def stack() -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
-def test_one_has_it_at_a_time(place: StudyStorage, opened: optuna.Study) -> None:
-    one, other = Lease(opened, "work"), Lease(opened, "work")
-    with one.taken() as mine:
-        assert mine
-        assert one.is_mine
-        with other.taken() as theirs:
-            assert not theirs
-            assert not other.is_mine
+def test_one_process_holds_a_lease_at_a_time(study: optuna.Study) -> None:
+    one, other = Lease(study, "work"), Lease(study, "work")
+    with one.try_acquire() as acquired:
+        assert acquired
+        assert one.is_held
+        with other.try_acquire() as also_acquired:
+            assert not also_acquired
+            assert not other.is_held
             assert other.holder == identity.identity()
-    assert not one.is_mine
-    with other.taken() as theirs:
-        assert theirs
+    assert not one.is_held
+    with other.try_acquire() as acquired:
+        assert acquired
 
 
-def test_turns_of_other_things_are_others(opened: optuna.Study) -> None:
-    with Lease(opened, "work").taken() as mine, Lease(opened, "rest").taken() as also:
-        assert mine
-        assert also
+def test_leases_of_other_names_are_independent(study: optuna.Study) -> None:
+    with (
+        Lease(study, "work").try_acquire() as first,
+        Lease(study, "rest").try_acquire() as second,
+    ):
+        assert first
+        assert second
 
 
-def test_of_two_that_come_together_one_has_it(
-    opened: optuna.Study, monkeypatch: pytest.MonkeyPatch
+def test_of_two_processes_that_try_at_the_same_time_one_acquires(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = Lease(opened, "work"), Lease(opened, "work")
-    ask = other._liveness.ask
+    one, other = Lease(study, "work"), Lease(study, "work")
+    ask = other._heartbeats.ask
     with contextlib.ExitStack() as stack:
 
-        def after_the_other() -> optuna.Trial:
-            assert stack.enter_context(one.taken())
+        def ask_after_the_other() -> optuna.Trial:
+            assert stack.enter_context(one.try_acquire())
             return ask()
 
-        monkeypatch.setattr(other._liveness, "ask", after_the_other)
-        with other.taken() as mine:
-            assert not mine
-        assert one.is_mine
+        monkeypatch.setattr(other._heartbeats, "ask", ask_after_the_other)
+        with other.try_acquire() as acquired:
+            assert not acquired
+        assert one.is_held
 
 
-def test_it_does_not_die_with_its_process(
-    opened: optuna.Study, monkeypatch: pytest.MonkeyPatch, stack: contextlib.ExitStack
+def test_the_lease_of_a_dead_process_is_acquired(
+    study: optuna.Study, stack: contextlib.ExitStack
 ) -> None:
-    dead = Lease(opened, "work")
-    with monkeypatch.context() as patched:
-        host, boot, space, *_ = identity.identity().split("/")
-        patched.setattr(identity, "identity", lambda: f"{host}/{boot}/{space}/999999999/1")
-        stack.enter_context(dead.taken())
-    with Lease(opened, "work").taken() as mine:
-        assert mine
-        assert not dead.is_mine  # were it alive after all, it would know
+    dead = Lease(study, "work")
+    with as_process(dead_process()):
+        stack.enter_context(dead.try_acquire())
+    with Lease(study, "work").try_acquire() as acquired:
+        assert acquired
+        assert not dead.is_held  # if the process lives after all, it notices
 
 
-def test_it_is_given_back_when_its_work_fails(opened: optuna.Study) -> None:
-    turn = Lease(opened, "work")
-    with pytest.raises(ZeroDivisionError), turn.taken():
+def test_a_failure_of_the_work_releases_the_lease(study: optuna.Study) -> None:
+    lease = Lease(study, "work")
+    with pytest.raises(ZeroDivisionError), lease.try_acquire():
         raise ZeroDivisionError
-    with turn.taken() as mine:
-        assert mine
+    with lease.try_acquire() as acquired:
+        assert acquired
 
 
-def test_it_is_no_study_that_anybody_sees(place: StudyStorage, opened: optuna.Study) -> None:
-    with Lease(opened, "work").taken():
-        assert place.names() == ["s"]
+def test_other_holder_is_a_living_process_other_than_this_one(
+    study: optuna.Study, stack: contextlib.ExitStack
+) -> None:
+    lease = Lease(study, "work")
+    assert lease.other_holder is None
+    with Lease(study, "work").try_acquire():
+        assert lease.other_holder is None
+    with as_process(REMOTE_PROCESS):
+        stack.enter_context(Lease(study, "work").try_acquire())
+    assert lease.other_holder == REMOTE_PROCESS
+
+
+def test_other_holder_ignores_dead_processes(
+    study: optuna.Study, stack: contextlib.ExitStack
+) -> None:
+    with as_process(dead_process()):
+        stack.enter_context(Lease(study, "work").try_acquire())
+    assert Lease(study, "work").other_holder is None
+
+
+def test_companion_studies_are_not_listed(storage: StudyStorage, study: optuna.Study) -> None:
+    with Lease(study, "work").try_acquire():
+        assert storage.study_names() == ["s"]

@@ -12,17 +12,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dqnkit.workers.messages import Message
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
+from dqnkit.errors import ArgumentError, ConfigError, InterruptedRun, WorkerError
 from dqnkit.evaluation import aggregates
-from dqnkit.tracking import location
+from dqnkit.events import (
+    Evaluated,
+    Event,
+    RunAssigned,
+    RunEnded,
+    SeedEnded,
+    SeedsStarted,
+    WorkerEvent,
+)
+from dqnkit.processes.launcher import LocalLauncher
+from dqnkit.tracking.location import locate_store
 from dqnkit.workers import seeds
 from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import SeedResult
-from dqnkit.workers.seeds import SeedsOptions, SilentSeedsReporter, train_seeds
+from dqnkit.workers.seeds import check_workers, train_seeds
 from tests import fake_training
 from tests.conftest import ROOT
 from tests.runs import make_store
@@ -40,15 +49,15 @@ def _fake_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def _config(*assignments: str) -> Config:
     return loading.default_config(
         "seeded",
-        ["seeds.num_iterations=40", "evaluation.eval_interval=10", *assignments],
+        ["training.num_iterations=40", "evaluation.eval_interval=10", *assignments],
     )
 
 
 def _runs() -> tuple[Any, list[Any]]:
-    """The run of the group, and those below it."""
+    """Return the group's run and those below it."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(location.locate_store().uri)
+    client = MlflowClient(locate_store().uri)
     ids = [each.experiment_id for each in client.search_experiments()]
     runs = client.search_runs(ids)
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -58,40 +67,32 @@ def _runs() -> tuple[Any, list[Any]]:
     return parents[0], children
 
 
-def test_seeds_stand_below_a_run_with_their_aggregate() -> None:
-    config = _config("seeds.seed=3")
-    heard: list[SeedResult] = []
+def _expected_late(score: float) -> float:
+    """Return the late score: the last of four evaluations have 1/4, 2/4, 3/4 and all of it."""
+    episodes = [
+        score * part + offset for part in (0.25, 0.5, 0.75, 1.0) for offset in (-1, 0, 0, 1)
+    ]
+    return float(aggregates.interquartile_mean(np.array(episodes)))
 
-    class Listener(SilentSeedsReporter):
-        def result(self, result: SeedResult) -> None:
-            heard.append(result)
 
-    result = train_seeds(config, SeedsOptions(count=5, workers=2), reporter=Listener())
+def test_seeds_are_trained_below_a_run_with_their_aggregate() -> None:
+    config = _config("training.seed=3")
+    result = train_seeds(config, 5, workers=2)
     expected = [fake_training.score(config.with_seed(seed)) for seed in range(3, 8)]
     assert [each.seed for each in result.seeds] == [3, 4, 5, 6, 7]
-    assert sorted(each.seed for each in heard) == [3, 4, 5, 6, 7]
     np.testing.assert_allclose([each.final_mean for each in result.seeds], expected)
-    # The last of four evaluations have 1/4, 2/4, 3/4 and all of the score.
-    late = [
-        aggregates.interquartile_mean(
-            np.array(
-                [
-                    value * part + offset
-                    for part in (0.25, 0.5, 0.75, 1.0)
-                    for offset in (-1, 0, 0, 1)
-                ]
-            )
-        )
-        for value in expected
-    ]
+    late = [_expected_late(value) for value in expected]
     np.testing.assert_allclose([each.late_iqm for each in result.seeds], late)
     assert result.scores.late == aggregates.estimate(np.array(late))
     assert result.scores.n == 5
+    assert result.problems == []
 
     parent, children = _runs()
+    assert parent.info.run_id == result.run_id
     assert parent.info.status == "FINISHED"
     assert [child.info.status for child in children] == ["FINISHED"] * 5
-    assert sorted(int(c.data.params["seeds.seed"]) for c in children) == [3, 4, 5, 6, 7]
+    assert sorted(int(c.data.params["training.seed"]) for c in children) == [3, 4, 5, 6, 7]
+    assert parent.data.params["training.seed"] == "3, 4, 5, 6, 7"
     assert parent.data.tags["dqnkit.kind"] == "seeds"
     assert parent.data.metrics["late/return_iqm"] == pytest.approx(result.scores.late.value)
     assert parent.data.metrics["final/return_ci_low"] == pytest.approx(result.scores.final.low)
@@ -104,11 +105,46 @@ def test_seeds_stand_below_a_run_with_their_aggregate() -> None:
     assert again.training.seed == 3
 
 
-def test_a_seed_whose_process_dies_is_trained_again() -> None:
-    """It dies each time: after three attempts the group says so, and keeps the others."""
+def test_a_listener_receives_the_events_of_the_group_and_of_its_runs() -> None:
+    config = _config()
+    events: list[Event] = []
+    result = train_seeds(config, 2, workers=1, run_name="my-group", listener=events.append)
+    started, *_ = events
+    assert isinstance(started, SeedsStarted)
+    assert (started.run_name, started.seeds) == ("my-group", (0, 1))
+    assigned = [event for event in events if isinstance(event, RunAssigned)]
+    assert [event.run_name for event in assigned] == ["my-group-s0", "my-group-s1"]
+    assert [event.config.training.seed for event in assigned] == [0, 1]
+    assert [event.result for event in events if isinstance(event, SeedEnded)] == [*result.seeds]
+    sent = [event for event in events if isinstance(event, WorkerEvent)]
+    assert {event.worker for event in sent} == {0}
+    iterations = [e.event.evaluation.iteration for e in sent if isinstance(e.event, Evaluated)]
+    assert iterations == [0, 10, 20, 30, 40] * 2
+    ended = [event.event.result for event in sent if isinstance(event.event, RunEnded)]
+    assert [each.run_id for each in ended] == [each.run_id for each in result.seeds]
+
+
+def test_without_a_store_nothing_is_recorded() -> None:
+    before = Path("mlruns/mlflow.db").read_bytes()
+    result = train_seeds(_config(), 2, workers=2, tracking_uri=None)
+    assert [each.run_id for each in result.seeds] == [None, None]
+    assert (result.run_id, result.hints, result.problems) == (None, {}, [])
+    assert result.scores.n == 2
+    assert Path("mlruns/mlflow.db").read_bytes() == before
+
+
+def test_a_result_becomes_a_json_document() -> None:
+    result = train_seeds(_config("tracking.enabled=false"), 2, workers=1, run_name="my-group")
+    document = json.loads(json.dumps(result.as_dict()))
+    assert (document["experiment"], document["run_name"]) == ("seeded", "my-group")
+    assert [SeedResult.from_dict(each) for each in document["seeds"]] == [*result.seeds]
+    assert document["scores"]["late"]["value"] == result.scores.late.value
+
+
+def test_a_seed_whose_process_dies_is_trained_again_twice() -> None:
     config = _config("tracking.tags={dies: -s1}")
     with pytest.raises(WorkerError, match=r"1 of 3 seeds failed: my-group-s1: .*signal 9"):
-        train_seeds(config, SeedsOptions(count=3, workers=2, run_name="my-group"))
+        train_seeds(config, 3, workers=2, run_name="my-group")
     parent, children = _runs()
     assert (parent.info.run_name, parent.info.status) == ("my-group", "FAILED")
     statuses = sorted(child.info.status for child in children)
@@ -116,64 +152,83 @@ def test_a_seed_whose_process_dies_is_trained_again() -> None:
     assert parent.data.metrics["seeds"] == 2
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_a_signal_ends_the_runs_as_killed(count: int) -> None:
-    """Also where no seed is left to begin."""
+@pytest.mark.parametrize("num_seeds", [2, 4])
+def test_a_signal_ends_the_runs_as_killed(num_seeds: int) -> None:
+    """With two workers, all or half of the runs have started."""
+    evaluations: list[Event] = []
 
-    class Interrupter(SilentSeedsReporter):
-        def heard(self, worker: int, message: Message) -> None:
-            if type(message).__name__ == "Evaluated":
+    def interrupt_once(event: Event) -> None:
+        if isinstance(event, WorkerEvent) and isinstance(event.event, Evaluated):
+            if not evaluations:
                 os.kill(os.getpid(), signal.SIGTERM)
+            evaluations.append(event)
 
     config = _config("tracking.tags={seconds: '0.2'}")
-    options = SeedsOptions(count=count, workers=2)
-    with pytest.raises(InterruptedRun, match=f"SIGTERM after 0 of {count} seeds"):
-        train_seeds(config, options, reporter=_Once(Interrupter()))
+    with pytest.raises(InterruptedRun, match=f"SIGTERM after 0 of {num_seeds} seeds"):
+        train_seeds(config, num_seeds, workers=2, listener=interrupt_once)
     parent, children = _runs()
     assert parent.info.status == "KILLED"
     assert {child.info.status for child in children} <= {"KILLED"}
 
 
-class _Once(SilentSeedsReporter):
-    """Lets another hear the first evaluation alone."""
+def test_an_exception_of_a_listener_closes_the_record_as_failed() -> None:
+    def fail(event: Event) -> None:
+        if isinstance(event, SeedEnded):
+            raise ZeroDivisionError
 
-    def __init__(self, reporter: SilentSeedsReporter) -> None:
-        self._reporter: SilentSeedsReporter | None = reporter
-
-    def heard(self, worker: int, message: Message) -> None:
-        if self._reporter is not None and type(message).__name__ == "Evaluated":
-            reporter, self._reporter = self._reporter, None
-            reporter.heard(worker, message)
+    with pytest.raises(ZeroDivisionError):
+        train_seeds(_config(), 3, workers=1, listener=fail)
+    parent, _ = _runs()
+    assert parent.info.status == "FAILED"
 
 
 @pytest.mark.parametrize(
-    ("options", "part"),
+    ("num_seeds", "workers", "message"),
     [
-        ({"count": 0}, "--seeds 0"),
-        ({"count": 10_000}, "--seeds 10000"),
-        ({"count": 2, "workers": 0}, "--workers 0"),
+        (0, None, "num_seeds=0: expected a number from 1 to 1,000"),
+        (10_000, None, "num_seeds=10000"),
+        (2, 0, "workers=0: expected a number from 1 to 1,024"),
     ],
 )
-def test_numbers_out_of_range_are_refused(options: dict[str, int], part: str) -> None:
-    with pytest.raises(ConfigError, match=part):
-        SeedsOptions(**options)  # type: ignore[arg-type]
+def test_numbers_out_of_range_are_refused(
+    num_seeds: int, workers: int | None, message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        train_seeds(_config(), num_seeds, workers=workers)
+
+
+def test_numbers_of_workers_within_range_pass() -> None:
+    for workers in (None, 1, 1_024):
+        check_workers(workers)
+    with pytest.raises(ArgumentError, match="workers=1025"):
+        check_workers(1_025)
+
+
+def test_the_launcher_is_closed_if_the_record_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[LocalLauncher] = []
+    monkeypatch.setattr(LocalLauncher, "close", closed.append)
+    Path("a-file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        train_seeds(_config(), 2, tracking_uri="a-file/store")
+    assert len(closed) == 1
 
 
 @pytest.mark.real_training
-def test_a_worker_trains_what_this_process_would_and_the_parent_loads_no_tensorflow(
+def test_workers_train_what_this_process_would_and_the_parent_loads_no_tensorflow(
     small: Small,
 ) -> None:
     from dqnkit.runs.trainer import train
 
-    config = small("seeds.seed=4", "tracking.enabled=false")
+    config = small("training.seed=4", "tracking.enabled=false")
     Path("config.yaml").write_text(loading.dump(config), encoding="utf-8")
     script = (
         "import json, sys\n"
-        "from dqnkit import experiments\n"
-        "from dqnkit.workers.seeds import SeedsOptions, train_seeds\n"
+        "import dqnkit\n"
         "if __name__ == '__main__':\n"
-        "    config = loading.load('config.yaml')\n"
-        "    result = train_seeds(config, SeedsOptions(count=2, workers=1))\n"
+        "    config = dqnkit.load('config.yaml')\n"
+        "    result = dqnkit.train_seeds(config, 2, workers=1)\n"
         "    loaded = {'tensorflow', 'tf_agents'} & set(sys.modules)\n"
         "    assert not loaded, loaded\n"
         "    print(json.dumps([each.as_dict() for each in result.seeds]))\n"
