@@ -86,5 +86,5 @@ def _print(evaluation: PolicyEvaluation) -> None:
         say(f"difference of the IQMs: {format_interval(value, low, high)}")
     if evaluation.run is None:
         say("not recorded: the policy belongs to no run of the store")
-    elif not evaluation.problems:
+    elif evaluation.is_recorded:
         say(f"recorded in the run {evaluation.run.label} under final/")

@@ -121,6 +121,7 @@ def run(arguments: Sequence[str]) -> int:
 def _report(error: Exception) -> int:
     """Print the message of an exception and return the exit status."""
     if isinstance(error, TyperException):
+        error.message = redact_secrets(error.message)
         rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # as typer itself calls it
         return ExitCode.MISUSED
     if isinstance(error, DqnkitError):

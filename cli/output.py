@@ -159,4 +159,6 @@ def ago(moment: float) -> str:
 def collecting(config: Config) -> str:
     """Return the kind of loop, or the number of actors, in words."""
     actors = config.training.num_actors
-    return f"{config.training.loop} loop" if actors is None else f"{actors or 'other'} actors"
+    if actors is None:
+        return f"{config.training.loop} loop"
+    return f"{actors} actors" if actors else "actors on other hosts"

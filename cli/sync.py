@@ -38,7 +38,8 @@ def _print(result: SyncResult) -> None:
         output.say(f"nothing is pending for {result.store}")
     for run in result.runs:
         if run.sent:
-            output.say(f"sent  {run.run_name}: {run.what}")
+            sent = f"sent {run.what}" if run.what else "nothing was missing"
+            output.say(f"{run.run_name} is complete: {sent}")
     output.warn(
         f"{run.run_name} is pending in {run.folder}: {run.why}"
         for run in result.runs

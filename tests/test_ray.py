@@ -1,4 +1,4 @@
-"""Workers as tasks of a Ray cluster, of one machine or several nodes, and what a lost one costs."""
+"""Workers on Ray clusters with one or several nodes, and the loss of nodes and parents."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from dqnkit.tracking import location
-from dqnkit.tuning import storage
+from dqnkit.tracking.location import locate_store
+from dqnkit.tuning.storage import locate_storage
 from tests.processes import client
 from tests.servers import free_port
 
@@ -34,15 +34,15 @@ SEARCH = [
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # as `ray start` has it
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # like a cluster of `ray start`
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
 class Cluster:
-    """Nodes, each a raylet of its own with one CPU, on this machine."""
+    """Nodes on this machine, each of which is a raylet with one CPU."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -51,16 +51,16 @@ class Cluster:
         self._start("--head", "--port", str(self.port), "--include-dashboard", "false")
 
     def add(self) -> None:
-        """Another node."""
+        """Add a node."""
         self._start("--address", self.address)
 
     def lose(self, number: int) -> None:
-        """All processes of a node end at once, as those of a machine do."""
+        """Kill all processes of a node, as if its machine was lost."""
         for process in self.nodes[number]:
             _end(process)
 
     def stop(self) -> None:
-        """Ends them all, the head last."""
+        """Kill all nodes, the head last."""
         for number in reversed(range(len(self.nodes))):
             self.lose(number)
 
@@ -116,22 +116,21 @@ def _start(*arguments: str) -> subprocess.Popen[str]:
 
 def _read_until(process: subprocess.Popen[str], ended: int) -> str:
     assert process.stdout is not None
-    said = []
+    lines = []
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         ended -= " complete " in line or " pruned " in line
         if ended <= 0:
-            return "".join(said)
-    pytest.fail(f"the search ended by itself: {''.join(said)}")
+            return "".join(lines)
+    pytest.fail(f"the search ended by itself: {''.join(lines)}")
 
 
-def _check_the_end(process: subprocess.Popen[str]) -> str:
+def _check_result(process: subprocess.Popen[str]) -> str:
     import optuna
 
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
-    place = storage.resolve(None)
-    trials = optuna.load_study(study_name="on-ray", storage=place.open("on-ray")).trials
+    trials = optuna.load_study(study_name="on-ray", storage=_open_storage()).trials
     states = Counter(trial.state.name for trial in trials)
     assert states["COMPLETE"] + states["PRUNED"] == TRIALS
     assert states["RUNNING"] == states["WAITING"] == 0
@@ -145,8 +144,12 @@ def _check_the_end(process: subprocess.Popen[str]) -> str:
     return str(out)
 
 
+def _open_storage() -> Any:
+    return locate_storage(None).open("on-ray")
+
+
 def _runs() -> list[Any]:
-    mlflow = client(location.locate_store().uri)
+    mlflow = client(locate_store().uri)
     ids = [each.experiment_id for each in mlflow.search_experiments()]
     return list(mlflow.search_runs(ids, max_results=1000))
 
@@ -166,7 +169,7 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def _gone(find: Callable[[], list[psutil.Process]], seconds: float = 30.0) -> bool:
+def _end_in_time(find: Callable[[], list[psutil.Process]], seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while find():
         if time.monotonic() > deadline:
@@ -175,30 +178,28 @@ def _gone(find: Callable[[], list[psutil.Process]], seconds: float = 30.0) -> bo
     return True
 
 
-def test_a_node_that_is_lost_costs_its_trial_which_is_run_again(
-    cluster: Cluster, tally: Callable[..., None]
-) -> None:
+def test_the_trial_of_a_lost_node_is_repeated(cluster: Cluster, tally: Callable[..., None]) -> None:
     for _ in range(2):
         cluster.add()
     process = _start(*SEARCH, "--ray-address", cluster.address)
-    said = _read_until(process, 2)
-    assert "3 workers" in said
-    _stop_it_with_a_trial(cluster.nodes[2])
+    output = _read_until(process, 2)
+    assert "3 workers" in output
+    _suspend_with_a_trial(cluster.nodes[2])
     cluster.lose(2)
-    out = _check_the_end(process)
-    assert "it is tried again" in out
-    assert _gone(_tasks)
+    out = _check_result(process)
+    assert "it is repeated" in out
+    assert _end_in_time(_tasks)
     tally("nodes lost")
 
 
-def _stop_it_with_a_trial(node: set[psutil.Process]) -> None:
-    """Stops a node's worker while it has a trial: while each of the three workers has one."""
+def _suspend_with_a_trial(node: set[psutil.Process]) -> None:
+    """Suspend a node's worker while it has a trial, as each of the three workers then has."""
     deadline = time.monotonic() + 120.0
     while time.monotonic() < deadline:
         children = [c for p in node if p.is_running() for c in p.children(recursive=True)]
         for task in [c for c in children if "ray::dqnkit" in " ".join(_command(c))]:
             task.suspend()
-            # What it said before may be on its way; then the parent's answer is too.
+            # Its last event may still be on its way, and be followed by a new trial.
             if all(_running() == 3 for _ in _every(0.2, seconds=1.0)):
                 return
             task.resume()
@@ -216,14 +217,13 @@ def _every(interval: float, seconds: float) -> Iterator[None]:
 def _running() -> int:
     import optuna
 
-    place = storage.resolve(None)
-    trials = optuna.load_study(study_name="on-ray", storage=place.open("on-ray")).trials
+    trials = optuna.load_study(study_name="on-ray", storage=_open_storage()).trials
     return sum(trial.state.name == "RUNNING" for trial in trials)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_task_behind(number: signal.Signals) -> None:
-    """On a cluster that was begun for the search: that ends too."""
+def test_an_interrupt_ends_all_tasks(number: signal.Signals) -> None:
+    """A cluster that was started for the search ends too."""
     process = _start(*SEARCH, "--workers", "2")
     _read_until(process, 1)
     assert _tasks()
@@ -232,23 +232,23 @@ def test_an_interrupt_leaves_no_task_behind(number: signal.Signals) -> None:
     assert process.returncode == 130, out
     assert "--launcher ray" in out
     assert "Traceback" not in out
-    assert _gone(_tasks)
-    assert _gone(_raylets)
+    assert _end_in_time(_tasks)
+    assert _end_in_time(_raylets)
     assert "RUNNING" not in {run.info.status for run in _runs()}
-    _check_the_end(_start(*SEARCH, "--workers", "2"))
+    _check_result(_start(*SEARCH, "--workers", "2"))
 
 
-def test_a_killed_parent_leaves_no_task_behind(cluster: Cluster) -> None:
+def test_all_tasks_end_when_the_parent_is_killed(cluster: Cluster) -> None:
     process = _start(*SEARCH, "--ray-address", cluster.address)
     _read_until(process, 1)
     assert _tasks()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert _gone(_tasks)
-    _check_the_end(_start(*SEARCH, "--ray-address", cluster.address))
+    assert _end_in_time(_tasks)
+    _check_result(_start(*SEARCH, "--ray-address", cluster.address))
 
 
-def test_several_seeds_are_the_same_as_on_this_machine(cluster: Cluster) -> None:
+def test_seeds_have_the_same_results_as_on_this_machine(cluster: Cluster) -> None:
     cluster.add()
     common = ("train", "tutorial", "--seeds", "2", *SHORT)
     ray = ("--launcher", "ray", "--ray-address", cluster.address)
@@ -264,60 +264,27 @@ def test_several_seeds_are_the_same_as_on_this_machine(cluster: Cluster) -> None
     assert sorted(curves.values()) == [2, 2]
 
 
-def test_a_strangers_connection_keeps_no_worker_out() -> None:
-    import socket
-
-    from dqnkit.workers.ray_cluster import _Door
-
-    door = _Door("127.0.0.1")
-    silent = socket.create_connection(door.address)
-    rude = socket.create_connection(door.address)
-    rude.sendall(b"\x00\x00\x00\x05hello" * 100)
-    from multiprocessing.connection import Client
-
-    with Client(door.address, authkey=door.key) as ours:
-        ours.send(3)
-        arrived = door.expected(3).get(timeout=10)
-        arrived.send("hello")
-        assert ours.recv() == "hello"
-    for each in (silent, rude):
-        each.close()
-    door.close()
-
-
-def _wrong(*arguments: str) -> tuple[int, str]:
+def _tune(*arguments: str) -> tuple[int, str]:
     process = _start("tune", "tutorial", "--trials", "2", *arguments)
     out, _ = process.communicate(timeout=120)
     return process.returncode, out
 
 
-def test_wrong_use_is_one_message_and_leaves_nothing(cluster: Cluster) -> None:
+def test_wrong_arguments_are_one_message_and_leave_no_study(cluster: Cluster) -> None:
     ray = ("--launcher", "ray")
-    nobody = f"127.0.0.1:{free_port()}"
+    nothing = f"127.0.0.1:{free_port()}"
     for arguments, code, parts in (
         (("--cpus", "2"), 2, ["--cpus 2", "--launcher ray"]),
         ((*ray, "--ray-address", "somewhere"), 2, ["'somewhere'", "HOST:PORT"]),
         ((*ray, "--ray-address", "ray://x:1"), 2, ["ray://x:1", "node of the cluster"]),
         ((*ray, "--cpus", "0"), 2, ["--cpus 0", "above 0"]),
         ((*ray, "--ray-address", cluster.address, "--gpus", "4"), 2, ["--gpus 4", "0 GPUs"]),
-        ((*ray, "--ray-address", nobody), 1, [nobody, "does not answer", "ray start"]),
+        ((*ray, "--ray-address", nothing), 1, [nothing, "does not answer", "ray start"]),
     ):
-        returned, out = _wrong(*arguments)
+        returned, out = _tune(*arguments)
         assert returned == code, out
         assert out.count("error:") == 1
         for part in parts:
             assert part in out
         assert "Traceback" not in out
     assert not list(Path("mlruns").glob("studies/*.journal"))
-
-
-def test_a_dead_cluster_that_is_noted_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dqnkit.workers import ray_cluster
-
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert ray_cluster._running_here() is None
-    (tmp_path / "ray").mkdir()
-    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
-    assert ray_cluster._running_here() is None

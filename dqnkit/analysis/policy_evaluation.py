@@ -76,8 +76,10 @@ class PolicyEvaluation:
     """Interquartile mean of the trained policy minus that of the random one."""
     run: RecordedRun | None
     """Run that records it; None for the folder of a policy, whose run is not known."""
+    is_recorded: bool = False
+    """True if the run has the whole evaluation."""
     problems: list[str] = field(default_factory=list)
-    """Descriptions of what could not be recorded."""
+    """Descriptions of what could not be recorded, and of what makes the score less certain."""
 
     @property
     def samples(self) -> dict[str, TimedEpisodes]:
@@ -139,8 +141,9 @@ def evaluate(
         evaluation = _evaluate(source, episodes, seed, with_baseline=baseline == "random")
     if source.run is None or store is None:
         return evaluation
-    problems = _record(store, source.run, evaluation) + _fewer_episodes(source.run, episodes)
-    return replace(evaluation, problems=problems)
+    failures = _record(store, source.run, evaluation)
+    problems = failures + _fewer_episodes(source.run, episodes)
+    return replace(evaluation, is_recorded=not failures, problems=problems)
 
 
 def _evaluate(

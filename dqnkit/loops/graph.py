@@ -372,6 +372,6 @@ def _check_shape(state: Arrays, name: str, wanted: tuple[int, ...]) -> None:
         given = (*wanted[:1], *given[1:])
     if given != wanted:
         raise ConfigError(
-            f"the saved state has shape {given} for {name!r}, and this loop needs {wanted}: restore "
-            "it with the configuration that it was saved with"
+            f"the saved state has shape {given} for {name!r}, and this loop needs {wanted}: "
+            "restore it with the configuration that it was saved with"
         )

@@ -66,7 +66,7 @@ def find_resumption(store: RunStore, reference: str) -> Resumption:
         warnings.append(f"the run {run.label} has no checkpoint yet, and begins anew")
     elif run.status == "FINISHED" and newest.iteration >= config.training.num_iterations:
         raise ArgumentError(
-            "resume",
+            "run",
             reference,
             f"the run {run.label} is complete, with all {config.training.num_iterations:,} "
             f"iterations; to train longer, start a new run from its artifact {Artifact.CONFIG} "

@@ -33,7 +33,7 @@ class SyncedRun:
     sent: bool
     """True if the store has everything now."""
     what: str
-    """What was sent, or is still pending, in words."""
+    """What was sent, or is still pending, in words; empty if that is nothing."""
     why: str = ""
     """Why it is still pending."""
 
@@ -107,7 +107,7 @@ def _deliver(store: StoreLocation, outbox: Outbox) -> str:
     was_killed = "status" not in outbox.pending_closing and not outbox.header.ended
     if was_killed:
         _add_checkpoint(outbox)
-    what = outbox.describe_pending() or "nothing was left"
+    what = outbox.describe_pending()
     delivery = Delivery(store, outbox)
     while delivery.deliver_next():
         pass

@@ -84,7 +84,7 @@ def make_experiment(client: Any, store: StoreLocation, name: str) -> str:
         raise TrackingError(
             f"the experiment {name!r} was deleted in MLflow: restore it by "
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
-            "choose another `name` in the configuration"
+            "give the experiment another name (the key name of the configuration)"
         )
     return str(experiment.experiment_id)
 

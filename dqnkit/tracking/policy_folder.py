@@ -10,6 +10,7 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError, PolicyError
+from dqnkit.tracking.names import Artifact
 
 MODEL = Path("MLmodel")
 SAVED_MODEL = Path("artifacts/saved_model")
@@ -48,8 +49,8 @@ def open_folder(path: Path) -> PolicyFolder:
     for part in (MODEL, CONFIG, SAVED_MODEL / "saved_model.pb"):
         if not (path / part).is_file():
             raise PolicyError(
-                f"{path} is not a complete policy of dqnkit: {part} is missing; give a run, or its "
-                "artifact `policy`"
+                f"{path} is not a complete policy of dqnkit: {part} is missing; give a run, or the "
+                f"folder {Artifact.POLICY} among its artifacts"
             )
     try:
         text = (path / CONFIG).read_text(encoding="utf-8")

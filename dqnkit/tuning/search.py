@@ -245,7 +245,7 @@ def _new_name(config: Config) -> str:
 def _check_evaluations(config: Config, space: Space) -> None:
     """Check that the shortest training of the space has enough evaluations for a value."""
     key = "training.num_iterations"
-    for value in space.test_values(key) or [config.training.num_iterations]:
+    for value in space.values_to_check(key) or [config.training.num_iterations]:
         if space.configure(config, {key: value}).num_evaluations < _MIN_EVALUATIONS:
             raise ConfigError(
                 f"evaluation.eval_interval={config.evaluation.eval_interval} gives one evaluation "

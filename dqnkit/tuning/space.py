@@ -22,7 +22,7 @@ from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 
 _INTERIOR_FRACTION = 0.381966
-"""Fraction of a real range at which it is tested, chosen so that the value is rarely an integer."""
+"""Fraction of a real range at which it is checked too. The value there is rarely an integer."""
 
 Params = dict[str, Any]
 """Optuna's parameters of a trial: numbers, strings and booleans by name."""
@@ -89,8 +89,8 @@ class Space:
         overrides = [Override(key, each, f"search.{key}={each}") for key, each in values.items()]
         return loading.override_choices(config, overrides)
 
-    def test_values(self, key: str) -> list[Any]:
-        """Return the values at which a key is tested: both ends of its range, or all choices.
+    def values_to_check(self, key: str) -> list[Any]:
+        """Return the values at which a key is checked: both ends of its range, or all choices.
 
         A range of real numbers has a value from its interior as well. The list is empty for a key
         that is not searched.

@@ -37,7 +37,7 @@ def make_space(config: Config) -> Space:
 
     Raises:
       ConfigError: If a key is unknown or cannot be searched, or the configuration rejects one of
-        the tested values.
+        the checked values.
     """
     space = Space(config.search or default_distributions(config))
     known = loading.config_keys()
@@ -90,18 +90,18 @@ def _check_key(key: str, known: Sequence[str]) -> None:
 
 
 def _check_values(space: Space, config: Config) -> None:
-    """Test the values of each key alone."""
+    """Check the values of each key alone."""
     for key in space.distributions:
-        for value in space.test_values(key):
+        for value in space.values_to_check(key):
             candidate = space.configure(config, {key: value})
             if key.startswith(_ENVIRONMENT_DEPENDENT):
                 _check_resolves(candidate, {key: value})
 
 
 def _check_pairs(space: Space, config: Config) -> None:
-    """Test the values of keys in pairs."""
+    """Check the values of keys in pairs."""
     for first, second in itertools.combinations(space.distributions, 2):
-        values = (_few(space.test_values(key)) for key in (first, second))
+        values = (_few(space.values_to_check(key)) for key in (first, second))
         for pair in itertools.product(*values):
             chosen = dict(zip((first, second), pair, strict=True))
             candidate = space.configure(config, chosen)
@@ -113,12 +113,12 @@ def _check_applies(space: Space, config: Config, key: str) -> None:
     """Check that a key applies with at least one combination of values of its section."""
     section = key.partition(".")[0]
     keys = [each for each in space.distributions if each.startswith(f"{section}.")]
-    for values in itertools.product(*(_few(space.test_values(each)) for each in keys)):
+    for values in itertools.product(*(_few(space.values_to_check(each)) for each in keys)):
         candidate = space.configure(config, dict(zip(keys, values, strict=True)))
         if loading.applies(candidate, key):
             return
     # As an override, the value is rejected with a message that names the choice it needs.
-    value = next(value for value in space.test_values(key) if value is not None)
+    value = next(value for value in space.values_to_check(key) if value is not None)
     loading.override(config, [Override(key, value, f"search.{key}={value}")])
 
 
@@ -131,5 +131,5 @@ def _check_resolves(config: Config, values: Values) -> None:
 
 
 def _few(values: Sequence[Any]) -> Sequence[Any]:
-    """Return the first two and the last two of many values, which bounds the number of tests."""
+    """Return the first two and the last two of many values, which bounds the number of checks."""
     return values if len(values) <= 4 else [*values[:2], *values[-2:]]

@@ -1,4 +1,4 @@
-"""Handing out runs to a pool of workers until all jobs are done."""
+"""Distribution of runs to a pool of workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Jobs(abc.ABC):
 
     @abc.abstractmethod
     def next_task(self) -> Task | None:
-        """Return the next run; None if none is to be started now."""
+        """Return the next run; None if none can be started now."""
 
     @abc.abstractmethod
     def handle(self, message: WorkerMessage) -> None:
@@ -31,13 +31,20 @@ class Jobs(abc.ABC):
 
 
 def run_jobs(pool: WorkerPool, jobs: Jobs, listener: Listener, interrupts: Interrupts) -> None:
-    """Hand out runs until all are done.
+    """Assign runs to idle workers until all are done.
 
-    After an interruption no run is started, and those in training are asked to end.
+    After an interruption no run is started, and those in training are told to end.
+
+    Args:
+      pool: Workers that train the runs.
+      jobs: Source of the runs, which handles the events of their workers.
+      listener: Receives `RunAssigned` and `WorkerEvent`.
+      interrupts: Request to end early.
 
     Raises:
       WorkerError: If workers cannot be started.
-      Exception: Whatever `jobs` raises; runs in training are left alone then.
+      Exception: Any exception of `jobs` or of the listener; runs in training continue until the
+        pool is closed.
     """
     interrupted = False
     while not jobs.is_done:
@@ -47,14 +54,14 @@ def run_jobs(pool: WorkerPool, jobs: Jobs, listener: Listener, interrupts: Inter
         if interrupts and not pool.busy:
             return
         if not interrupts:
-            _hand_out(pool, jobs, listener)
+            _assign_runs(pool, jobs, listener)
         for message in pool.receive(_TICK_SECONDS):
             listener(WorkerEvent(message.worker.number, message.event))
             if message.task is not None:
                 jobs.handle(message)
 
 
-def _hand_out(pool: WorkerPool, jobs: Jobs, listener: Listener) -> None:
+def _assign_runs(pool: WorkerPool, jobs: Jobs, listener: Listener) -> None:
     for worker in pool.idle:
         task = jobs.next_task()
         if task is None:

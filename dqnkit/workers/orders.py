@@ -24,7 +24,7 @@ class Task:
     def awaits_verdict(self, evaluation: Evaluation) -> bool:
         """Return whether the run waits for a verdict after an evaluation.
 
-        The first evaluates an untrained policy, and after the last the run ends anyway.
+        None is needed for the untrained policy, nor after the last evaluation, which ends the run.
         """
         total = self.config.training.num_iterations
         return self.awaits_verdicts and 0 < evaluation.iteration < total
@@ -32,14 +32,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a run continues; otherwise it ends as FINISHED with its results so far."""
+    """A decision on a run: continue, or end as FINISHED with the results so far."""
 
     proceed: bool
 
 
 @dataclass(frozen=True)
 class Interrupt:
-    """The run ends after its current chunk, as KILLED, with its results so far."""
+    """A request to end a run as KILLED after its current chunk, with the results so far."""
 
 
 Order = Task | Verdict | Interrupt

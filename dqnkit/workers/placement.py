@@ -1,4 +1,4 @@
-"""Where workers run: on this machine, or on a Ray cluster."""
+"""Placement of workers on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Literal
 from dqnkit.errors import ArgumentError
 
 LauncherName = Literal["local", "ray"]
-_MOST = 1_024.0
+_MAX_RESOURCES = 1_024.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where workers run.
+    """Launcher of workers, and the resources of each.
 
     Raises:
       ArgumentError: If a value is out of range, or applies only to Ray and Ray was not chosen.
@@ -24,12 +24,12 @@ class Placement:
     launcher: LauncherName = "local"
     """`local` for processes of this machine, `ray` for tasks of a Ray cluster."""
     ray_address: str | None = None
-    """Address of a cluster, `HOST:PORT`; None takes that of RAY_ADDRESS, the one that runs on this
-    machine, or one that is started for this call."""
+    """Address of a cluster, `HOST:PORT`. None takes RAY_ADDRESS, or else the cluster that runs on
+    this machine, or else one that is started for this call."""
     cpus: float = 1.0
     """CPUs per worker on a Ray cluster."""
     gpus: float = 0.0
-    """GPUs per worker on a Ray cluster; a fraction shares one."""
+    """GPUs per worker on a Ray cluster; workers with a fraction share one."""
 
     def __post_init__(self) -> None:
         if self.launcher != "ray":
@@ -48,15 +48,15 @@ class Placement:
             )
         if address is not None and not re.fullmatch(r"auto|\S+:\d+", address):
             raise ArgumentError("ray_address", repr(address), "expected HOST:PORT, or auto")
-        if not 0 < self.cpus <= _MOST:
-            problem = f"expected a number above 0, up to {_MOST:g}"
+        if not 0 < self.cpus <= _MAX_RESOURCES:
+            problem = f"expected a number above 0, up to {_MAX_RESOURCES:g}"
             raise ArgumentError("cpus", f"{self.cpus:g}", problem)
-        if not 0 <= self.gpus <= _MOST:
-            problem = f"expected a number from 0 to {_MOST:g}"
+        if not 0 <= self.gpus <= _MAX_RESOURCES:
+            problem = f"expected a number from 0 to {_MAX_RESOURCES:g}"
             raise ArgumentError("gpus", f"{self.gpus:g}", problem)
 
     def arguments(self) -> Iterator[tuple[str, str]]:
-        """Yield name and text of each argument that differs from its default."""
+        """Yield the name and the text of each argument that differs from its default."""
         for each in fields(self):
             value = getattr(self, each.name)
             if value != each.default:

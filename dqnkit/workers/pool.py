@@ -1,4 +1,4 @@
-"""The parent's side: starts workers, hands out runs, and receives their events."""
+"""The pool of workers in the parent process: starts them, assigns runs, and receives events."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Worker:
         return self.handle.connection
 
     def assign(self, task: Task) -> None:
-        """Let an idle worker train a run."""
+        """Give an idle worker a run to train."""
         self.task, self.run_id, self.is_ready = task, None, False
         self.send(task)
 
     def send(self, order: Order) -> None:
-        """Send an order; a dead worker shows up as `WorkerDied`."""
+        """Send an order; that a worker has died is reported by `receive`."""
         with contextlib.suppress(OSError):
             self.connection.send(order)
 
     def receive(self) -> Event:
-        """Receive the next event: `WorkerDied` if the process has died."""
+        """Return the next event; `WorkerDied` if the process has died."""
         try:
             event: Event = self.connection.recv()
         except (EOFError, OSError):
@@ -83,7 +83,7 @@ class WorkerMessage(NamedTuple):
 
 
 class WorkerPool:
-    """A number of workers, replaced when they die. A context manager.
+    """A constant number of workers, replaced when they die. A context manager.
 
     Raises:
       WorkerError: If processes die one after another before they are ready.
@@ -160,7 +160,7 @@ class WorkerPool:
         """
         for worker in self.workers:
             worker.connection.close()
-            if not worker.was_ready:  # it would finish loading TensorFlow first
+            if not worker.was_ready:  # it is loading TensorFlow, and would finish that first
                 worker.handle.kill()
         deadline = time.monotonic() + (0.0 if at_once else _CLOSE_SECONDS)
         for worker in [*self.workers, *self._leaving]:
@@ -178,7 +178,7 @@ class WorkerPool:
     def _replace(self, worker: Worker, event: WorkerDied | WorkerRetired) -> None:
         self.workers.remove(worker)
         worker.connection.close()
-        self._leaving.append(worker)  # exiting takes seconds that nothing waits for
+        self._leaving.append(worker)  # exiting takes seconds; `close` waits for it
         if isinstance(event, WorkerDied) and not worker.was_ready:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:

@@ -60,7 +60,11 @@ class SeedResult:
 
     @staticmethod
     def from_dict(document: Mapping[str, Any]) -> SeedResult:
-        """Return the result of which `as_dict` gave the document."""
+        """Return the result from a document of `as_dict`.
+
+        Raises:
+          ValueError: If the document has another structure.
+        """
         return _SEED_RESULT.validate_python(document)
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,12 +102,14 @@ def aggregate(results: Sequence[SeedResult]) -> SeedScores:
 
 @dataclass(frozen=True)
 class GroupRecord:
-    """How the parent run of a group of seeds is recorded."""
+    """Place of a group of seeds in an MLflow store."""
 
     tracking_uri: str | None = AUTO
+    """URI of the store; None records nothing."""
     parent: ParentRun = NO_PARENT
-    """Parent of the group's own run; its tags are those of the seeds' runs too."""
+    """Parent of the group's run, with tags for that run and those of the seeds."""
     kind: RunKind = RunKind.SEEDS
+    """Kind of the group's run."""
 
 
 class SeedGroup:
@@ -118,7 +124,7 @@ class SeedGroup:
           config: The resolved configuration, whose own seed is ignored.
           name: Name of the parent run.
           seeds: Seeds of the runs below it.
-          record: How it is recorded.
+          record: Place of the group in the store.
         """
         self.config = config
         self.name = name
@@ -130,17 +136,17 @@ class SeedGroup:
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the parent run, once started."""
+        """MLflow's id of the group's run; None before `start`, or if nothing is recorded."""
         return self._tracker.run_id
 
     @property
     def hints(self) -> dict[str, str]:
-        """Where to look at the record."""
+        """Commands and addresses that show the record, by label."""
         return self._tracker.hints()
 
     @property
     def parent(self) -> ParentRun:
-        """Parent of the seeds' runs: this group."""
+        """The group as the parent of the seeds' runs."""
         return ParentRun(self.run_id, self._record.parent.tags)
 
     def start(self) -> None:
@@ -149,7 +155,7 @@ class SeedGroup:
         Raises:
           TrackingError: If the store cannot be reached.
         """
-        seeds = _listed(self.seeds)
+        seeds = _join(self.seeds)
         tags = {Tag.KIND: self._record.kind, Tag.SEED: seeds}
         self._tracker.start(
             RunRecord(
@@ -157,7 +163,7 @@ class SeedGroup:
                 run_name=self.name,
                 params={**self.config.flat(), "training.seed": seeds},
                 tags=descriptions.tags(self.config) | tags,
-                description=self._opening(),
+                description=self._introduction(),
             )
         )
 
@@ -166,7 +172,7 @@ class SeedGroup:
         self.results = sorted([*self.results, result], key=lambda each: each.seed)
 
     def fail_run(self, run_id: str | None) -> None:
-        """Mark the run of a worker that has died as FAILED."""
+        """Set the status of a run to FAILED, because its worker has died."""
         self._editor.mark(run_id, {}, RunStatus.FAILED)
 
     def finish(self, status: RunStatus, tags: Mapping[str, str] | None = None) -> list[str]:
@@ -184,18 +190,18 @@ class SeedGroup:
             scores = aggregate(self.results)
             self._tracker.log(_metrics(scores), self.results[0].curve[-1][0])
             table = scores_table(self.results, scores)
-            self._tracker.describe(f"{self._opening()}\n\n{table}")
+            self._tracker.describe(f"{self._introduction()}\n\n{table}")
             problems += self._add_files(scores)
         if tags:
             self._editor.mark(self.run_id, tags)
         if self.run_id is not None:
-            self._editor.end_stale()  # runs of workers that were killed
+            self._editor.end_stale()  # runs whose workers were killed
         return problems + self._tracker.finish(status) + self._editor.problems
 
-    def _opening(self) -> str:
+    def _introduction(self) -> str:
         text = [self.config.description] if self.config.description else []
         agent = descriptions.agent(self.config)
-        text.append(f"{agent} on **{self.config.env.id}**, seeds {_listed(self.seeds)}.")
+        text.append(f"{agent} on **{self.config.env.id}**, seeds {_join(self.seeds)}.")
         return "\n\n".join(text)
 
     def _add_files(self, scores: SeedScores) -> list[str]:
@@ -205,7 +211,7 @@ class SeedGroup:
             with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
                 self._write_files(scores, Path(scratch))
                 self._tracker.add_artifacts(Path(scratch))
-        except OSError as error:  # a full disk costs files and not the training
+        except OSError as error:  # a full disk costs the files but not the training
             return [f"the files of {self.name} could not be written: {error}"]
         return []
 
@@ -247,5 +253,5 @@ def _metrics(scores: SeedScores) -> dict[str, float]:
     }
 
 
-def _listed(seeds: Iterable[int]) -> str:
+def _join(seeds: Iterable[int]) -> str:
     return ", ".join(map(str, seeds))

@@ -1,4 +1,4 @@
-"""Groups of seeds as jobs for a pool."""
+"""Training of groups of seeds by a pool of workers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _SeedRun(NamedTuple):
 
 
 class SeedJobs(Jobs):
-    """Trains all seeds of groups that have no result yet.
+    """Trains all seeds of several groups.
 
     The record of a group is opened with its first run and closed with its last.
     """
@@ -45,7 +45,7 @@ class SeedJobs(Jobs):
         """Make the jobs.
 
         Args:
-          groups: Groups of seeds, perhaps with results of some seeds already.
+          groups: Groups of seeds; seeds that have a result are not trained again.
           tracking_uri: URI of the store for the workers.
           on_result: Called with each result.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class SeedsResult:
     scores: SeedScores
     seconds: float
     hints: dict[str, str]
-    """Where to look at the record."""
+    """Commands and addresses that show the record, by label."""
     problems: list[str]
     """Descriptions of what could not be recorded."""
 
@@ -64,9 +65,9 @@ def train_seeds(
     Args:
       config: The configuration; its own seed is the first, and the next ones follow.
       num_seeds: Number of seeds.
-      workers: Number of processes; None takes one per core, or what a cluster has room for.
-      run_name: Name of the parent run.
-      placement: Where the workers run.
+      workers: Number of processes; None takes one per core, or as many as fit on the cluster.
+      run_name: Name of the parent run; experiment, number of seeds and a short id by default.
+      placement: Launcher of the workers, and the resources of each.
       tracking_uri: URI of the MLflow store; None records nothing.
       listener: Receives the events of the group and of its runs.
 
@@ -74,7 +75,8 @@ def train_seeds(
       ConfigError: If the configuration cannot be run.
       TrackingError: If the store cannot be reached.
       WorkerError: If seeds failed; the results of the others are recorded.
-      InterruptedRun: If a signal came; the results so far are recorded, as KILLED.
+      InterruptedRun: If SIGINT, SIGTERM or SIGHUP came; the results so far are recorded as
+        KILLED.
     """
     check_range("num_seeds", num_seeds, 1, _MAX_SEEDS)
     check_workers(workers)
@@ -82,25 +84,16 @@ def train_seeds(
     config, _ = resolve(config)
     began = time.perf_counter()
     workplace = make_workplace(placement, tracking_uri)
-    first = config.training.seed
-    group = SeedGroup(
-        config,
-        run_name or f"{config.name}-{num_seeds}-seeds-{secrets.token_hex(2)}",
-        tuple(range(first, first + num_seeds)),
-        GroupRecord(workplace.tracking_uri),
-    )
-    jobs = SeedJobs([group], workplace.tracking_uri, lambda _, result: listener(SeedEnded(result)))
-    listener(SeedsStarted(config, group.name, group.seeds))
-    with catch_signals() as interrupts:
-        _run(jobs, min(workers or workplace.capacity, num_seeds), workplace, listener, interrupts)
-    if interrupts.signal is not None and not jobs.is_done:
-        raise InterruptedRun(
-            f"interrupted by {interrupts.signal.name} after {len(group.results)} of {num_seeds} "
-            f"seeds; the training so far is recorded below the run {group.name!r}"
+    with closing(workplace.launcher):
+        group = _make_group(config, num_seeds, run_name, workplace)
+        jobs = SeedJobs(
+            [group], workplace.tracking_uri, lambda _, result: listener(SeedEnded(result))
         )
-    if jobs.failures:
-        failures = "; ".join(jobs.failures)
-        raise WorkerError(f"{len(jobs.failures)} of {num_seeds} seeds failed: {failures}")
+        listener(SeedsStarted(config, group.name, group.seeds))
+        size = min(workers or workplace.capacity, num_seeds)
+        with catch_signals() as interrupts:
+            _run(jobs, size, workplace, listener, interrupts)
+    _check_complete(jobs, group, interrupts)
     return SeedsResult(
         experiment=config.name,
         run_name=group.name,
@@ -113,10 +106,19 @@ def train_seeds(
     )
 
 
+def _make_group(
+    config: Config, num_seeds: int, run_name: str | None, workplace: Workplace
+) -> SeedGroup:
+    first = config.training.seed
+    name = run_name or f"{config.name}-{num_seeds}-seeds-{secrets.token_hex(2)}"
+    record = GroupRecord(workplace.tracking_uri)
+    return SeedGroup(config, name, tuple(range(first, first + num_seeds)), record)
+
+
 def _run(
     jobs: SeedJobs, size: int, workplace: Workplace, listener: Listener, interrupts: Interrupts
 ) -> None:
-    """Train all seeds, and close the record with the true status whatever happens."""
+    """Train all seeds, and close the record with the right status whatever happens."""
     try:
         with WorkerPool(size, launcher=workplace.launcher) as pool:
             run_jobs(pool, jobs, listener, interrupts)
@@ -125,6 +127,25 @@ def _run(
         jobs.close(RunStatus.KILLED if killed else RunStatus.FAILED)
         raise
     jobs.close(RunStatus.KILLED)
+
+
+def _check_complete(jobs: SeedJobs, group: SeedGroup, interrupts: Interrupts) -> None:
+    """Check that all seeds are trained.
+
+    Raises:
+      InterruptedRun: If a signal came before.
+      WorkerError: If seeds failed.
+    """
+    if interrupts.signal is not None and not jobs.is_done:
+        raise InterruptedRun(
+            f"interrupted by {interrupts.signal.name} after {len(group.results)} of "
+            f"{len(group.seeds)} seeds; the training so far is recorded below the run "
+            f"{group.name!r}"
+        )
+    if jobs.failures:
+        raise WorkerError(
+            f"{len(jobs.failures)} of {len(group.seeds)} seeds failed: {'; '.join(jobs.failures)}"
+        )
 
 
 def check_workers(workers: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The worker's side: a process that loads TensorFlow once and trains run after run."""
+"""The worker process, which loads TensorFlow once and trains one run after another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ORPHAN_SECONDS = 30.0
 def serve(connection: Connection, output: str | None, most_memory: int) -> None:
     """Train runs until the connection closes or the parent process dies.
 
-    What XLA has compiled stays in memory until the process ends, some 40 MB per training.
+    XLA keeps compiled code in memory until the process ends, some 40 MB per training.
 
     Args:
       connection: Connection to the pool.
@@ -50,7 +50,7 @@ def serve(connection: Connection, output: str | None, most_memory: int) -> None:
 
         while memory.process_memory() <= most_memory:
             connection.send(WorkerReady())
-            # An order for a run that has just ended is void.
+            # Orders for a run that has just ended come too late.
             while not isinstance(task := connection.recv(), Task):
                 pass
             _train(task, connection, orphan_watch)
@@ -104,13 +104,13 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
     except DqnkitError as error:
         retryable = not isinstance(error, ConfigError | TrainingDivergedError)
         connection.send(RunFailed(channel.run_id, one_line(error, 2_000), retryable))
-    except Exception as error:  # whatever an environment or the system raises costs only this run
+    except Exception as error:  # of an environment or the system; it costs only this run
         cause = one_line(f"{type(error).__name__}: {error}", 2_000)
         connection.send(RunFailed(channel.run_id, cause, retryable=True))
 
 
 class _EventChannel:
-    """Sends the events of a run to the pool, and obeys the orders that come back."""
+    """Sends the events of a run to the pool, and carries out the orders that come back."""
 
     def __init__(self, task: Task, connection: Connection, interrupts: Interrupts) -> None:
         self._task = task
@@ -121,7 +121,7 @@ class _EventChannel:
 
     def send(self, event: Event) -> None:
         """Send an event, and handle pending orders: a listener."""
-        if isinstance(event, RunPreparing):  # the pool knows
+        if isinstance(event, RunPreparing):  # the pool has assigned the run
             return
         if isinstance(event, RunStarted):
             self.run_id = event.run_id

@@ -1,4 +1,4 @@
-"""A launcher for workers with its capacity, on this machine or on a Ray cluster."""
+"""The launcher of a placement, with the number of workers that it has room for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Workplace:
     launcher: Launcher
     capacity: int
     tracking_uri: str | None
-    """URI of the same store from wherever a worker runs."""
+    """URI of the store, valid in the workers' working directories too; None records nothing."""
 
 
 def make_workplace(placement: Placement, tracking_uri: str | None) -> Workplace:
@@ -43,7 +43,7 @@ def make_workplace(placement: Placement, tracking_uri: str | None) -> Workplace:
 
 
 def _reachable(tracking_uri: str | None, other_nodes: list[str]) -> str | None:
-    """Return the URI for workers in another folder or on another machine.
+    """Return a URI of the store that is valid in other folders and on other machines.
 
     Raises:
       ArgumentError: If the store is a file of this machine.

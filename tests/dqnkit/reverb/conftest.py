@@ -1,4 +1,4 @@
-"""These tests need Reverb, which the default environment does not have (docs/reverb.md)."""
+"""Tests of `dqnkit.reverb`; the default environment does not have Reverb (docs/reverb.md)."""
 
 from __future__ import annotations
 

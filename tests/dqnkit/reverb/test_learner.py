@@ -224,7 +224,7 @@ def test_a_failed_construction_leaves_no_server_and_no_folder(
 
 @pytest.mark.slow
 def test_the_tutorial_is_learned_from_two_actors() -> None:
-    """In one process, ten of ten seeds reach 195 (docs/benchmarks.md)."""
+    """A single process reaches 195 with ten of ten seeds (docs/benchmarks.md)."""
     best = [
         train(
             loading.load("tutorial-reverb", ["training.num_actors=2", f"training.seed={seed}"]),

@@ -1,4 +1,4 @@
-"""What breaks while a run trains is named, and costs no more than it must."""
+"""Failures while a run trains: what they cost, and what the messages name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 
 from dqnkit.config.sections import Config
-from dqnkit.errors import (
-    EnvironmentFailedError,
-    TrainingDivergedError,
-)
+from dqnkit.errors import EnvironmentFailedError, TrainingDivergedError
 from dqnkit.events import RunStatus
-from dqnkit.runs import resumption
-from dqnkit.runs.result import TrainResult
 from dqnkit.runs.trainer import resume, train
-from dqnkit.tracking import location, make_tracker
-from dqnkit.tracking.store import RunStore
 from tests.faulty import BROKEN
 from tests.processes import last_state, repeated, runs
 from tests.runs import make_store
@@ -39,13 +32,8 @@ def _store() -> None:
     make_store()
 
 
-def _go_on(reference: str = "latest") -> TrainResult:
-    found = resumption.find(RunStore(location.locate_store()), reference)
-    return resume(found, make_tracker(found.config))
-
-
 @pytest.mark.parametrize(
-    ("vectorization", "fault", "call", "said"),
+    ("vectorization", "fault", "call", "message"),
     [
         ("sync", "raise", "step", "failed in step: RuntimeError: out of ice"),
         ("sync", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
@@ -63,8 +51,8 @@ def _go_on(reference: str = "latest") -> TrainResult:
         ("async", "nan reward", "step", "gave a reward that is not finite"),
     ],
 )
-def test_a_broken_environment_is_named_and_the_run_goes_on_once_it_is_mended(
-    small: Small, vectorization: str, fault: str, call: str, said: str, tally: Callable[..., None]
+def test_a_broken_environment_is_named_and_the_run_resumes_once_it_is_fixed(
+    small: Small, vectorization: str, fault: str, call: str, message: str, tally: Callable[..., None]
 ) -> None:
     config = small(
         *FAULTY,
@@ -72,19 +60,19 @@ def test_a_broken_environment_is_named_and_the_run_goes_on_once_it_is_mended(
         f"env.kwargs={{fault: {fault}, call: {call}}}",
     )
     BROKEN.touch()
-    with pytest.raises(EnvironmentFailedError, match=said) as caught:
-        train(config, make_tracker(config))
+    with pytest.raises(EnvironmentFailedError, match=message) as caught:
+        train(config)
     tally("faults of environments")
     where, kept = caught.value.__notes__
-    assert where.startswith("that was after iteration 1")
+    assert where.startswith("this was after iteration 1")
     assert kept.startswith("the checkpoint of iteration 100 is kept; `")
     (run,) = runs()
     assert run.info.status == "FAILED"
-    assert said in run.data.tags["mlflow.note.content"]
+    assert message in run.data.tags["mlflow.note.content"]
     assert where in run.data.tags["mlflow.note.content"]
 
     BROKEN.unlink()
-    result = _go_on()
+    result = resume("latest")
     assert (result.status, result.iterations) == (RunStatus.FINISHED, 300)
     (run,) = runs()
     assert run.info.status == "FINISHED"
@@ -93,7 +81,7 @@ def test_a_broken_environment_is_named_and_the_run_goes_on_once_it_is_mended(
     assert len(steps) == 30
 
 
-def test_weights_beyond_use_are_never_a_checkpoint(small: Small) -> None:
+def test_infinite_weights_are_never_a_checkpoint(small: Small) -> None:
     config = small(
         "optimizer.learning_rate=1e30",
         "training.log_interval=1000",
@@ -101,14 +89,14 @@ def test_weights_beyond_use_are_never_a_checkpoint(small: Small) -> None:
         "training.num_iterations=1000",
     )
     with pytest.raises(TrainingDivergedError, match=r"before iteration \d+; lower optimizer"):
-        train(config, make_tracker(config))
+        train(config)
     (run,) = runs()
     assert run.info.status == "FAILED"
     agent = {k: v for k, v in last_state(run).items() if k.startswith("agent/")}
     assert all(np.isfinite(value).all() for value in agent.values())
 
 
-def test_a_full_disk_costs_the_checkpoint_alone(
+def test_a_full_disk_costs_only_the_checkpoint(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -116,8 +104,8 @@ def test_a_full_disk_costs_the_checkpoint_alone(
 
     config = small("training.checkpoint_interval=20")
     with monkeypatch.context() as patch:
-        patch.setattr("dqnkit._system.arrays.CheckpointFolder.add", full)
-        result = train(config, make_tracker(config))
+        patch.setattr("dqnkit.runs.checkpoints.CheckpointFolder.add", full)
+        result = train(config)
     assert result.status is RunStatus.FINISHED
     (problem,) = result.problems
     assert problem.startswith("the checkpoint of iteration 60 cannot be written: No space left")

@@ -14,38 +14,42 @@ from dqnkit._system.tensorflow import tf
 from dqnkit.agents.policies import GreedyPolicy
 from dqnkit.config import loading
 from dqnkit.config.sections import Config, NetworkConfig
-from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.errors import TrackingError
 from dqnkit.events import RunStatus
-from dqnkit.processes import identity
-from dqnkit.tracking import location, sync
+from dqnkit.runs.sync import sync
+from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.names import RunKind, Tag
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord
+from dqnkit.tracking.tracker import ParentRun, RunRecord
 from tests.environments import vector_spec
+from tests.runs import make_store
 
-TAGS = {"tag": "value", KIND_TAG: "training"}
+TAGS = {"tag": "value", Tag.KIND: RunKind.TRAINING}
 RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text**")
 
 
 def _client() -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(location.locate_store().uri)
+    return MlflowClient(locate_store().uri)
 
 
 @pytest.fixture
 def tracker() -> MlflowTracker:
-    return MlflowTracker(location.locate_store().make())
+    return MlflowTracker(locate_store().make())
 
 
-def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
+def test_everything_that_is_logged_is_in_the_store(tracker: MlflowTracker) -> None:
+    assert tracker.run_id is None
+    assert tracker.folder is None
     tracker.start(RECORD)
     for step in range(3_000):
         tracker.log({"train/loss": step / 2, "nothing": float("nan")}, step)
     folder = Path("files")
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.npz").write_bytes(b"x")
-    tracker.artifacts(folder)
+    tracker.add_artifacts(folder)
     tracker.describe("**other text**")
     assert tracker.finish(RunStatus.FINISHED) == []
 
@@ -67,21 +71,74 @@ def test_everything_told_is_kept(tracker: MlflowTracker) -> None:
     assert Path("mlruns/artifacts/an-experiment").resolve().as_uri() == experiment.artifact_location
 
 
-def test_hints_name_the_command_or_a_servers_page(tracker: MlflowTracker) -> None:
+def test_hints_name_the_command_or_the_page_of_a_server(tracker: MlflowTracker) -> None:
     tracker.start(RECORD)
     tracker.finish(RunStatus.FINISHED)
     ((name, command),) = tracker.hints().items()
     assert name == "show it"
     assert command.endswith("dqnkit ui")
-    (page,) = MlflowTracker(location.locate_store("http://localhost:1/")).hints().values()
+    (page,) = MlflowTracker(locate_store("http://localhost:1/")).hints().values()
     assert page == "http://localhost:1"  # no experiment is known of a server that did not answer
 
 
 @pytest.mark.parametrize("status", list(RunStatus))
-def test_the_status_is_the_true_one(tracker: MlflowTracker, status: RunStatus) -> None:
+def test_the_final_status_is_recorded(tracker: MlflowTracker, status: RunStatus) -> None:
     tracker.start(RECORD)
     tracker.finish(status)
     assert _client().get_run(tracker.run_id).info.status == str(status)
+
+
+def test_a_child_has_the_tags_of_its_parent(tracker: MlflowTracker) -> None:
+    tracker.start(replace(RECORD, run_name="parent", tags={Tag.KIND: RunKind.STUDY}))
+    parent = ParentRun(tracker.run_id, {Tag.STUDY: "a-study"})
+    child = MlflowTracker(locate_store(), parent)
+    child.start(RECORD)
+    assert child.finish(RunStatus.FINISHED) == tracker.finish(RunStatus.FINISHED) == []
+    tags = _client().get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == tracker.run_id
+    assert tags["dqnkit.study"] == "a-study"
+    assert tags["mlflow.source.name"] == "dqnkit"
+
+
+def test_a_run_may_be_handed_over_to_another_process(tracker: MlflowTracker) -> None:
+    tracker.start(RECORD)
+    tracker.log({"m": 1.0}, 0)
+    run_id = tracker.run_id
+    assert tracker.hand_over("elsewhere/b/n/1/1") == []
+    run = _client().get_run(run_id)
+    assert (run.info.status, run.data.metrics) == ("RUNNING", {"m": 1.0})
+    assert run.data.tags["dqnkit.process"] == "elsewhere/b/n/1/1"
+
+    heir = MlflowTracker(locate_store())
+    heir.start(replace(RECORD, continues=run_id, is_shared=True))
+    heir.take_over()
+    assert heir.finish(RunStatus.FINISHED) == []
+    run = _client().get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["dqnkit.process"] != "elsewhere/b/n/1/1"
+
+
+def test_points_that_a_repeated_run_already_has_are_left_out(tracker: MlflowTracker) -> None:
+    tracker.start(RECORD)
+    for step in (1, 2):
+        tracker.log({"m": float(step)}, step)
+    assert tracker.finish(RunStatus.KILLED) == []
+    again = MlflowTracker(locate_store())
+    again.start(replace(RECORD, continues=tracker.run_id, repeats=True))
+    for step in (1, 2, 3):
+        again.log({"m": float(step)}, step)
+    assert again.finish(RunStatus.FINISHED) == []
+    assert again.run_id == tracker.run_id
+    history = _client().get_metric_history(tracker.run_id, "m")
+    assert sorted((point.step, point.value) for point in history) == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_a_run_that_the_store_has_lost_is_recorded_anew(tracker: MlflowTracker) -> None:
+    make_store()
+    tracker.start(replace(RECORD, continues="0" * 32))
+    assert tracker.finish(RunStatus.FINISHED) == []
+    assert tracker.run_id not in {None, "0" * 32}
+    assert _client().get_run(tracker.run_id).info.run_name == "a-run"
 
 
 def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracker) -> None:
@@ -92,10 +149,10 @@ def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracke
     policy.save(Path("saved"))
     tracker.start(RECORD)
     Path("config.yaml").write_text(loading.dump(loading.load()), encoding="utf-8")
-    tracker.policy(PolicyFiles(Path("saved"), Path("config.yaml"), spec))
+    tracker.add_policy(PolicyFiles(Path("saved"), Path("config.yaml"), spec))
     assert tracker.finish(RunStatus.FINISHED) == []
 
-    mlflow.set_tracking_uri(location.locate_store().uri)
+    mlflow.set_tracking_uri(locate_store().uri)
     model = mlflow.pyfunc.load_model(f"runs:/{tracker.run_id}/policy")
     observations = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     expected = policy.actions(tf.constant(observations)).numpy()
@@ -108,7 +165,7 @@ def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracke
     assert f"tensorflow=={tf.__version__}" in Path(requirements).read_text(encoding="utf-8")
 
 
-def test_a_store_that_fails_for_a_while_gets_everything_once(
+def test_a_store_that_fails_for_a_while_receives_everything_once(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
@@ -131,7 +188,7 @@ def test_a_store_that_fails_for_a_while_gets_everything_once(
     assert sorted(m.step for m in history) == list(range(50))
 
 
-def test_what_a_lost_store_did_not_get_waits_is_told_and_is_sent_later(
+def test_what_a_lost_store_did_not_receive_is_reported_and_sent_later(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
@@ -147,25 +204,40 @@ def test_what_a_lost_store_did_not_get_waits_is_told_and_is_sent_later(
         tracker.log({"m": 1.0}, step)
     Path("files").mkdir()
     Path("files/a.txt").write_text("content", encoding="utf-8")
-    tracker.artifacts(Path("files"))
+    tracker.add_artifacts(Path("files"))
     tracker.describe("the end")
     (problem,) = tracker.finish(RunStatus.FINISHED)
-    assert "away; 50 metric points, files, how it ended wait in" in problem
+    assert "away; 50 metric points, files, its final status wait in" in problem
     assert "dqnkit sync` sends them" in problem
     run_id = tracker.run_id
     assert _client().get_run(run_id).info.status == "RUNNING"
 
-    (synced,) = sync.sync(location.locate_store()).runs
+    (synced,) = sync().runs
     assert synced.sent
     run = _client().get_run(run_id)
     assert (run.info.status, run.data.tags["mlflow.note.content"]) == ("FINISHED", "the end")
     assert len(_client().get_metric_history(run_id, "m")) == 50
     assert [each.path for each in _client().list_artifacts(run_id)] == ["a.txt"]
     assert not list(Path("mlruns/live").iterdir())
-    assert sync.sync(location.locate_store()).runs == ()
+    assert sync().runs == ()
 
 
-def test_a_run_that_could_only_half_start_is_made_whole_later(
+def test_files_without_space_for_a_copy_go_to_the_store_directly(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    tracker.start(RECORD)
+    monkeypatch.setattr(tracker._outbox, "add_files", full)
+    Path("files").mkdir()
+    Path("files/a.txt").write_text("content", encoding="utf-8")
+    tracker.add_artifacts(Path("files"))
+    assert tracker.finish(RunStatus.FINISHED) == []
+    assert [each.path for each in _client().list_artifacts(tracker.run_id)] == ["a.txt"]
+
+
+def test_a_run_that_could_only_half_start_is_completed_later(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
@@ -178,8 +250,8 @@ def test_a_run_that_could_only_half_start_is_made_whole_later(
         send(*args, **kwargs)
 
     monkeypatch.setattr(MlflowClient, "log_batch", flaky)
-    (note,) = tracker.start(RECORD)
-    assert "does not answer: the run is kept in" in note
+    (warning,) = tracker.start(RECORD)
+    assert "does not answer: the run is kept in" in warning
     tracker.log({"m": 1.0}, 3)
     assert tracker.finish(RunStatus.FINISHED) == []
     (run,) = _client().search_runs(
@@ -192,7 +264,7 @@ def test_a_run_that_could_only_half_start_is_made_whole_later(
     )
 
 
-def test_a_run_that_others_stand_below_must_be_there_from_the_start(
+def test_a_parent_run_must_be_in_the_store_from_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from mlflow import MlflowClient
@@ -201,9 +273,9 @@ def test_a_run_that_others_stand_below_must_be_there_from_the_start(
         raise ConnectionError("away")
 
     monkeypatch.setattr(MlflowClient, "log_batch", gone)
-    tracker = MlflowTracker(location.locate_store().make())
+    tracker = MlflowTracker(locate_store().make())
     with pytest.raises(TrackingError, match="away"):
-        tracker.start(replace(RECORD, tags={KIND_TAG: "study"}))
+        tracker.start(replace(RECORD, tags={Tag.KIND: RunKind.STUDY}))
     assert tracker.finish(RunStatus.FAILED) == []
     (run,) = _client().search_runs(
         [_client().get_experiment_by_name("an-experiment").experiment_id]
@@ -213,18 +285,18 @@ def test_a_run_that_others_stand_below_must_be_there_from_the_start(
 
 def test_passwords_are_in_no_hint() -> None:
     for uri in ("http://me:secret@host:5000", "postgresql://me:secret@host/db"):
-        assert "secret" not in str(MlflowTracker(location.locate_store(uri)).hints())
+        assert "secret" not in str(MlflowTracker(locate_store(uri)).hints())
 
 
-def test_a_run_whose_process_was_killed_is_set_right_by_the_next_one(
+def test_a_run_whose_process_was_killed_is_ended_by_the_next_one(
     tracker: MlflowTracker,
 ) -> None:
     code = """
 import os
-from dqnkit.tracking import location
+from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.tracker import RunRecord
-tracker = MlflowTracker(location.locate_store().make())
+tracker = MlflowTracker(locate_store().make())
 tracker.start(RunRecord("another-experiment", "victim", {}))
 print(tracker.run_id, flush=True)
 os.kill(os.getpid(), 9)
@@ -235,7 +307,7 @@ os.kill(os.getpid(), 9)
     assert victim.returncode == -9
     client = _client()
     assert client.get_run(victim.stdout.strip()).info.status == "RUNNING"
-    alive = MlflowTracker(location.locate_store().make())
+    alive = MlflowTracker(locate_store().make())
     alive.start(RECORD)
     tracker.start(RECORD)
     assert client.get_run(victim.stdout.strip()).info.status == "KILLED"
@@ -244,36 +316,26 @@ os.kill(os.getpid(), 9)
         each.finish(RunStatus.FINISHED)
 
 
-def test_processes_elsewhere_are_left_alone() -> None:
-    host, boot, namespace, pid, start = identity.identity().split("/")
-    assert not identity.is_dead(identity.identity())
-    assert identity.is_dead(f"{host}/{boot}/{namespace}/{pid}/{int(start) + 1}")
-    assert identity.is_dead(f"{host}/another-boot/{namespace}/{pid}/{start}")
-    assert not identity.is_dead(f"another-host/{boot}/{namespace}/{pid}/1")
-    assert not identity.is_dead(f"{host}/{boot}/another-namespace/{pid}/1")
-    assert not identity.is_dead("")
-
-
 def test_a_server_that_does_not_answer_costs_neither_the_run_nor_its_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
-    server = location.locate_store("http://user:secret@127.0.0.1:9")
-    tracker = MlflowTracker(server)
-    (note,) = tracker.start(RECORD)
-    assert note.startswith("the tracking store http://127.0.0.1:9 does not answer")
+    uri = "http://user:secret@127.0.0.1:9"
+    tracker = MlflowTracker(locate_store(uri))
+    (warning,) = tracker.start(RECORD)
+    assert warning.startswith("the tracking store http://127.0.0.1:9 does not answer")
     tracker.log({"m": 1.0}, 3)
     (problem,) = tracker.finish(RunStatus.FINISHED)
-    assert "the run itself, 1 metric points, how it ended wait in" in problem
-    assert "secret" not in note + problem
+    assert "the run itself, 1 metric points, its final status wait in" in problem
+    assert "secret" not in warning + problem
     assert not any("secret" in path.read_text() for path in Path("mlruns").rglob("*.*"))
-    (left,) = sync.sync(server).runs
+    (left,) = sync(uri).runs
     assert not left.sent
     assert "Is it running?" in left.why
 
 
-def test_a_mistake_is_told_at_once_though_the_run_could_wait(
+def test_an_error_of_the_user_is_reported_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from mlflow import MlflowClient
@@ -284,26 +346,28 @@ def test_a_mistake_is_told_at_once_though_the_run_could_wait(
         raise MlflowException("who are you?", UNAUTHENTICATED)
 
     monkeypatch.setattr(MlflowClient, "search_experiments", refused)
-    tracker = MlflowTracker(location.locate_store().make())
-    with pytest.raises(TrackingError, match="who are you"):
+    tracker = MlflowTracker(locate_store().make())
+    with pytest.raises(TrackingError, match="who are you") as caught:
         tracker.start(RECORD)
+    assert "or train without a record: tracking.enabled=false" in str(caught.value)
     assert not list(Path("mlruns/live").iterdir())
 
 
-def test_a_deleted_experiment_says_how_to_restore_it(tracker: MlflowTracker) -> None:
+def test_a_deleted_experiment_names_the_command_that_restores_it(tracker: MlflowTracker) -> None:
     tracker.start(RECORD)
     tracker.finish(RunStatus.FINISHED)
     _client().delete_experiment(tracker._delivery.experiment_id)
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
-        MlflowTracker(location.locate_store().make()).start(RECORD)
+        MlflowTracker(locate_store().make()).start(RECORD)
 
 
-def test_four_processes_starting_on_an_empty_store_all_get_their_run() -> None:
+def test_four_processes_that_start_on_an_empty_store_all_record_their_run() -> None:
     code = """
-from dqnkit.tracking import location
+from dqnkit.events import RunStatus
+from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import KIND_TAG, RunRecord
-tracker = MlflowTracker(location.locate_store().make())
+from dqnkit.tracking.tracker import RunRecord
+tracker = MlflowTracker(locate_store().make())
 tracker.start(RunRecord("an-experiment", "one-of-four", {}))
 tracker.log({"m": 1.0}, 0)
 raise SystemExit(len(tracker.finish(RunStatus.FINISHED)))
@@ -315,36 +379,3 @@ raise SystemExit(len(tracker.finish(RunStatus.FINISHED)))
         assert process.returncode == 0, errors.decode()
     runs = _client().search_runs([_client().get_experiment_by_name("an-experiment").experiment_id])
     assert [(run.info.status, run.data.metrics["m"]) for run in runs] == [("FINISHED", 1.0)] * 4
-
-
-@pytest.mark.parametrize(
-    ("uri", "expected"),
-    [
-        (None, "sqlite:///{here}/mlruns/mlflow.db"),
-        ("elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
-        ("file:elsewhere", "sqlite:///{here}/elsewhere/mlflow.db"),
-        ("file:///with%20space", "sqlite:////with space/mlflow.db"),
-        ("50%", "sqlite:///{here}/50%25/mlflow.db"),
-        ("sqlite:///sub/my.db", "sqlite:///{here}/sub/my.db"),
-        ("sqlite:///my.db?timeout=5", "sqlite:///{here}/my.db?timeout=5"),
-        ("databricks", "databricks"),
-        ("http://localhost:5000", "http://localhost:5000"),
-        ("postgresql+psycopg://h/db", "postgresql+psycopg://h/db"),
-    ],
-)
-def test_stores_by_their_uri(uri: str | None, expected: str) -> None:
-    assert location.locate_store(uri).uri == expected.format(here=Path.cwd())
-
-
-def test_the_environment_variable_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
-    assert location.locate_store().uri == "http://localhost:1"
-    assert location.locate_store("here").uri.endswith("/here/mlflow.db")
-
-
-def test_stores_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ConfigError, match="ftp"):
-        location.locate_store("ftp://host")
-    Path("mlruns").write_text("a file in the way", encoding="utf-8")
-    with pytest.raises(ConfigError, match="cannot be written"):
-        location.locate_store().make()

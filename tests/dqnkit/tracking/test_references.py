@@ -13,7 +13,7 @@ from dqnkit.config import loading
 from dqnkit.errors import ConfigError, DqnkitError, PolicyError, TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.processes import identity
-from dqnkit.tracking import location
+from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.references import find_policy, find_run
 from dqnkit.tracking.store import RunFilter, RunStore
 from tests.runs import record
@@ -41,13 +41,13 @@ def test_a_store_that_may_only_be_read_is_read(monkeypatch: pytest.MonkeyPatch) 
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("mlflow.MlflowClient.set_tag", refuse)
-    assert find_run(RunStore(location.locate_store()), "a-run").id == run_id
+    assert find_run(RunStore(locate_store()), "a-run").id == run_id
 
 
 @pytest.mark.parametrize("folder", ["50%", "a%20b", "with space é"])
 def test_a_store_may_stand_in_any_folder(folder: str) -> None:
     record(name="a-run", tracking_uri=folder)
-    assert [run.name for run in RunStore(location.locate_store(folder)).runs()] == ["a-run"]
+    assert [run.name for run in RunStore(locate_store(folder)).runs()] == ["a-run"]
     assert (Path(folder) / "mlflow.db").is_file()
 
 
@@ -65,7 +65,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         "slash": record(name=SLASH, finals=[1.0], **here),
         "swing": record(ACROBOT, name="swing", finals=[-80.0], **here),
     }
-    reader = RunStore(location.locate_store(uri))
+    reader = RunStore(locate_store(uri))
     client = reader.client
     client.create_registered_model("cartpole")
     for number, run_id in enumerate((ids["good"], ids["better"])):
@@ -108,21 +108,21 @@ def test_a_beginning_that_several_ids_share_lists_them() -> None:
         run_id = record(name=f"run-{len(by_first)}")
         by_first.setdefault(run_id[0], []).append(run_id)
     first = max(by_first, key=lambda digit: len(by_first[digit]))
-    with pytest.raises(ConfigError, match=f"'{first}' means 2 runs: .*give more of the id"):
-        find_run(RunStore(location.locate_store()), first)
+    with pytest.raises(ConfigError, match=f"'{first}' matches 2 runs: .*give more of the id"):
+        find_run(RunStore(locate_store()), first)
 
 
 def test_a_name_that_is_the_beginning_of_an_id_means_both() -> None:
     run_id = record(name="a-run")
     record(name=run_id[:8])
-    with pytest.raises(ConfigError, match=f"'{run_id[:8]}' means 2 runs"):
-        find_run(RunStore(location.locate_store()), run_id[:8])
+    with pytest.raises(ConfigError, match=f"'{run_id[:8]}' matches 2 runs"):
+        find_run(RunStore(locate_store()), run_id[:8])
 
 
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
-        ("twin", ["'twin' means 2 runs", "give more of the id"]),
+        ("twin", ["'twin' matches 2 runs", "give more of the id"]),
         ("goood", ["no run 'goood'", "nearest: good ("]),
         ("betterer", ["no run 'betterer'", "nearest: better ("]),
         ("zzz", ["no run 'zzz'", "the latest: swing ("]),
@@ -169,7 +169,7 @@ def test_a_policy_is_fetched_with_its_configuration(recorded: Recorded, referenc
 def test_a_folder_on_disk_is_a_policy_wherever_it_stands(recorded: Recorded) -> None:
     fetched = find_policy(recorded.reader, "better", Path.cwd()).folder.path
     shutil.copytree(fetched, "moved/policy")
-    empty = RunStore(location.locate_store("nowhere"))
+    empty = RunStore(locate_store("nowhere"))
     for path in ("./moved/policy", "moved/policy", "moved/", str(Path.cwd() / "moved")):
         source = find_policy(empty, path, Path.cwd())
         assert source.run is None
@@ -185,13 +185,13 @@ def test_a_folder_that_is_not_whole_says_what_is_missing(recorded: Recorded, mis
         shutil.rmtree(Path("torn") / missing)
     else:
         (Path("torn") / missing).unlink()
-    with pytest.raises(PolicyError, match=f"not whole: {missing}.*is missing"):
+    with pytest.raises(PolicyError, match=f"is not a complete policy of dqnkit: {missing}.*is missing"):
         find_policy(recorded.reader, "./torn", Path.cwd())
 
 
 def test_paths_that_hold_no_policy_are_explained(recorded: Recorded) -> None:
     Path("empty").mkdir()
-    with pytest.raises(ConfigError, match="is no policy"):
+    with pytest.raises(ConfigError, match="is not a policy of dqnkit"):
         find_policy(recorded.reader, "./empty", Path.cwd())
     with pytest.raises(ConfigError, match="no run 'some/where'"):
         find_policy(recorded.reader, "some/where", Path.cwd())
@@ -212,7 +212,7 @@ def test_a_run_without_a_policy_says_why_and_who_has_one(recorded: Recorded) -> 
 
 def test_an_artifact_that_has_gone_is_a_fault_outside() -> None:
     record(name="torn", with_policy=True)
-    reader = RunStore(location.locate_store())
+    reader = RunStore(locate_store())
     (folder,) = Path("mlruns/artifacts").glob("*/*/artifacts/policy")
     (folder / "artifacts/saved_model/saved_model.pb").unlink()
     with pytest.raises(PolicyError, match=r"saved_model\.pb is missing"):
@@ -224,7 +224,7 @@ def test_an_artifact_that_has_gone_is_a_fault_outside() -> None:
 
 @pytest.mark.parametrize("reference", ["latest", "best", "best:x", "abc", "a-name", "models:/a@b"])
 def test_an_empty_store_is_not_made_by_looking(reference: str) -> None:
-    reader = RunStore(location.locate_store())
+    reader = RunStore(locate_store())
     with pytest.raises(ConfigError) as caught:
         find_run(reader, reference)
     assert "no runs" in str(caught.value) or "no experiment" in str(caught.value)
@@ -235,7 +235,7 @@ def test_a_server_that_does_not_answer_is_told_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = RunStore(location.locate_store("http://user:secret@127.0.0.1:9"))
+    away = RunStore(locate_store("http://user:secret@127.0.0.1:9"))
     with pytest.raises(DqnkitError, match=r"http://127\.0\.0\.1:9 cannot be used") as caught:
         find_run(away, "latest")
     assert "secret" not in str(caught.value)
@@ -263,7 +263,7 @@ def test_more_runs_than_a_page_are_all_given(
 
 def test_what_is_added_to_a_run_takes_the_place_of_what_it_had() -> None:
     record(finals=[10.0, 20.0], curve={0: [1.0]})
-    reader = RunStore(location.locate_store())
+    reader = RunStore(locate_store())
     run = find_run(reader, "latest")
     assert run.score == 15.0
     files = Path("files")
@@ -282,7 +282,7 @@ def test_what_is_added_to_a_run_takes_the_place_of_what_it_had() -> None:
 
 def test_a_run_that_is_no_more_is_a_problem_and_no_failure() -> None:
     record(finals=[10.0])
-    reader = RunStore(location.locate_store())
+    reader = RunStore(locate_store())
     run = find_run(reader, "latest")
     reader.client.delete_run(run.id)
     (problem,) = reader.add(run, metrics={"final/return_iqm": 99.0})
@@ -293,14 +293,14 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_called_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run_id = record(name="ending", status=None)
-    ending = RunStore(location.locate_store()).client
+    ending = RunStore(locate_store()).client
 
     def ends_now(process: str) -> bool:
         ending.set_terminated(run_id, "FINISHED")
         return True
 
     monkeypatch.setattr(identity, "is_dead", ends_now)
-    (run,) = RunStore(location.locate_store()).runs()
+    (run,) = RunStore(locate_store()).runs()
     assert run.status == "FINISHED"
     assert "killed" not in run.tags["mlflow.note.content"]
 
@@ -309,7 +309,7 @@ def test_a_run_is_over_when_it_was_last_heard_of(monkeypatch: pytest.MonkeyPatch
     record(name="died", status=None, curve={0: [1.0]})
     time.sleep(1.0)
     monkeypatch.setattr(identity, "is_dead", lambda _: True)
-    (run,) = RunStore(location.locate_store()).runs()
+    (run,) = RunStore(locate_store()).runs()
     assert run.status == "KILLED"
     assert "was killed" in run.tags["mlflow.note.content"]
     assert run.seconds is not None

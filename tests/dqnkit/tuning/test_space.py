@@ -4,14 +4,14 @@ import optuna
 import pytest
 
 from dqnkit.config import loading
+from dqnkit.config.distributions import Choices, FloatRange, IntRange, LayerSizes
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError
-from dqnkit.tuning import space
-from dqnkit.tuning.space import Space
-from tests.dqnkit.replay.host_replays import EXPERIMENTS
+from dqnkit.tuning.space import Space, describe, to_param
+from dqnkit.tuning.space_factory import make_space
 
-EVERYTHING = [
+ALL_KINDS = [
     "search.optimizer.learning_rate={type: float, low: 1e-5, high: 1e-2, log: true}",
     "search.agent.gamma={type: float, low: 0.9, high: 1.0, step: 0.05}",
     "search.network.fc_layer_params={type: layers, min_layers: 0, max_layers: 3, low: 8, high: 64}",
@@ -20,6 +20,7 @@ EVERYTHING = [
     "search.agent.loss={type: categorical, choices: [squared, huber]}",
     "search.agent.gradient_clipping={type: categorical, choices: [null, 1.0, 10.0]}",
 ]
+"""One key for each kind of distribution."""
 
 
 def _config(*assignments: str) -> Config:
@@ -31,120 +32,100 @@ def _study() -> optuna.Study:
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
 
 
-def test_a_trial_changes_what_the_space_names_and_nothing_else() -> None:
-    config = _config(*EVERYTHING)
-    searched = space.of(config)
+def test_trials_change_the_keys_of_the_space_only() -> None:
+    config = _config(*ALL_KINDS)
+    space = make_space(config)
     study = _study()
-    seen = []
+    flats = []
     for _ in range(30):
-        values = searched.suggest(study.ask())
-        changed = searched.configure(config, values)
-        before, after = config.flat(), changed.flat()
-        differing = {key for key in before if before[key] != after[key]}
-        assert differing <= set(searched.distributions)
+        values = space.suggest(study.ask())
+        before, after = config.flat(), space.configure(config, values).flat()
+        changed = {key for key in before if before[key] != after[key]}
+        assert changed <= set(space.distributions)
         assert {key: after[key] for key in values} == values
-        seen.append(after)
-    assert {len(each["network.fc_layer_params"]) for each in seen} == {0, 1, 2, 3}
-    assert {each["agent.gradient_clipping"] for each in seen} == {None, 1.0, 10.0}
-    assert {each["training.batch_size"] for each in seen} == {16, 32, 48, 64}
+        flats.append(after)
+    assert {len(each["network.fc_layer_params"]) for each in flats} == {0, 1, 2, 3}
+    assert {each["agent.gradient_clipping"] for each in flats} == {None, 1.0, 10.0}
+    assert {each["training.batch_size"] for each in flats} == {16, 32, 48, 64}
 
 
-def test_a_configurations_own_values_are_what_a_trial_would_have_chosen() -> None:
-    config = _config(*EVERYTHING)
-    searched = space.of(config)
+def test_params_are_the_inverse_of_suggest() -> None:
+    config = _config(*ALL_KINDS)
+    space = make_space(config)
     study = _study()
     for _ in range(30):
         trial = study.ask()
-        changed = searched.configure(config, searched.suggest(trial))
-        params, problems = searched.params(changed)
+        changed = space.configure(config, space.suggest(trial))
+        params, warnings = space.params(changed)
         assert params == pytest.approx(trial.params)
-        assert problems == []
+        assert warnings == []
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_default_space_holds_each_experiments_own_values(name: str) -> None:
-    config = loading.load(name)
-    if config.network.fc_layer_params is None:
-        layers = config.network.model_copy(update={"fc_layer_params": (128,)})
-        config = config.model_copy(update={"network": layers})
-    searched = Space(space._default(config))
-    params, problems = searched.params(config)
-    assert problems == []
-    study = _study()
-    study.enqueue_trial(params)
-    assert searched.configure(config, searched.suggest(study.ask())) == config
-
-
-def test_the_default_space_is_rate_layers_and_batch() -> None:
-    searched = space.of(_config())
-    assert list(searched.distributions) == [
-        "optimizer.learning_rate",
-        "network.fc_layer_params",
-        "training.batch_size",
-    ]
-    # A batch must fit into the replay.
-    small = space.of(_config("replay.replay_buffer_max_length=100"))
-    choices = small.as_dict()["training.batch_size"]["choices"]
-    assert choices == [32, 64]
-
-
-def test_own_values_outside_the_space_are_told() -> None:
+def test_own_values_outside_the_space_give_a_warning() -> None:
     config = _config(
         "search.optimizer.learning_rate={type: float, low: 1e-5, high: 1e-4}",
         "search.training.batch_size={type: categorical, choices: [32, 64]}",
     )
-    params, problems = space.of(config).params(config)
+    params, (warning,) = make_space(config).params(config)
     assert params == {"training.batch_size": 64}
-    (problem,) = problems
-    assert "optimizer.learning_rate" in problem
-    assert "0.001" in problem
+    assert warning.startswith("search.optimizer.learning_rate: the experiment's own value 0.001")
+    assert "1e-05 to 0.0001" in warning
+
+
+@pytest.mark.parametrize(
+    ("distribution", "inside", "outside"),
+    [
+        (FloatRange(type="float", low=0, high=1), [0.0, 0.3, 1], [-0.1, 1.1, True, "0", None]),
+        (FloatRange(type="float", low=0, high=1, step=0.25), [0.0, 0.75], [0.3]),
+        (IntRange(type="int", low=1, high=9, step=4), [1, 5, 9], [2, 10, True]),
+        (Choices(type="categorical", choices=(True, 1, [8])), [True, 1, [8]], [False, 2, [8, 8]]),
+        (
+            LayerSizes(type="layers", min_layers=1, max_layers=2, low=8, high=16),
+            [[8], [8, 16]],
+            [[], [8, 8, 8], [7], 8, None],
+        ),
+    ],
+)
+def test_values_inside_and_outside_a_distribution(
+    distribution: FloatRange | IntRange | Choices | LayerSizes,
+    inside: list[object],
+    outside: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = Space({"agent.key": distribution})
+    config = _config()
+    monkeypatch.setattr(loading, "applies", lambda *_: True)
+    for value in inside:
+        monkeypatch.setattr(loading, "value_at", lambda *_, value=value: value)
+        params, warnings = space.params(config)
+        assert warnings == []
+        chosen = space.suggest(optuna.trial.FixedTrial(params))["agent.key"]
+        assert chosen == value
+        assert isinstance(chosen, bool) == isinstance(value, bool)
+    for value in outside:
+        monkeypatch.setattr(loading, "value_at", lambda *_, value=value: value)
+        params, warnings = space.params(config)
+        assert params == {}
+        assert len(warnings) == 1
 
 
 def test_lists_are_choices_like_any_other() -> None:
     config = _config(
         "search.network.fc_layer_params={type: categorical, choices: [[64], [32, 32], []]}"
     )
-    searched = space.of(config)
+    space = make_space(config)
     study = _study()
-    seen = {tuple(searched.suggest(study.ask())["network.fc_layer_params"]) for _ in range(20)}
+    seen = {tuple(space.suggest(study.ask())["network.fc_layer_params"]) for _ in range(20)}
     assert seen == {(64,), (32, 32), ()}
+    assert to_param([64]) == "[64]"
+    assert to_param("adam") == "adam"
 
 
-@pytest.mark.parametrize(
-    ("assignment", "parts"),
-    [
-        ("search.agent.gama={type: float, low: 0, high: 1}", ["agent.gama", "agent.gamma"]),
-        ("search.agent={type: float, low: 0, high: 1}", ["section", "agent.gamma"]),
-        ("search.training.seed={type: int, low: 0, high: 9}", ["seed", "--seeds-per-trial"]),
-        ("search.env.id={type: categorical, choices: [CartPole-v1]}", ["env.id", "scale"]),
-        ("search.evaluation.eval_interval={type: int, low: 1, high: 9}", ["evaluation", "scale"]),
-        ("search.name={type: categorical, choices: [a]}", ["name"]),
-        ("search.agent.gamma={type: float, low: 0.9, high: 1.1}", ["agent.gamma=1.1", "less"]),
-        ("search.training.batch_size={type: float, low: 32, high: 64.5}", ["batch_size", "64.5"]),
-        ("search.training.batch_size={type: int, low: 8, high: 1000000}", ["1000000", "replay"]),
-        ("search.agent.loss={type: categorical, choices: [squared, hubris]}", ["hubris"]),
-        ("search.training.loop={type: categorical, choices: [graph, host, gaph]}", ["gaph"]),
-        ("search.network.conv_layer_params={type: categorical, choices: [[[4, 3, 1]]]}", ["image"]),
-    ],
-)
-def test_what_no_trial_could_train_is_refused_before_the_first(
-    assignment: str, parts: list[str]
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        space.of(_config(assignment))
-    for part in ["search.", *parts]:
-        assert part in str(caught.value)
-
-
-def test_values_that_exclude_each_other_are_found_in_pairs() -> None:
-    with pytest.raises(ConfigError, match="a batch must fit into the replay"):
-        space.of(
-            _config(
-                "replay.replay_buffer_max_length=1000",
-                "search.training.batch_size={type: int, low: 16, high: 512}",
-                "search.replay.replay_buffer_max_length={type: int, low: 256, high: 2048}",
-            )
-        )
+def test_values_that_do_not_fit_together_are_refused() -> None:
+    config = _config()
+    values = {"replay.replay_buffer_max_length": 10, "training.batch_size": 64}
+    with pytest.raises(ConfigError, match=r"search\.training\.batch_size=64"):
+        Space({}).configure(config, values)
 
 
 def test_arguments_of_the_environment_may_be_searched() -> None:
@@ -153,20 +134,11 @@ def test_arguments_of_the_environment_may_be_searched() -> None:
         "env.kwargs={is_slippery: true}",
         "search.env.kwargs.is_slippery={type: categorical, choices: [true, false]}",
     )
-    searched = space.of(config)
-    changed = searched.configure(config, {"env.kwargs.is_slippery": False})
+    changed = make_space(config).configure(config, {"env.kwargs.is_slippery": False})
     assert changed.env.kwargs == {"is_slippery": False}
 
 
-def test_differences_name_key_and_both_values() -> None:
-    before = {"agent.gamma": 0.99, "search.a": {"type": "int", "low": 1, "step": None}, "same": 1}
-    now = {"agent.gamma": 0.9, "same": 1}
-    first, second = space.differences(before, now)
-    assert first == "agent.gamma: 0.99 in the study, 0.9 here"
-    assert second == 'search.a: {"type": "int", "low": 1} in the study, nothing here'
-
-
-def test_kinds_of_agent_and_of_replay_may_be_searched() -> None:
+def test_kinds_of_agent_and_replay_may_be_searched_with_the_keys_of_each() -> None:
     config = _config(
         "agent.kind=c51",
         "replay.kind=prioritized",
@@ -177,11 +149,11 @@ def test_kinds_of_agent_and_of_replay_may_be_searched() -> None:
         "search.exploration.policy={type: categorical, choices: [epsilon_greedy, boltzmann]}",
         "search.optimizer.kind={type: categorical, choices: [adam, adamw, rmsprop]}",
     )
-    searched = space.of(config)
+    space = make_space(config)
     study = _study()
     seen = set()
     for _ in range(60):
-        changed = searched.configure(config, searched.suggest(study.ask()))
+        changed = space.configure(config, space.suggest(study.ask()))
         agent, replay = changed.agent, changed.replay
         assert (agent.num_atoms is None) == (not agent.is_categorical)
         assert (replay.alpha is None) == (replay.kind == "uniform")
@@ -190,46 +162,7 @@ def test_kinds_of_agent_and_of_replay_may_be_searched() -> None:
     assert len(seen) > 20
 
 
-@pytest.mark.parametrize(
-    ("assignments", "message"),
-    [
-        (
-            ["search.agent.num_atoms={type: int, low: 5, high: 9}"],
-            "search.agent.num_atoms=5: agent: num_atoms=5: only applies with kind=c51",
-        ),
-        (
-            ["search.exploration.decay_steps={type: int, low: 5, high: 9}"],
-            "decay_steps=5: only applies with schedule=linear or exponential, and schedule is const",
-        ),
-        (
-            [
-                "env.id=LunarLander-v3",
-                "search.agent.kind={type: categorical, choices: [dqn, c51]}",
-            ],
-            "search.agent.kind=c51: agent.kind=c51 learns a distribution",
-        ),
-        (
-            ["agent.kind=c51", "search.agent.v_min={type: float, low: 0, high: 200}"],
-            "search.agent.v_min=200.0: agent: v_min=200 is not below v_max=100",
-        ),
-        (
-            [
-                "search.agent.kind={type: categorical, choices: [dqn, c51]}",
-                "search.agent.gamma={type: categorical, choices: [0.9, 1.0]}",
-            ],
-            "search.agent.kind=c51, search.agent.gamma=1.0: agent.kind=c51 learns",
-        ),
-    ],
-)
-def test_kinds_that_cannot_be_trained_and_keys_that_nothing_reads_are_refused(
-    assignments: list[str], message: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        space.of(_config(*assignments))
-    assert message in str(caught.value)
-
-
-def test_trial_0_is_the_experiment_whatever_it_reads_of_the_space() -> None:
+def test_trial_0_is_the_experiment_even_if_keys_do_not_apply_to_it() -> None:
     config = loading.default_config(
         "space",
         [
@@ -239,10 +172,43 @@ def test_trial_0_is_the_experiment_whatever_it_reads_of_the_space() -> None:
             "search.optimizer.weight_decay={type: float, low: 0.001, high: 0.1}",
         ],
     )
-    searched = space.of(config)
-    params, problems = searched.params(config)
-    assert problems == []
+    space = make_space(config)
+    params, warnings = space.params(config)
+    assert warnings == []
     assert params["agent.v_max"] == pytest.approx(100.0)
-    assert set(params) == set(searched.distributions)  # so that nothing is left to chance
-    chosen = searched.configure(config, searched.suggest(optuna.trial.FixedTrial(params)))
+    assert set(params) == set(space.distributions)  # so that nothing is sampled
+    chosen = space.configure(config, space.suggest(optuna.trial.FixedTrial(params)))
     assert resolve(chosen)[0].flat() == resolve(config)[0].flat()
+
+
+def test_values_to_test_are_ends_choices_and_an_interior_point() -> None:
+    space = Space(
+        {
+            "a": FloatRange(type="float", low=0, high=1),
+            "b": FloatRange(type="float", low=0, high=1, step=0.5),
+            "c": LayerSizes(type="layers", min_layers=0, max_layers=2, low=8, high=16),
+            "d": Choices(type="categorical", choices=("x", "y")),
+        }
+    )
+    assert space.values_to_check("a") == [0, 1, pytest.approx(0.381966)]
+    assert space.values_to_check("b") == [0, 1]
+    assert space.values_to_check("c") == [[], [16, 16]]
+    assert space.values_to_check("d") == ["x", "y"]
+    assert space.values_to_check("e") == []
+
+
+@pytest.mark.parametrize(
+    ("distribution", "text"),
+    [
+        (FloatRange(type="float", low=1e-5, high=0.01, log=True), "1e-05 to 0.01, logarithmic"),
+        (FloatRange(type="float", low=0.9, high=1, step=0.05), "0.9 to 1 by 0.05"),
+        (IntRange(type="int", low=8, high=64), "8 to 64"),
+        (Choices(type="categorical", choices=(None, "a", [8])), 'one of null, "a", [8]'),
+        (
+            LayerSizes(type="layers", low=16, high=32),
+            "1 to 3 layers of 16 to 32, logarithmic units",
+        ),
+    ],
+)
+def test_a_distribution_in_words(distribution: FloatRange, text: str) -> None:
+    assert describe(distribution) == text

@@ -208,7 +208,11 @@ def test_the_launcher_is_closed_if_the_record_cannot_be_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed: list[LocalLauncher] = []
-    monkeypatch.setattr(LocalLauncher, "close", closed.append)
+
+    def close(self: LocalLauncher) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(LocalLauncher, "close", close)
     Path("a-file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         train_seeds(_config(), 2, tracking_uri="a-file/store")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dqnkit.config import loading
+from tests.cli.conftest import Run, assert_misused
+from tests.runs import record
+
+CHANGES = (
+    *("agent.gamma=0.9", "agent.n_step=3"),
+    *("optimizer.learning_rate=0.5", "training.batch_size=32"),
+)
+
+
+def _record(
+    name: str, *changes: str, seed: int = 0, finals: tuple[float, ...] = (1.0, 2.0)
+) -> None:
+    config = loading.default_config("cartpole", [*changes, f"training.seed={seed}"])
+    record(config, name=name, finals=finals, curve={0: [0.0], 100: list(finals)})
+
+
+def test_parameters_that_differ_stand_beside_scores(run: Run) -> None:
+    _record("one", finals=(8.0, 9.0))
+    _record("two", "agent.gamma=0.9")
+    code, out, err = run("compare", "one", "two", "-o", "out")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split()[:2] == ["runs", "agent.gamma"]
+    assert "score (95 % interval)" in lines[0]
+    assert lines[0].index("sample") + len("sample") == lines[1].index("1 seed") + len("1 seed")
+    assert lines[1].split()[:3] == ["A", "one", "0.99"]
+    assert lines[2].split()[:3] == ["B", "two", "0.9"]
+    assert "probability that A is above B: 1.00 (95 % interval 1.00 to 1.00)" in out
+    assert "over 2 and 2 episodes" in out
+    assert "file    out/learning_curves.png" in lines
+    assert "in MLflow's experiment 'comparisons'" in lines[-1]
+
+
+def test_many_parameters_have_a_table_of_their_own(run: Run) -> None:
+    _record("one")
+    _record("two", *CHANGES)
+    _, out, _ = run("compare", "one", "two")
+    header, *_, empty = out.split("parameter")[0].splitlines()
+    assert header.split()[:2] == ["runs", "score"]
+    assert empty == ""
+    table = [line.split() for line in out.splitlines()[4:9]]
+    assert table == [
+        ["parameter", "A", "B"],
+        ["agent.gamma", "0.99", "0.9"],
+        ["agent.n_step", "1", "3"],
+        ["optimizer.learning_rate", "0.001", "0.5"],
+        ["training.batch_size", "64", "32"],
+    ]
+
+
+def test_a_repeated_seed_is_left_out_with_a_warning(run: Run) -> None:
+    _record("one")
+    _record("two")
+    code, out, err = run("compare", "one", "two", "-o", "out")
+    assert code == 0
+    assert err.startswith("warning: one (")
+    assert out.splitlines()[1].startswith("A two")
+
+
+def test_json_is_one_document(run: Run) -> None:
+    _record("one")
+    code, out, err = run("compare", "one", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["groups"][0]["runs"][0]["name"] == "one"
+    assert document["files"] == [f"comparison/{name}" for name in _FILES]
+
+
+_FILES = ("comparison.json", "learning_curves.html", "learning_curves.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["nothing to compare", "--experiment or --study"]),
+        (["latest", "nothing"], ["no run 'nothing'"]),
+        (["--study", "none"], ["no runs of study 'none'"]),
+    ],
+)
+def test_wrong_use_is_one_message(run: Run, arguments: list[str], parts: list[str]) -> None:
+    _record("one")
+    before = sorted(Path.cwd().rglob("*"))
+    assert_misused(run("compare", *arguments), *parts)
+    assert sorted(Path.cwd().rglob("*")) == before
