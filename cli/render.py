@@ -64,23 +64,23 @@ def render(
 ) -> None:
     """Render a video of a trained policy; no display is needed."""
     from cli import output as printing
-    from dqnkit.analysis.video import VideoOptions
     from dqnkit.analysis.video import render as run_rendering
 
-    chosen = VideoOptions(
-        episodes=episodes,
-        seed=seed,
-        fps=fps,
-        max_steps=max_steps,
-        overlay=overlay,
-        baseline=baseline,
-    )
     with (
         printing.reserve_stdout(as_json=as_json),
         printing.waiting("rendering the video", shown=not quiet),
     ):
         video = run_rendering(
-            run, chosen, output=output, video_format=video_format, tracking_uri=tracking_uri
+            run,
+            episodes=episodes,
+            seed=seed,
+            fps=fps,
+            max_steps=max_steps,
+            overlay=overlay,
+            baseline=baseline,
+            output=output,
+            video_format=video_format,
+            tracking_uri=tracking_uri,
         )
     printing.warn(video.problems)
     if as_json:

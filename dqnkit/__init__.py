@@ -6,9 +6,9 @@
     result = dqnkit.train(config)
     print(result.final.summary)
 
-`train`, `resume`, `train_seeds`, `tune`, `evaluate`, `render`, `compare`, `list_runs` and
-`load_policy` share two arguments: `tracking_uri` chooses the MLflow store (None records nothing),
-and `listener` receives the events of `dqnkit.events`. The names of the package are listed in
+All functions that read or write runs share the argument `tracking_uri`, which chooses the MLflow
+store (None records nothing). Those that take time share `listener`, which receives the events of
+`dqnkit.events`. The names of the package are listed in
 `__init__.pyi`; each is imported on first use, so that `import dqnkit` loads neither TensorFlow
 nor MLflow.
 """

@@ -6,7 +6,6 @@ from .analysis.policy_evaluation import PolicyEvaluation as PolicyEvaluation
 from .analysis.policy_evaluation import evaluate as evaluate
 from .analysis.policy_loading import load_policy as load_policy
 from .analysis.video import Video as Video
-from .analysis.video import VideoOptions as VideoOptions
 from .analysis.video import render as render
 from .config.loading import dump as dump
 from .config.loading import load as load

@@ -1,4 +1,4 @@
-"""Events that training, seeds and searches emit, and the listeners that receive them.
+"""Events of everything that takes time, such as training, and the listeners that receive them.
 
 A listener is any callable that takes an `Event`:
 
@@ -111,6 +111,30 @@ class RunEnded(Event):
     """A run is over and its record is closed."""
 
     result: TrainResult
+
+
+# -- Work on recorded runs
+
+
+@dataclass(frozen=True)
+class EpisodesPlayed(Event):
+    """Episodes of an evaluation or a video are played."""
+
+    policies: tuple[str, ...]
+    """Policies that play: `trained` or `random` in an evaluation, or both in a video."""
+    played: int
+    """Number of episodes up to now."""
+    total: int
+    """Number of episodes of each policy."""
+
+
+@dataclass(frozen=True)
+class RunsRead(Event):
+    """Runs of a comparison are read from the store."""
+
+    read: int
+    """Number of runs up to now."""
+    total: int
 
 
 # -- Several seeds of one configuration

@@ -1,4 +1,4 @@
-"""Shared by all tests: no test touches the caller's store, terminal or network."""
+"""Fixtures of all tests, which keep tests away from the caller's store and terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small() -> Callable[..., Config]:
-    """A configuration that compiles fast and trains in a blink, with assignments on top."""
+    """Function that makes a configuration whose training takes seconds, with overrides on top."""
 
     def build(*assignments: str) -> Config:
         return loading.default_config(
@@ -52,7 +52,7 @@ def small() -> Callable[..., Config]:
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Counts what was tried: `tally("kills")`. The sums stand below the tests' results."""
+    """Function that counts attempts, as `tally("kills")`; sums are printed after the results."""
 
     def count(what: str, times: int = 1) -> None:
         request.node.user_properties.append((_TALLY + what, times))
@@ -61,7 +61,7 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 def pytest_configure() -> None:
-    """As in a terminal: under nohup, or behind `&`, all that tests start would ignore signals."""
+    """Handle signals as in a terminal: under nohup or behind `&`, child processes ignore them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -69,7 +69,7 @@ def pytest_configure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many kills, faults and inputs were tried."""
+    """Print the numbers of kills, faults and inputs that were tried."""
     sums: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -84,6 +84,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server; tests that need one are skipped where the system has none."""
+    """A PostgreSQL server; without PostgreSQL, the tests that need one are skipped."""
     with running() as server:
         yield server

@@ -1,4 +1,4 @@
-"""An environment that breaks in a chosen way, as long as a file says so."""
+"""An environment that fails in a chosen way, as long as a file exists."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from gymnasium import spaces
 
 BROKEN = Path("broken")
-"""While this is there, in the working directory, faults happen."""
+"""File in the working directory; while it exists, the environment fails."""
 
 
 class Faulty(gymnasium.Env[Any, Any]):
-    """Ten steps to the right, each worth 1, until a fault in a step or reset."""
+    """Episodes of ten steps with a reward of 1 each, until a fault in `step` or `reset`."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
     action_space = spaces.Discrete(2)
 
     def __init__(self, fault: str, call: str = "step", after: int = 150) -> None:
-        """Breaks in a call, `step` or `reset`, after so many steps."""
+        """Make an environment that fails in `call`, `step` or `reset`, after a number of steps."""
         self._fault, self._call, self._after = fault, call, after
         self._steps = self._at = 0
 

@@ -1,4 +1,4 @@
-"""Training in processes of its own, to be killed, and records to be compared afterwards."""
+"""Commands in processes that tests kill, and comparison of the runs that they record."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dqnkit.tracking.location import AUTO, locate_store
 
 REPEATED = ("train/loss", "train/epsilon", "train/return_mean", "train/length_mean", "eval/")
 REPEATED += ("best/", "final/", "late/", "train/episodes")
-"""What is the same each time that a run is trained, bit for bit; the rest is time."""
+"""Prefixes of metrics that are bit for bit the same in every training of a configuration."""
 
 
 class Training:
-    """A `dqnkit` command in a process group of its own, whose output is read as it comes."""
+    """A `dqnkit` command in a process group of its own, whose output is read while it runs."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.lines: list[str] = []
@@ -38,7 +38,7 @@ class Training:
         self._reader.start()
 
     def wait_for(self, text: str, seconds: float = 120.0) -> bool:
-        """Waits until a line holds a text; False if the process has ended without it."""
+        """Wait for a line that contains a text; False if the process ends without one."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if any(text in line for line in self.lines):
@@ -46,10 +46,10 @@ class Training:
             if self.process.poll() is not None and not self._reader.is_alive():
                 return any(text in line for line in self.lines)
             time.sleep(0.01)
-        raise AssertionError(f"{text!r} did not come: {self.output}")
+        raise AssertionError(f"{text!r} was not printed: {self.output}")
 
     def has_ended(self, seconds: float) -> bool:
-        """Waits for the end, so long."""
+        """Wait for the end of the process; False if it takes longer."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -57,19 +57,19 @@ class Training:
         return True
 
     def end(self, number: int = signal.SIGKILL) -> int:
-        """Sends a signal and waits for the end; the exit code."""
+        """Send a signal, wait for the end of the process and return its exit code."""
         os.kill(self.process.pid, number)
         return self.ended()
 
     def ended(self, seconds: float = 300.0) -> int:
-        """Waits for the end; the exit code."""
+        """Wait for the end of the process and return its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(10)
         return code
 
     @property
     def output(self) -> str:
-        """All that was said."""
+        """The output so far, stdout and stderr together."""
         return "".join(self.lines)
 
     def _read(self) -> None:
@@ -79,21 +79,21 @@ class Training:
 
 
 def client(uri: str = AUTO) -> Any:
-    """MLflow's, of a store."""
+    """Return MLflow's client of a store."""
     from mlflow import MlflowClient
 
     return MlflowClient(locate_store(uri).uri)
 
 
 def runs(uri: str = AUTO) -> list[Any]:
-    """All of a store, the latest first."""
+    """Return all runs of a store, the latest first."""
     mlflow = client(uri)
     ids = [each.experiment_id for each in mlflow.search_experiments()]
     return list(mlflow.search_runs(ids, max_results=1_000))
 
 
 def points(run: Any, uri: str = AUTO) -> dict[str, list[tuple[int, float]]]:
-    """Every point of each metric, in order; those that stand there twice too."""
+    """Return step and value of every point of each metric, in order, duplicates included."""
     mlflow = client(uri)
     return {
         key: sorted((p.step, p.value) for p in mlflow.get_metric_history(run.info.run_id, key))
@@ -102,20 +102,20 @@ def points(run: Any, uri: str = AUTO) -> dict[str, list[tuple[int, float]]]:
 
 
 def repeated(run: Any, uri: str = AUTO) -> dict[str, list[tuple[int, float]]]:
-    """The points of metrics that another training of the same configuration must have too."""
+    """Return the points of the metrics that every training of a configuration has alike."""
     found = points(run, uri)
     return {key: value for key, value in found.items() if key.startswith(REPEATED)}
 
 
 def last_state(run: Any) -> dict[str, np.ndarray]:
-    """What decides how training would go on, from an embedded store's artifact."""
+    """Return the last checkpoint of a run without its clocks, from an embedded store."""
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     state = arrays.load_arrays(folder / "checkpoints" / "last.npz")
     return {name: value for name, value in state.items() if not name.startswith("run/clocks")}
 
 
 def assert_same_state(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    """Weights, optimizer, replay, counters, evaluations: bit for bit."""
+    """Assert that weights, optimizer, replay, counters and evaluations are bit for bit equal."""
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert value.dtype == other[name].dtype, name

@@ -1,4 +1,4 @@
-"""A real MLflow server on this machine, and a proxy before it that misbehaves on demand."""
+"""A real MLflow server on this machine, and a proxy in front of it that fails on demand."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _START_SECONDS = 120.0
 
 
 def free_port() -> int:
-    """One that nothing listens on."""
+    """Return a port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class MlflowServer:
-    """`mlflow server` on a database and a folder of artifacts, to be stopped and started again.
+    """`mlflow server` with a database and a folder of artifacts, which can be restarted.
 
-    The database is a file in the folder, unless another is named.
+    The database is a file in the folder, unless another one is given.
     """
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", database: str | None = None) -> None:
@@ -43,7 +43,7 @@ class MlflowServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it and waits until it answers."""
+        """Start the server and wait until it answers."""
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
@@ -72,7 +72,7 @@ class MlflowServer:
         raise AssertionError("mlflow server did not start")
 
     def stop(self, number: int = signal.SIGKILL) -> None:
-        """Ends it with all its processes."""
+        """End the server with all of its processes."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -84,23 +84,24 @@ class MlflowServer:
 
 
 class Proxy:
-    """Passes requests on to a server, or fails them.
+    """A proxy that forwards requests to a server, or fails them.
 
-    Modes: `pass`; `slow` answers after `delay` seconds; `500` answers that, at once; `deaf` passes
-    the request on and closes the connection without the answer; `old` knows no aliases of models.
+    Modes: `pass` forwards; `slow` forwards after `delay` seconds; `500` answers with that status at
+    once; `deaf` forwards the request and closes the connection without the answer; `old` answers
+    requests about aliases of models with 404.
     """
 
     def __init__(self, port: int) -> None:
         self.mode = "pass"
         self.delay = 3.0
         self.failed: Counter[str] = Counter()
-        """Requests that were not passed on as they should be, by mode."""
+        """Numbers of requests that were not simply forwarded, by mode."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, port))
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Listens no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -161,6 +162,6 @@ def _handler(proxy: Proxy, port: int) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # noqa: N815 - http.server's
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Log nothing."""
 
     return Handler

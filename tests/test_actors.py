@@ -119,7 +119,7 @@ def test_the_actors_of_a_killed_learner_end_and_its_run_is_resumed(
     assert _have_ended(actors)
     resumed = start("train", "--resume", "latest")
     assert resumed.ended() == 0, resumed.output
-    assert "goes on from iteration" in resumed.output
+    assert "continues from iteration" in resumed.output
     (run,) = runs()
     assert run.info.status == "FINISHED"
     steps = _steps(run)
@@ -263,7 +263,7 @@ def test_a_run_whose_server_is_not_restarted_ends_and_is_resumed_later(
     server.end(signal.SIGKILL)
     assert training.ended(120) == 1
     assert f"the replay server at 127.0.0.1:{port} does not answer" in training.output
-    assert "goes on from it" in training.output
+    assert "continues from it" in training.output
     assert actor.ended(120) == 1, actor.output
     assert "Traceback" not in training.output + actor.output
     assert runs()[0].info.status == "FAILED"

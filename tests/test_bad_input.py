@@ -31,7 +31,7 @@ KEYS = loading.config_keys()
 SECTIONS = list(Config.model_fields)
 _FEW = settings(deadline=None, suppress_health_check=list(HealthCheck))
 FAST = settings(_FEW, max_examples=60)
-"""In the fast suite; the slow one tries more."""
+"""Settings of the fast suite; the slow one tries more inputs."""
 
 numbers = (
     st.integers(-3, 3)
@@ -102,14 +102,14 @@ assignments = (
 
 
 def _flow(value: Any) -> str:
-    """A value in one line of YAML, as a shell passes it."""
+    """Return a value as one line of YAML, as a shell passes it."""
     with contextlib.suppress(yaml.YAMLError):
         return yaml.safe_dump(value, default_flow_style=True, width=math.inf).strip()
     return repr(value)
 
 
 def _document(entries: list[tuple[str, Any]]) -> str:
-    """YAML of a document that has these values under these keys."""
+    """Return the YAML of a document with values under keys."""
     document: dict[str, Any] = {}
     for key, value in entries:
         section, dot, rest = key.partition(".")
@@ -122,7 +122,7 @@ def _document(entries: list[tuple[str, Any]]) -> str:
 
 
 def _check(text: str, *given_assignments: str) -> None:
-    """It is a configuration that survives a round trip, or a mistake that is named."""
+    """Check that a text is a configuration that survives a round trip, or a named mistake."""
     try:
         config = loading.load_text(text, "given.yaml", given_assignments)
     except ConfigError as error:
@@ -140,7 +140,7 @@ def _check(text: str, *given_assignments: str) -> None:
 
 
 def _bombs() -> Iterator[str]:
-    """Documents that a few lines make huge, endless, or into code."""
+    """Yield short documents that would become huge, endless, or code."""
     yield "a: &a [x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(9)
     )
@@ -153,8 +153,8 @@ def _bombs() -> Iterator[str]:
     yield "env: !!python/name:os.system"
 
 
-@pytest.mark.parametrize("text", _bombs())
-def test_documents_that_are_traps(text: str) -> None:
+@pytest.mark.parametrize("text", list(_bombs()))
+def test_dangerous_documents_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"given\.yaml"):
         loading.load_text(text, "given.yaml")
     assert not Path("made").exists()
@@ -180,24 +180,24 @@ def test_assignments(given_assignments: list[str]) -> None:
 
 
 def _command(*arguments: str) -> tuple[int, str]:
-    """A command line in this process, with no training behind it; exit code, and what was said."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    """Run a command line in this process; return its exit code and its output."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         code = main.run(arguments)
-    return code, said.getvalue()
+    return code, output.getvalue()
 
 
 @pytest.fixture
 def _trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.train._train_one", lambda *_, **__: None)
+    monkeypatch.setattr("cli.train._train", lambda *_, **__: None)
 
 
 def _check_command(*arguments: str) -> None:
-    code, said = _command(*arguments)
-    assert code in {0, 2}, said
-    assert "Traceback" not in said
-    assert "fault of dqnkit" not in said
-    assert (code == 2) == bool(said.strip()), said
+    code, output = _command(*arguments)
+    assert code in {0, 2}, output
+    assert "Traceback" not in output
+    assert "bug in dqnkit" not in output
+    assert (code == 2) == bool(output.strip()), output
 
 
 @FAST
@@ -222,7 +222,7 @@ references = (
 
 @pytest.fixture(scope="module")
 def a_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with a run."""
+    """Folder of a store that contains the run `a-run`."""
     folder = tmp_path_factory.mktemp("store")
     before = Path.cwd()
     os.chdir(folder)
@@ -248,15 +248,15 @@ def test_commands_about_runs(a_store: Path, reference: str) -> None:
             find_run(RunStore(location.locate_store(str(a_store))), reference).name == "a-run"
         )
     for command in (("eval",), ("render",), ("train", "--resume")):
-        code, said = _command(*command, "--tracking-uri", str(a_store), *_as_value(reference))
-        # The run is there, and its files are not: no mistake of whoever asks.
-        assert code == 2 or (is_right and code == 1), (command, said)
-        assert "Traceback" not in said
-        assert "fault of dqnkit" not in said
+        code, output = _command(*command, "--tracking-uri", str(a_store), *_as_value(reference))
+        # A run without files is a fault of the store, and not of the command line.
+        assert code == 2 or (is_right and code == 1), (command, output)
+        assert "Traceback" not in output
+        assert "bug in dqnkit" not in output
 
 
 def _as_value(text: str) -> list[str]:
-    """So that it is not taken for an option."""
+    """Return the arguments with which a text is not taken for an option."""
     return ["--", text] if text.startswith("-") else [text]
 
 
@@ -273,8 +273,8 @@ def test_addresses_of_stores(uri: str) -> None:
 def test_names_never_lead_out_of_the_store(name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
         loading.default_config("x", [f"name={_flow(name)}"])
-    code, said = _command("tune", "--trials", "1", "--study", name)
-    assert code == 2, said
+    code, output = _command("tune", "--trials", "1", "--study", name)
+    assert code == 2, output
     assert not Path("mlruns/mlflow.db").exists()
 
 

@@ -1,4 +1,4 @@
-"""Every committed experiment runs: its environment, its network and its wrappers fit together."""
+"""Every committed experiment runs, with an environment, network and wrappers that fit together."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_runs_from_end_to_end(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_what_it_leaves_open_is_what_its_environment_needs(name: str) -> None:
+def test_values_that_it_leaves_open_are_resolved_from_its_environment(name: str) -> None:
     config, spec = resolve(loading.load(name))
     assert resolve(config) == (config, spec)
     assert loading.load(name).training.loop == "auto"
@@ -53,7 +53,7 @@ def _wrappers(env: Any) -> list[str]:
     return names
 
 
-def test_pong_is_preprocessed_as_the_nature_dqn_does_and_evaluated_as_it_is() -> None:
+def test_pong_is_preprocessed_as_in_the_nature_dqn_and_evaluated_without_clipping() -> None:
     config = _pong()
     training = factory.make_env(config.env)
     evaluation = factory.make_env(config.env, config.evaluation.wrappers)
@@ -78,8 +78,8 @@ def test_pong_keeps_each_frame_once_and_stacks_four() -> None:
     frames, scalars, *_ = loop._replay.transitions()
     assert (frames.shape, frames.dtype) == ((loop.env_steps, 5, 84, 84), np.uint8)
     assert set(scalars[:, 1]) <= {-1.0, 0.0, 1.0}
-    assert -1.0 in scalars[:, 1]  # points were lost
-    # A stack is its predecessor's, moved on by one frame, wherever no episode began.
+    assert -1.0 in scalars[:, 1]  # the opponent scored
+    # Within an episode, a stack is the previous one shifted by one frame.
     moved = (frames[1:, :-1] == frames[:-1, 1:]).all(axis=(1, 2, 3))
     assert np.count_nonzero(~moved) <= 5
     loop.close()

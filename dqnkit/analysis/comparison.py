@@ -21,7 +21,7 @@ from dqnkit.evaluation.aggregates import Estimate, probability_of_improvement
 from dqnkit.evaluation.document import EvaluationDocument
 from dqnkit.evaluation.formatting import format_interval, format_number, markdown_table
 from dqnkit.evaluation.plots import Curve
-from dqnkit.events import RunStatus
+from dqnkit.events import Listener, RunsRead, RunStatus, Warned, ignore
 from dqnkit.tracking.location import AUTO, StoreLocation, locate_store
 from dqnkit.tracking.names import COMPARISONS, Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
@@ -53,7 +53,7 @@ class Comparison:
     run_id: str | None = None
     """Id of the MLflow run that records the comparison."""
     problems: tuple[str, ...] = ()
-    """Runs that were left out, and what could not be read or recorded."""
+    """Descriptions of runs that were left out, and of what could not be read or recorded."""
 
     @property
     def environment(self) -> str:
@@ -88,6 +88,7 @@ def compare(
     study: str | None = None,
     output: Path | str | None = None,
     tracking_uri: str | None = AUTO,
+    listener: Listener = ignore,
 ) -> Comparison:
     """Compare runs, draw their learning curves, and record the comparison in MLflow.
 
@@ -97,6 +98,7 @@ def compare(
       study: Name of a study, whose trials are added; with `experiment`, its trials in that.
       output: Folder for `comparison.json` and the pictures; None writes no files.
       tracking_uri: URI of the store (`dqnkit.tracking.location.locate_store`).
+      listener: Receives `RunsRead` after each run, and `Warned`.
 
     Raises:
       ConfigError: If a reference is wrong, no run matches, or the folder cannot be written.
@@ -104,7 +106,11 @@ def compare(
     """
     store = RunStore(locate_store(tracking_uri))
     chosen = _choose(store, runs, experiment, study)
-    groups = grouped(chosen, {run.id: _evaluations(store, run) for run in chosen})
+    evaluations = {}
+    for number, run in enumerate(chosen, start=1):
+        evaluations[run.id] = _evaluations(store, run)
+        listener(RunsRead(number, len(chosen)))
+    groups = grouped(chosen, evaluations)
     problems = [*_left_out(chosen, groups)]
     problems += [each.problem for group in groups for each in group.evaluations if each.problem]
     environments = sorted({run.env for run in chosen})
@@ -115,7 +121,10 @@ def compare(
     comparison = Comparison(groups, None, problems=tuple(problems))
     if len(groups) > 1 and len(environments) == 1:
         comparison = _with_improvement(comparison)
-    return _save(comparison, store.location, None if output is None else Path(output))
+    saved = _save(comparison, store.location, None if output is None else Path(output))
+    for problem in saved.problems:
+        listener(Warned(problem))
+    return saved
 
 
 def _choose(

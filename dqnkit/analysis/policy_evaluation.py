@@ -22,6 +22,7 @@ from dqnkit.evaluation import plots
 from dqnkit.evaluation.aggregates import Estimate, difference
 from dqnkit.evaluation.document import BaselineEpisodes, EvaluationDocument, FinalEpisodes
 from dqnkit.evaluation.episodes import Episodes, markdown_summary
+from dqnkit.events import EpisodesPlayed, Listener, Warned, ignore
 from dqnkit.runs.metrics import episode_metrics
 from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.names import FINAL, FINAL_RANDOM, Artifact, Metric, Tag
@@ -113,6 +114,7 @@ def evaluate(
     seed: int = 0,
     baseline: Literal["random"] | None = None,
     tracking_uri: str | None = AUTO,
+    listener: Listener = ignore,
 ) -> PolicyEvaluation:
     """Evaluate a saved policy on greedy episodes, and add its score to the run that trained it.
 
@@ -123,6 +125,7 @@ def evaluate(
         is evaluated in the same environment and kind of loop.
       baseline: `random` also evaluates a uniformly random policy from the same initial states.
       tracking_uri: URI of the store; None records nothing, and needs the folder of a policy.
+      listener: Receives `EpisodesPlayed` after each batch of episodes, and `Warned`.
 
     Raises:
       ConfigError: If the reference or a number is wrong, or the run has no policy.
@@ -138,27 +141,41 @@ def evaluate(
     store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(store, run, Path(scratch))
-        evaluation = _evaluate(source, episodes, seed, with_baseline=baseline == "random")
+        evaluation = _evaluate(source, episodes, seed, baseline, listener)
     if source.run is None or store is None:
         return evaluation
     failures = _record(store, source.run, evaluation)
     problems = failures + _fewer_episodes(source.run, episodes)
+    for problem in problems:
+        listener(Warned(problem))
     return replace(evaluation, is_recorded=not failures, problems=problems)
 
 
 def _evaluate(
-    source: PolicySource, episodes: int, seed: int, *, with_baseline: bool
+    source: PolicySource,
+    episodes: int,
+    seed: int,
+    baseline: Literal["random"] | None,
+    listener: Listener,
 ) -> PolicyEvaluation:
     config, spec = resolve(source.folder.config)
     from dqnkit.agents.policies import RandomPolicy, SavedPolicy  # imports TensorFlow: seconds
 
-    trained = _play(config, SavedPolicy(source.folder.saved_model, spec), episodes, seed)
-    random = _play(config, RandomPolicy(spec), episodes, seed) if with_baseline else None
+    policies: dict[str, Policy] = {"trained": SavedPolicy(source.folder.saved_model, spec)}
+    if baseline is not None:
+        policies["random"] = RandomPolicy(spec)
+    samples = {
+        name: _play(config, name, policy, episodes, seed, listener)
+        for name, policy in policies.items()
+    }
+    trained, random = samples["trained"], samples.get("random")
     gap = difference(np.asarray(trained.returns), np.asarray(random.returns)) if random else None
     return PolicyEvaluation(source.label, spec.id, seed, trained, random, gap, source.run)
 
 
-def _play(config: Config, policy: Policy, episodes: int, seed: int) -> TimedEpisodes:
+def _play(
+    config: Config, name: str, policy: Policy, episodes: int, seed: int, listener: Listener
+) -> TimedEpisodes:
     from dqnkit.evaluation.factory import make_evaluator  # imports TensorFlow
 
     in_graph = config.training.loop == "graph"
@@ -168,7 +185,11 @@ def _play(config: Config, policy: Policy, episodes: int, seed: int) -> TimedEpis
         stack.callback(evaluator.close)
         evaluator.prepare()
         start = time.perf_counter()
-        played = [evaluator.play(counter) for counter in range(math.ceil(episodes / batch))]
+        played = []
+        for counter in range(math.ceil(episodes / batch)):
+            played.append(evaluator.play(counter))
+            done = min(episodes, batch * (counter + 1))
+            listener(EpisodesPlayed((name,), done, episodes))
         seconds = time.perf_counter() - start
     returns = np.concatenate([returns for returns, _ in played])[:episodes]
     lengths = np.concatenate([lengths for _, lengths in played])[:episodes]

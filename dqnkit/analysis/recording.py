@@ -12,6 +12,7 @@ from dqnkit.analysis.panel import Panel, fitted, scaled, side_by_side
 from dqnkit.analysis.playback import Player, RenderedStep, play
 from dqnkit.analysis.video_file import VideoWriter
 from dqnkit.envs.rendering import RenderedEnvironment
+from dqnkit.events import EpisodesPlayed, Listener, ignore
 
 _HOLD_SECONDS = 0.8
 """Time for which the last frame of an episode stays, to show how it ended."""
@@ -45,12 +46,13 @@ class Recorder:
         self._overlay = overlay
         self._size: tuple[int, int] | None = None
 
-    def record(self, seeds: Sequence[int], max_steps: int) -> None:
+    def record(self, seeds: Sequence[int], max_steps: int, listener: Listener = ignore) -> None:
         """Record one episode per seed.
 
         Args:
           seeds: Seed of each episode's initial state.
           max_steps: Number of steps after which an episode is cut off.
+          listener: Receives `EpisodesPlayed` after each episode.
 
         Raises:
           EnvironmentFailedError: If an environment fails.
@@ -65,6 +67,7 @@ class Recorder:
                 self._writer.write(picture)
             for agent, last in zip(self._agents, steps, strict=True):
                 self.returns[agent.name].append(last.episode_return)
+            listener(EpisodesPlayed(tuple(self.returns), episode, len(seeds)))
 
     def _play(self, episode: int, seed: int, max_steps: int) -> Iterator[list[RenderedStep]]:
         """Yield the agents' steps at each timestep; an agent that has ended repeats its last."""

@@ -19,6 +19,7 @@ from dqnkit.envs.rendering import RenderedEnvironment
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ArgumentError
+from dqnkit.events import Listener, Warned, ignore
 from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.names import Artifact
 from dqnkit.tracking.recorded_run import RecordedRun
@@ -65,9 +66,6 @@ class VideoOptions:
                 raise ArgumentError(name, value, f"expected a number from {low:,} to {high:,}")
 
 
-DEFAULT_OPTIONS = VideoOptions()
-
-
 @dataclass(frozen=True)
 class Video:
     """A video of a policy."""
@@ -104,23 +102,35 @@ class Video:
         }
 
 
-def render(
+def render(  # noqa: PLR0913 - keywords are what a notebook types
     run: str,
-    options: VideoOptions = DEFAULT_OPTIONS,
     *,
+    episodes: int = 1,
+    seed: int = 0,
+    fps: float | None = None,
+    max_steps: int | None = None,
+    overlay: bool = True,
+    baseline: Literal["random"] | None = None,
     output: Path | str | None = None,
     video_format: VideoFormat | None = None,
     tracking_uri: str | None = AUTO,
+    listener: Listener = ignore,
 ) -> Video:
     """Render a saved policy as a video, and add the video to the run that trained it.
 
     Args:
       run: Reference to the run (`dqnkit.tracking.references.FORMS`), or the folder of a policy.
-      options: Contents of the video.
+      episodes: Number of episodes.
+      seed: Seed of the episodes, none of which training has played.
+      fps: Frames per second, of which each shows one step; None takes the environment's own rate.
+      max_steps: Number of steps after which an episode is cut off; None takes that of evaluation.
+      overlay: True to draw episode, step, return and Q-values next to the frame.
+      baseline: `random` shows uniformly random actions at the right, from the same initial states.
       output: Path of the file. By default, the video of a run is only an artifact, and that of a
         folder is written into the working directory.
       video_format: Format; by default that of `output`'s name, or else mp4.
       tracking_uri: URI of the store; None records nothing, and needs the folder of a policy.
+      listener: Receives `EpisodesPlayed` after each episode, and `Warned`.
 
     Raises:
       ConfigError: If the reference is wrong, the run has no policy, or the file cannot be written.
@@ -129,6 +139,14 @@ def render(
       RenderingError: If the video cannot be encoded.
       TrackingError: If the store cannot be read.
     """
+    options = VideoOptions(
+        episodes=episodes,
+        seed=seed,
+        fps=fps,
+        max_steps=max_steps,
+        overlay=overlay,
+        baseline=baseline,
+    )
     output = Path(output) if output is not None else None
     suffix = _suffix(output, video_format)
     store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
@@ -136,16 +154,19 @@ def render(
         source = find_policy(store, run, Path(scratch))
         config, spec = resolve(source.folder.config)
         if source.run is None or store is None:
-            return _make(source, config, spec, options, output or _file_name(spec, options, suffix))
+            path = output or _file_name(spec, options, suffix)
+            return _make(source, config, spec, options, path, listener)
         artifact = f"{Artifact.VIDEOS}/{_artifact_name(options)}{suffix}"
         files = Path(scratch) / "files"
-        video = _make(source, config, spec, options, output or files / artifact)
+        video = _make(source, config, spec, options, output or files / artifact, listener)
         if output is not None:
             (files / artifact).parent.mkdir(parents=True)
             shutil.copyfile(output, files / artifact)
         problems = store.add(source.run, files=files)
         if problems and output is None:  # the video is worth keeping
             output = Path(shutil.move(files / artifact, Path(artifact).name))
+    for problem in problems:
+        listener(Warned(problem))
     kept = output or store.local_path(source.run, artifact)
     return replace(video, path=kept, artifact=None if problems else artifact, problems=problems)
 
@@ -185,7 +206,12 @@ def _suffix(output: Path | None, video_format: VideoFormat | None) -> str:
 
 
 def _make(
-    source: PolicySource, config: Config, spec: EnvSpec, options: VideoOptions, path: Path
+    source: PolicySource,
+    config: Config,
+    spec: EnvSpec,
+    options: VideoOptions,
+    path: Path,
+    listener: Listener,
 ) -> Video:
     """Play the episodes, and write them to a file."""
     with ExitStack() as stack:
@@ -204,7 +230,7 @@ def _make(
             writer, _make_agents(source, spec, options, environments), overlay=options.overlay
         )
         max_steps = options.max_steps or config.evaluation.max_episode_steps
-        recorder.record(_initial_seeds(config, options), max_steps)
+        recorder.record(_initial_seeds(config, options), max_steps, listener)
     frames, returns = writer.frames, recorder.returns
     return Video(source.label, spec.id, path, None, frames, fps, returns, source.run)
 

@@ -99,8 +99,10 @@ class Checkpoint:
         Raises:
           CheckpointError: If the file is missing, damaged or of an unknown format.
         """
-        arrays = load_arrays(path)
-        source = source or str(path)
+        return cls._from_arrays(load_arrays(path), source or str(path))
+
+    @classmethod
+    def _from_arrays(cls, arrays: Arrays, source: str) -> Checkpoint:
         try:
             version = int(arrays["run/format"])
             if version == 1:
@@ -110,12 +112,12 @@ class Checkpoint:
                     f"{source} has format {version}, and this version of dqnkit reads up to "
                     f"{_FORMAT}: use the version that wrote it"
                 )
-            return cls._from_arrays(arrays)
+            return cls._from_format_2(arrays)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{source} is not the checkpoint of a run: {error}") from error
 
     @classmethod
-    def _from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Checkpoint:
+    def _from_format_2(cls, arrays: Arrays) -> Checkpoint:
         own = {k.removeprefix("run/"): v for k, v in arrays.items() if k.startswith("run/")}
         clocks = {each.name: own[f"clocks/{each.name}"].item() for each in fields(Clocks)}
         return cls(
@@ -153,13 +155,20 @@ class CheckpointFolder:
         return path
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """Return the newest undamaged checkpoint, and descriptions of damaged newer ones."""
+        """Return the newest undamaged checkpoint, and descriptions of damaged newer ones.
+
+        Raises:
+          CheckpointError: If the newest undamaged file has an unknown format: a version of dqnkit
+            that knows it must resume the run, as this one would remove the file.
+        """
         damaged: list[str] = []
         for path in self._newest_first():
             try:
-                return Checkpoint.load(path), damaged
+                arrays = load_arrays(path)
             except CheckpointError as error:
                 damaged.append(str(error))
+            else:
+                return Checkpoint._from_arrays(arrays, str(path)), damaged
         return None, damaged
 
     def copy_newest(self, artifacts: Path) -> bool:
@@ -299,12 +308,12 @@ _GRAPH_LEAVES = (
 _GENERATOR_INTEGERS = ("buffer_pos", "has_uint32", "uinteger")
 
 
-def _from_format_1(arrays: Mapping[str, np.ndarray]) -> Arrays:
+def _from_format_1(arrays: Arrays) -> Arrays:
     """Give the arrays of format 1 the names of format 2."""
     renamed = dict(arrays)
-    clocks = renamed.pop("run/clocks").tolist()
+    clocks = renamed.pop("run/clocks").tolist()  # counts were saved as float64, too
     renamed |= {
-        f"run/clocks/{each.name}": np.array(value)
+        f"run/clocks/{each.name}": np.array(type(each.default)(value))
         for each, value in zip(fields(Clocks), clocks, strict=True)
     }
     for name in ("iterations", "env_steps", "returns", "lengths"):

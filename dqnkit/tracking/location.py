@@ -83,15 +83,16 @@ def locate_store(tracking_uri: str | None = AUTO) -> StoreLocation:
 
     Args:
       tracking_uri: `http(s)://…`, `sqlite:///…`, `postgresql://…`, or a folder, which holds an
-        embedded store of its own. "auto" takes MLFLOW_TRACKING_URI, or else `mlruns/`.
+        embedded store of its own. "auto", or an empty text, takes MLFLOW_TRACKING_URI, or else
+        `mlruns/`.
 
     Raises:
       ConfigError: If the URI is None or of an unknown kind.
     """
     if tracking_uri is None:
         raise ArgumentError("tracking_uri", None, "there is no store to read; give its URI")
-    given = os.environ.get("MLFLOW_TRACKING_URI") if tracking_uri == AUTO else tracking_uri
-    given = given or str(EMBEDDED)
+    is_given = tracking_uri not in {AUTO, ""}
+    given = tracking_uri if is_given else os.environ.get("MLFLOW_TRACKING_URI") or str(EMBEDDED)
     if given == "databricks":
         return StoreLocation(given, artifacts=None)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", given)

@@ -218,10 +218,10 @@ def _others(store: RunStore, run: RecordedRun) -> str:
 
 def _model_version(store: RunStore, model: re.Match[str]) -> tuple[str, str, RecordedRun | None]:
     """Return name, version and run of a registered model."""
-    from mlflow.exceptions import MlflowException  # already loaded by the client
-
     if store.location.is_empty:
         raise _no_runs(store, None)
+    from mlflow.exceptions import MlflowException  # takes seconds to import
+
     name = model["name"]
     with wrap_store_errors(store.location):
         try:

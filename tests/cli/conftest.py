@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import typer
 
-from cli import main
+from cli import main, messages
 from tests.runs import LEAN, record
 
 Run = Callable[..., tuple[int, str, str]]
+APP = typer.main.get_command(main.app)
 
 FAST = [
     *("--set", "network.fc_layer_params=[8]", "--set", "training.num_iterations=60"),
@@ -17,6 +19,13 @@ FAST = [
     *("--set", "replay.replay_buffer_max_length=1000", "--set", "evaluation.final_episodes=10"),
 ]
 """Options with which any experiment takes seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _no_command() -> Iterator[None]:
+    """End a test as it begins: messages name no options."""
+    yield
+    messages.set_command(APP, None)
 
 
 @pytest.fixture

@@ -10,17 +10,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 
-from cli import main, messages
+from cli import messages
 from dqnkit.config import loading
 from dqnkit.errors import ArgumentError, ConfigError
-from tests.cli.conftest import Run, assert_misused
+from tests.cli.conftest import APP, Run, assert_misused
 from tests.conftest import ROOT
 from tests.runs import make_store, record
 from tests.servers import free_port
 
-APP = typer.main.get_command(main.app)
 COMMANDS = sorted(APP.commands)
 
 # -- Translation

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import typer
 from rich.console import Console
 
 from cli import main, messages, output
 from cli.output import Column
 from dqnkit.config import loading
+from tests.cli.conftest import APP
 
 COLUMNS = [Column("run", left=True), Column("score"), Column("time", spare=1)]
 ROWS = [["a-run", "499.5", "1.0 s"], ["b", "7", "2 min 05 s"]]
@@ -71,7 +71,7 @@ def _plain(text: str) -> str:
 
 
 def test_warnings_hide_secrets_and_name_options(capsys: pytest.CaptureFixture[str]) -> None:
-    messages.set_command(typer.main.get_command(main.app), "runs")
+    messages.set_command(APP, "runs")
     output.warn(["http://me:swordfish@host is away: choose `tracking_uri`", "another"])
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -17,7 +17,7 @@ from tests.cli.conftest import Run
 from tests.runs import make_store
 
 FAST = [
-    *("--set", "seeds.num_iterations=60", "--set", "seeds.initial_collect_steps=20"),
+    *("--set", "training.num_iterations=60", "--set", "training.initial_collect_steps=20"),
     *("--set", "evaluation.eval_interval=10", "--set", "evaluation.final_episodes=10"),
     *("--set", "replay.replay_buffer_max_length=1000"),
     *("--set", "search.network.fc_layer_params={type: layers, max_layers: 1, low: 4, high: 8}"),

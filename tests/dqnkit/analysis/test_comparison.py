@@ -13,7 +13,7 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError
 from dqnkit.evaluation.aggregates import interquartile_mean
-from dqnkit.events import RunStatus
+from dqnkit.events import Event, RunsRead, RunStatus, Warned
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.names import Metric
 from dqnkit.tracking.store import RunStore
@@ -231,3 +231,12 @@ def test_a_comparison_is_returned_even_if_it_cannot_be_recorded(
     (problem,) = result.problems
     assert "was not recorded" in problem
     assert "train without" not in problem
+
+
+def test_a_listener_receives_each_run_and_the_problems() -> None:
+    for _ in range(2):  # the same configuration and seed: one of them is left out
+        record(_config(0, 0.001), finals=[1.0, 2.0])
+    events: list[Event] = []
+    problems = compare(experiment="pooled", listener=events.append).problems
+    assert events == [RunsRead(1, 2), RunsRead(2, 2), *map(Warned, problems)]
+    assert "left out" in problems[0]

@@ -18,6 +18,7 @@ from dqnkit.errors import (
     TrackingError,
     UnsupportedEnvironmentError,
 )
+from dqnkit.events import EpisodesPlayed, Event, Warned
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
@@ -94,8 +95,10 @@ def test_a_later_evaluation_replaces_an_earlier_one() -> None:
 
 def test_a_score_over_fewer_episodes_than_before_is_reported() -> None:
     record(weights=LEAN, with_policy=True, finals=[9.0] * 30, curve={0: [1.0]})
-    (problem,) = evaluate("latest", 3).problems
+    result = evaluate("latest", 3)
+    (problem,) = result.problems
     assert "rests on 3 episodes now, and on 30 before" in problem
+    assert result.is_recorded
     assert _run().score == 500.0
 
 
@@ -186,6 +189,7 @@ def test_an_evaluation_is_returned_even_if_it_cannot_be_recorded(
     assert result.trained.summary.mean == 500.0
     (problem,) = result.problems
     assert "No space left" in problem
+    assert not result.is_recorded
 
 
 def test_without_a_store_nothing_is_recorded() -> None:
@@ -194,6 +198,7 @@ def test_without_a_store_nothing_is_recorded() -> None:
     result = evaluate(folder, 3, tracking_uri=None)
     assert result.trained.returns == (500.0,) * 3
     assert (result.run, result.label, result.problems) == (None, folder, [])
+    assert not result.is_recorded
     assert _run().score == 9.0
     with pytest.raises(ArgumentError, match="tracking_uri=None: the run 'latest' is in a store"):
         evaluate("latest", 3, tracking_uri=None)
@@ -282,3 +287,15 @@ def test_a_damaged_evaluation_json_is_replaced() -> None:
     assert evaluate("latest", 3).problems == []
     document = json.loads(_artifact("evaluation.json").read_text(encoding="utf-8"))
     assert document["final"]["returns"] == [500.0] * 3
+
+
+def test_a_listener_receives_each_batch_and_the_problems() -> None:
+    record(weights=LEAN, with_policy=True, finals=[9.0] * 50)
+    events: list[Event] = []
+    result = evaluate("latest", 20, baseline="random", listener=events.append)
+    assert events == [
+        EpisodesPlayed(("trained",), 20, 20),
+        EpisodesPlayed(("random",), 20, 20),
+        *map(Warned, result.problems),
+    ]
+    assert len(result.problems) == 1

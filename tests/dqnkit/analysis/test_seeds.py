@@ -8,7 +8,7 @@ import gymnasium
 import pytest
 
 from dqnkit.analysis.policy_evaluation import evaluate
-from dqnkit.analysis.video import VideoOptions, render
+from dqnkit.analysis.video import render
 from dqnkit.config import loading, seeds
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
@@ -67,7 +67,7 @@ def test_no_seed_is_used_twice() -> None:
     assert set(seeds.training_environment_seeds(0, config.env.num_envs)) <= set(training)
     evaluate("latest", 40)
     evaluation = _taken()
-    render("latest", VideoOptions(episodes=10))
+    render("latest", episodes=10)
     video = _taken()
     everything = [*training, *evaluation, *video]
     assert (len(evaluation), len(video)) == (48, 10)  # three batches of sixteen
@@ -79,7 +79,7 @@ def test_seeds_of_training_are_left_out_if_they_are_drawn(
 ) -> None:
     _trained()
     evaluate("latest", 16)
-    render("latest", VideoOptions(episodes=2))
+    render("latest", episodes=2)
     drawn = _taken()
     forbidden = [drawn[3], drawn[-1]]
     for user in ("dqnkit.evaluation.factory", "dqnkit.analysis.video"):
@@ -87,7 +87,7 @@ def test_seeds_of_training_are_left_out_if_they_are_drawn(
     evaluate("latest", 16)
     assert len(_taken()) == 16
     evaluate("latest", 16)
-    render("latest", VideoOptions(episodes=2))
+    render("latest", episodes=2)
     again = _taken()
     assert not set(forbidden) & set(again)
     assert len(again) == 18
@@ -100,6 +100,6 @@ def test_policies_and_random_actions_start_from_the_same_states() -> None:
     assert given[:32] == given[32:]
     evaluate("latest", 5)  # a smaller number has the first of these episodes
     assert _taken() == given[:5]
-    render("latest", VideoOptions(baseline="random", episodes=3))
+    render("latest", baseline="random", episodes=3)
     video = _taken()
     assert video[::2] == video[1::2]

@@ -10,6 +10,7 @@ import pytest
 from dqnkit.analysis.video import VideoOptions, render
 from dqnkit.config import loading
 from dqnkit.errors import ConfigError, EnvironmentFailedError, UnsupportedEnvironmentError
+from dqnkit.events import EpisodesPlayed, Event
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.references import find_run
 from dqnkit.tracking.store import RunStore
@@ -31,7 +32,7 @@ def _record(*assignments: str, **more: Any) -> None:
 
 def test_a_video_shows_each_step_and_holds_the_last_frame(tmp_path: Path) -> None:
     _record()
-    video = render("latest", VideoOptions(overlay=False), output=Path("a.mp4"))
+    video = render("latest", overlay=False, output=Path("a.mp4"))
     assert video.returns == {"trained": [50.0]}
     assert (video.fps, video.frames) == (5.0, 6 + 4)  # the last one for 0.8 s
     frames = _frames(Path("a.mp4"))
@@ -42,7 +43,7 @@ def test_a_video_shows_each_step_and_holds_the_last_frame(tmp_path: Path) -> Non
 
 def test_a_video_is_an_artifact_of_its_run() -> None:
     _record()
-    video = render("latest", VideoOptions(episodes=2, seed=3))
+    video = render("latest", episodes=2, seed=3)
     assert video.artifact == "videos/policy-s3-2ep.mp4"
     assert video.path is not None
     assert video.path.is_file()
@@ -55,8 +56,14 @@ def test_a_video_is_an_artifact_of_its_run() -> None:
 
 def test_an_agent_that_has_ended_waits_for_the_other() -> None:
     record(weights=LEAN, with_policy=True)
-    options = VideoOptions(baseline="random", max_steps=45, episodes=2, fps=10)
-    video = render("latest", options, output=Path("a.mp4"))
+    video = render(
+        "latest",
+        baseline="random",
+        max_steps=45,
+        episodes=2,
+        fps=10,
+        output=Path("a.mp4"),
+    )
     assert video.returns["trained"] == [45.0, 45.0]
     assert all(8 <= value < 45 for value in video.returns["random"])
     assert video.frames == 2 * (46 + 8)
@@ -79,7 +86,7 @@ def test_an_agent_that_has_ended_waits_for_the_other() -> None:
 
 def test_the_seed_determines_the_episode() -> None:
     record(weights=-LEAN, with_policy=True)
-    videos = [render("latest", VideoOptions(seed=seed)).returns for seed in (0, 0, 1, 2, 3)]
+    videos = [render("latest", seed=seed).returns for seed in (0, 0, 1, 2, 3)]
     assert videos[0] == videos[1]
     assert len({tuple(video["trained"]) for video in videos}) > 1
 
@@ -92,7 +99,7 @@ def test_the_environment_is_that_of_evaluation() -> None:
         "env.frame_stack=3",
         "env.kwargs={first_action: 5, length: 3}",
     )
-    video = render("latest", VideoOptions(baseline="random"))
+    video = render("latest", baseline="random")
     assert video.returns == {"trained": [30.0], "random": [30.0]}
 
 
@@ -119,8 +126,7 @@ def test_without_a_store_a_policy_folder_is_rendered() -> None:
 
 def test_options_give_the_artifact_its_name() -> None:
     _record()
-    options = VideoOptions(baseline="random", max_steps=2, fps=7.5, overlay=False)
-    video = render("latest", options, output="a.gif")
+    video = render("latest", baseline="random", max_steps=2, fps=7.5, overlay=False, output="a.gif")
     assert video.artifact == "videos/policy-and-random-s0-1ep-2steps-7.5fps-plain.gif"
     (artifact,) = Path("mlruns").rglob("*.gif")
     assert artifact.read_bytes() == Path("a.gif").read_bytes()
@@ -128,7 +134,7 @@ def test_options_give_the_artifact_its_name() -> None:
 
 def test_a_video_becomes_a_json_document() -> None:
     _record()
-    document = render("latest", VideoOptions(episodes=2)).as_dict()
+    document = render("latest", episodes=2).as_dict()
     assert document["artifact"] == "videos/policy-s0-2ep.mp4"
     assert (document["frames"], document["fps"], document["seconds"]) == (20, 5.0, 4.0)
     assert document["returns"] == {"trained": [50.0, 50.0]}
@@ -138,7 +144,7 @@ def test_a_video_becomes_a_json_document() -> None:
 def test_an_episode_is_cut_off_where_evaluation_does_it() -> None:
     _record("evaluation.max_episode_steps=3")
     assert render("latest").returns == {"trained": [30.0]}
-    assert render("latest", VideoOptions(max_steps=2)).returns == {"trained": [20.0]}
+    assert render("latest", max_steps=2).returns == {"trained": [20.0]}
 
 
 def test_a_video_that_cannot_be_recorded_is_kept(
@@ -165,7 +171,7 @@ def test_frames_that_change_their_size_are_fitted(monkeypatch: pytest.MonkeyPatc
 
     _record()
     monkeypatch.setattr(DrawnCorridor, "render", grow)
-    render("latest", VideoOptions(overlay=False, baseline="random"), output=Path("a:1.mp4"))
+    render("latest", overlay=False, baseline="random", output=Path("a:1.mp4"))
     frames = _frames(Path("a:1.mp4"))
     assert frames.shape == (10, 360, 2 * 540 + 8, 3)
 
@@ -219,3 +225,11 @@ def test_numbers_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_names_that_do_not_fit_the_format_are_refused(output: str, video_format: Any) -> None:
     with pytest.raises(ConfigError, match=f"output={output}: the name of the file must end in"):
         render("latest", output=Path(output), video_format=video_format)
+
+
+def test_a_listener_receives_each_episode() -> None:
+    record(weights=LEAN, with_policy=True)
+    events: list[Event] = []
+    render("latest", baseline="random", max_steps=2, episodes=2, listener=events.append)
+    both = ("trained", "random")
+    assert events == [EpisodesPlayed(both, 1, 2), EpisodesPlayed(both, 2, 2)]
