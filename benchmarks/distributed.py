@@ -82,7 +82,7 @@ def hosts() -> None:
         site.start(first, NUM_TRIALS)
         site.start(second, NUM_TRIALS)
         distributed.wait_until(lambda: site.ended() >= NUM_TRIALS // 3, "a third of the trials")
-        second.cut_off()
+        second.disconnect()
         cut_off_after, ended_then = time.monotonic() - start, site.ended()
         distributed.wait_until(lambda: site.ended() >= NUM_TRIALS // 2, "half of the trials")
         site.start(third, NUM_TRIALS)

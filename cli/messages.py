@@ -23,10 +23,24 @@ _RENAMED = {"num_seeds": "seeds", "run": "resume", "study": "from_study"}
 _options: ContextVar[Mapping[str, str]] = ContextVar("_options", default=MappingProxyType({}))
 """Options of the command that runs, by the library's names of their arguments."""
 
+_warned: set[str] = set()
+"""Problems of which the command has warned."""
+
 
 def set_command(app: TyperGroup, command: str | None) -> None:
     """Let messages name the options of a command from now on; None for none."""
     _options.set(options_of(app, command))
+    _warned.clear()
+
+
+def is_new(problem: str) -> bool:
+    """Return whether the command has not warned of a problem yet; from now on it has.
+
+    Many problems are reported twice, by an event at once and in the result of the command.
+    """
+    is_known = problem in _warned
+    _warned.add(problem)
+    return not is_known
 
 
 def options_of(app: TyperGroup, command: str | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.messages import name_options
+from cli.messages import is_new, name_options
 from dqnkit._system.redaction import redact_secrets
 from dqnkit.evaluation.formatting import NOTHING
 
@@ -67,9 +67,9 @@ def say(text: str) -> None:
 
 
 def warn(problems: Iterable[str]) -> None:
-    """Print problems on stderr, in every mode."""
+    """Print problems on stderr, in every mode, each of them once per command."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    for problem in problems:
+    for problem in filter(is_new, problems):
         console.print(warning(problem))
 
 

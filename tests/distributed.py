@@ -1,9 +1,8 @@
-"""One search on several hosts, and what must be true of it afterwards."""
+"""A search on several hosts, and the conditions that hold after it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections import Counter
@@ -27,51 +26,66 @@ SETTINGS = {
     "evaluation.eval_interval": 400,
     "evaluation.final_episodes": 20,
 }
-"""Of a short training that is real."""
+"""Settings of a short but real training."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+_PATIENT_MAIN = """
+from cli.main import main
+from dqnkit.tuning.patient_storage import PatientStorage
+PatientStorage.patience = {patience}
+main()
+"""
+"""Program that runs `dqnkit` with another patience for a database that does not answer."""
 
 
 @dataclass
 class Site:
-    """Three hosts' worth of servers, and the search that runs on them."""
+    """Hosts, servers, and the search that the hosts run."""
 
     network: Network
     database: PostgresServer
     tracking: MlflowServer
     name: str
-    """Of Optuna's database."""
+    """Name of Optuna's database."""
 
-    def search(self, trials: int, *more: str) -> list[str]:
-        """The command that every host is given."""
+    def command(self, trials: int, patience: float | None = None) -> list[str]:
+        """Return the command of a host.
+
+        Args:
+          trials: Number of trials that are to end.
+          patience: Maximum time in seconds to wait for the database; None is the default.
+        """
+        main = ["-m", "cli.main"]
+        if patience is not None:
+            main = ["-c", _PATIENT_MAIN.format(patience=patience)]
         settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
         return [
-            *(sys.executable, "-m", "cli.main", "tune", "tutorial", "--study", STUDY),
+            *(sys.executable, *main, "tune", "tutorial", "--study", STUDY),
             *("--trials", str(trials), "--workers", "1", "--confirm", "1", *settings),
             *("--storage", self.database.url(self.name, password=False)),
-            *("--tracking-uri", self.tracking.uri, *more),
+            *("--tracking-uri", self.tracking.uri),
         ]
 
-    def start(self, host: Host, trials: int, *more: str) -> None:
-        """Lets a host join; the password is in its environment, not on its command line."""
+    def start(self, host: Host, trials: int, patience: float | None = None) -> None:
+        """Let a host join the search; the password is in its environment only."""
         environment = {"PGPASSWORD": PASSWORD, "PYTHONPATH": str(ROOT), "COLUMNS": "150"}
-        host.start(*self.search(trials, *more), environment=environment)
+        host.start(*self.command(trials, patience), environment=environment)
 
     def study(self) -> optuna.Study:
-        """As it stands in the database."""
+        """Load the study from the database."""
         return optuna.load_study(study_name=STUDY, storage=self.database.url(self.name))
 
     def trials(self) -> list[FrozenTrial]:
-        """All; none while the study is not there."""
+        """Return all trials; none while the study does not exist."""
         with contextlib.suppress(KeyError, AssertionError):
             return self.study().get_trials(deepcopy=False)
         return []
 
     def ended(self) -> int:
-        """Trials that count."""
+        """Return the number of trials that are complete or pruned."""
         return sum(trial.state in ENDED for trial in self.trials())
 
     def runs(self) -> list[Any]:
-        """All runs of all experiments."""
+        """Return all runs of all experiments."""
         from mlflow import MlflowClient
 
         client = MlflowClient(self.tracking.uri)
@@ -86,7 +100,7 @@ class Site:
                 return found
 
     def history(self, run_id: str, key: str) -> list[int]:
-        """Steps of a metric's points, in order."""
+        """Return the steps of a metric's points, sorted."""
         from mlflow import MlflowClient
 
         points = MlflowClient(self.tracking.uri).get_metric_history(run_id, key)
@@ -95,7 +109,7 @@ class Site:
 
 @contextlib.contextmanager
 def site(folder: Path) -> Iterator[Site]:
-    """A PostgreSQL and an MLflow server, each with an empty database of its own."""
+    """Start a PostgreSQL and an MLflow server, each with an empty database."""
     database = PostgresServer(SERVER)
     with Network(folder) as network, contextlib.ExitStack() as stack:
         stack.callback(database.remove)
@@ -108,18 +122,29 @@ def site(folder: Path) -> Iterator[Site]:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 600.0) -> None:
-    """Looks now and again."""
+    """Wait until a condition holds.
+
+    Args:
+      condition: Returns whether it holds.
+      what: Description of the condition, for the error.
+      seconds: Maximum time to wait.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s not yet: {what}"
+        assert time.monotonic() < deadline, f"not after {seconds:.0f} s: {what}"
         time.sleep(0.5)
 
 
 def check(at: Site, total: int, confirmed: int = 5) -> dict[str, int]:
-    """Exactly so many trials ended, each with all its points, and the rest happened once.
+    """Check that exactly `total` trials ended, with all their points, and the rest happened once.
+
+    Args:
+      at: The site, after the search.
+      total: Number of trials.
+      confirmed: Number of runs of the confirmation.
 
     Returns:
-      What was counted.
+      Numbers of trials by state, of runs and of points.
     """
     trials = at.trials()
     states = Counter(trial.state.name for trial in trials)
@@ -127,16 +152,13 @@ def check(at: Site, total: int, confirmed: int = 5) -> dict[str, int]:
     assert states["RUNNING"] == states["WAITING"] == 0, states
     runs = at.runs()
     assert Counter(run.info.status for run in runs)["RUNNING"] == 0
-    points = 0
-    for trial in trials:
-        if trial.state in ENDED:
-            points += _check_points(at, trial, runs)
-    _check_that_runs_are_apart(trials)
+    points = sum(_check_points(at, trial, runs) for trial in trials if trial.state in ENDED)
+    _check_runs_are_distinct(trials)
     kinds = Counter(run.data.tags.get("dqnkit.kind") for run in runs)
     assert kinds["study"] == 1
     assert kinds["confirmation"] == 1
-    confirming = [r for r in runs if "dqnkit.confirms" in r.data.tags]
-    trained = [r for r in confirming if r.data.tags["dqnkit.kind"] == "training"]
+    confirming = [run for run in runs if "dqnkit.confirms" in run.data.tags]
+    trained = [run for run in confirming if run.data.tags["dqnkit.kind"] == "training"]
     assert Counter(run.info.status for run in trained)["FINISHED"] == confirmed
     from mlflow import MlflowClient
 
@@ -151,7 +173,7 @@ def check(at: Site, total: int, confirmed: int = 5) -> dict[str, int]:
 
 
 def _check_points(at: Site, trial: FrozenTrial, runs: list[Any]) -> int:
-    """A trial's own run has a point for each evaluation that the trial reported, and each log."""
+    """Check that a trial's run has a point per reported evaluation and per log; count points."""
     run_id = trial.user_attrs["run_id"]
     (run,) = [each for each in runs if each.info.run_id == run_id]
     assert run.info.status == "FINISHED", (trial.number, run.info.status)
@@ -159,7 +181,7 @@ def _check_points(at: Site, trial: FrozenTrial, runs: list[Any]) -> int:
     assert run.data.tags["dqnkit.trial"] == str(trial.number)
     evaluated = at.history(run_id, "eval/return_mean")
     interval, log = SETTINGS["evaluation.eval_interval"], SETTINGS["training.log_interval"]
-    first = evaluated[0]  # random steps fill the buffer before the first iteration
+    first = evaluated[0]  # random steps fill the replay before the first iteration
     last = len(trial.intermediate_values)
     assert evaluated == [first + interval * k for k in range(last + 1)], trial.number
     losses = at.history(run_id, "train/loss")
@@ -167,17 +189,7 @@ def _check_points(at: Site, trial: FrozenTrial, runs: list[Any]) -> int:
     return sum(len(at.history(run_id, key)) for key in run.data.metrics)
 
 
-def _check_that_runs_are_apart(trials: list[FrozenTrial]) -> None:
-    """No trial writes into another's run, a retried one neither."""
+def _check_runs_are_distinct(trials: list[FrozenTrial]) -> None:
+    """Check that no two trials share a run, including repeated ones."""
     ids = [trial.user_attrs["run_id"] for trial in trials if "run_id" in trial.user_attrs]
     assert len(ids) == len(set(ids))
-
-
-def environment_of(process: int) -> str:
-    """Command line of a process, as `ps` shows it to everybody."""
-    return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
-
-
-def cores() -> int:
-    """That there are."""
-    return len(os.sched_getaffinity(0))

@@ -30,8 +30,9 @@ from dqnkit.events import (
 )
 from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs.result import TrainResult
+from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.names import Metric, RunKind, Tag
-from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker, make_tracker
+from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker
 from dqnkit.workers import worker
 
 BEST_RATE = 1e-3

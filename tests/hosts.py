@@ -1,7 +1,7 @@
-"""Hosts of their own on one machine: network, name and processes apart, joined by a bridge.
+"""Simulated hosts on one machine, with separate networks, host names and processes.
 
-Needs root, iproute2 and util-linux. The machine itself is a further host, `SERVER`, where servers
-listen that all the others reach.
+They need root, iproute2 and util-linux. A bridge connects them with the machine itself, whose
+address on the bridge is `SERVER`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BRIDGE = "dqnkit-br"
 
 
 def why_not() -> str | None:
-    """Why hosts cannot be made here; None if they can."""
+    """Return the reason why hosts cannot be made here; None if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if shutil.which("ip") is None or shutil.which("unshare") is None:
@@ -35,9 +35,16 @@ def why_not() -> str | None:
 
 
 class Host:
-    """A host that can be cut off, mended and lost."""
+    """A host that can be disconnected, connected again and killed."""
 
     def __init__(self, name: str, number: int, folder: Path) -> None:
+        """Make a host on the bridge.
+
+        Args:
+          name: Host name, and name of its network namespace.
+          number: Number from 0, which decides its address.
+          folder: Folder in which the host gets its working directory.
+        """
         self.name = name
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -51,59 +58,58 @@ class Host:
         _ip("-n", name, "link", "set", "lo", "up")
 
     def start(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
-        """Starts a command in a folder of its own; what it says goes to `said`."""
-        apart = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        named = ["sh", "-c", f'hostname {self.name} && exec "$@"', "sh"]
-        with self.said_path.open("a", encoding="utf-8") as said:
+        """Start a command in the host's working directory."""
+        isolation = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        set_name = ["sh", "-c", f'hostname {self.name} && exec "$@"', "sh"]
+        with self._output_path.open("a", encoding="utf-8") as output:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *apart, *named, *command],
+                ["ip", "netns", "exec", self.name, *isolation, *set_name, *command],
                 cwd=self.folder,
                 env={**os.environ, "HOME": str(self.folder), **(environment or {})},
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
 
     @property
-    def said_path(self) -> Path:
-        """What commands wrote here."""
-        return self.folder / "said.txt"
-
-    @property
-    def said(self) -> str:
-        """Until now."""
-        return self.said_path.read_text(encoding="utf-8", errors="replace")
+    def output(self) -> str:
+        """Output of all commands of the host so far."""
+        return self._output_path.read_text(encoding="utf-8", errors="replace")
 
     def wait(self, timeout: float) -> int:
-        """The command's exit code."""
+        """Wait for the end of the command; return its exit code."""
         assert self.process is not None
         return self.process.wait(timeout)
 
     def signal(self, number: int) -> None:
-        """To the command itself."""
+        """Send a signal to the command."""
         assert self.process is not None
         psutil.Process(self.process.pid).children()[0].send_signal(number)
 
-    def cut_off(self) -> None:
-        """No packet comes or goes any more; nobody is told."""
+    def disconnect(self) -> None:
+        """Drop all packets from and to the host, without closing its connections."""
         _ip("link", "set", self._link, "down")
 
-    def mend(self) -> None:
-        """The opposite."""
+    def reconnect(self) -> None:
+        """Let packets pass again."""
         _ip("link", "set", self._link, "up")
 
-    def lose(self) -> None:
-        """All its processes are gone at once."""
+    def kill(self) -> None:
+        """Kill all processes of the host at once."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)  # and `unshare` takes the rest with it
+            self.process.send_signal(signal.SIGKILL)  # `unshare --kill-child` kills the rest
             self.process.wait(30)
 
     def remove(self) -> None:
-        """Leaves nothing of it."""
-        self.lose()
-        _ip("link", "del", self._link)  # which goes some time after its other end
+        """Kill the host and remove its network."""
+        self.kill()
+        _ip("link", "del", self._link)  # otherwise it outlives its namespace for a while
         _ip("netns", "del", self.name)
+
+    @property
+    def _output_path(self) -> Path:
+        return self.folder / "output.txt"
 
 
 class Network:
@@ -126,7 +132,7 @@ class Network:
         _remove_bridge()
 
     def add(self, name: str) -> Host:
-        """Another host."""
+        """Add a host."""
         subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
         self.hosts[name] = Host(name, len(self.hosts), self._folder)
         return self.hosts[name]

@@ -119,7 +119,7 @@ def test_the_actors_of_a_killed_learner_end_and_its_run_is_resumed(
     assert _have_ended(actors)
     resumed = start("train", "--resume", "latest")
     assert resumed.ended() == 0, resumed.output
-    assert "continues from iteration" in resumed.output
+    assert "continues at iteration" in resumed.output
     (run,) = runs()
     assert run.info.status == "FINISHED"
     steps = _steps(run)

@@ -1,4 +1,4 @@
-"""Searches that are killed, for real, with training that is real; trials are counted afterwards."""
+"""Real searches whose processes are killed or interrupted; their trials are counted afterwards."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import optuna
 import psutil
 import pytest
 
-from dqnkit.tracking import location
-from dqnkit.tuning import storage
+from dqnkit.tracking.location import locate_store
+from dqnkit.tuning.storage import locate_storage
 
 pytestmark = pytest.mark.slow
 
 TRIALS = 8
 SEARCH = [
     *("tune", "tutorial", "--trials", str(TRIALS), "--workers", "2", "--confirm", "1"),
-    *("--study", "hunted", "--set", "training.num_iterations=6000"),
+    *("--study", "faulty", "--set", "training.num_iterations=6000"),
     *("--set", "evaluation.eval_interval=500", "--set", "evaluation.final_episodes=20"),
 ]
 
@@ -37,8 +37,8 @@ def _start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def _wait_for(process: subprocess.Popen[str], ended: int) -> None:
-    """Reads until so many trials have ended."""
+def _wait_for_trials(process: subprocess.Popen[str], ended: int) -> None:
+    """Read the output until so many trials have ended."""
     assert process.stdout is not None
     for line in process.stdout:
         ended -= " complete " in line or " pruned " in line
@@ -53,23 +53,27 @@ def _workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def _trials() -> list[optuna.trial.FrozenTrial]:
-    place = storage.resolve(None)
-    return optuna.load_study(study_name="hunted", storage=place.open("hunted")).trials
+    storage = locate_storage(None).open("faulty")
+    return optuna.load_study(study_name="faulty", storage=storage).trials
+
+
+def _states() -> Counter[str]:
+    return Counter(trial.state.name for trial in _trials())
 
 
 def _runs() -> list[Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(location.locate_store().uri)
+    client = MlflowClient(locate_store().uri)
     ids = [each.experiment_id for each in client.search_experiments()]
     return list(client.search_runs(ids, max_results=1000))
 
 
-def _check_the_end(process: subprocess.Popen[str]) -> None:
-    """Exactly N trials ended, each with its finished run; nothing runs, nothing is missing."""
+def _check_complete(process: subprocess.Popen[str]) -> None:
+    """Check that a search ends with exactly N trials, each with its finished run."""
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
-    states = Counter(trial.state.name for trial in _trials())
+    states = _states()
     assert states["COMPLETE"] + states["PRUNED"] == TRIALS
     assert states["RUNNING"] == states["WAITING"] == 0
     runs = _runs()
@@ -85,12 +89,12 @@ def _check_the_end(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_worker_costs_one_trial_which_is_run_again(number: signal.Signals) -> None:
+def test_a_killed_worker_costs_one_trial_which_is_repeated(number: signal.Signals) -> None:
     process = _start(*SEARCH)
-    _wait_for(process, 1)
+    _wait_for_trials(process, 1)
     time.sleep(2.0)
     _workers(process)[0].send_signal(number)
-    _check_the_end(process)
+    _check_complete(process)
     failed = [trial for trial in _trials() if trial.state.name == "FAIL"]
     assert len(failed) <= 1
     for trial in failed:
@@ -98,10 +102,10 @@ def test_a_killed_worker_costs_one_trial_which_is_run_again(number: signal.Signa
         assert [each.state.is_finished() for each in again] == [True]
 
 
-def test_a_killed_parent_costs_the_running_trials_and_the_next_start_runs_them_again() -> None:
+def test_the_trials_of_a_killed_parent_are_repeated_by_the_next_start() -> None:
     for kills in range(1, 4):
         process = _start(*SEARCH)
-        _wait_for(process, 1)
+        _wait_for_trials(process, 1)
         time.sleep(0.7 * kills)
         workers = _workers(process)
         assert len(workers) == 2
@@ -110,40 +114,39 @@ def test_a_killed_parent_costs_the_running_trials_and_the_next_start_runs_them_a
         gone, alive = psutil.wait_procs(workers, timeout=45)
         assert not alive
         assert len(gone) == 2
-        states = Counter(trial.state.name for trial in _trials())
-        assert states["RUNNING"] <= 2
-    _check_the_end(_start(*SEARCH))
+        assert _states()["RUNNING"] <= 2
+    _check_complete(_start(*SEARCH))
 
 
-def test_an_interrupt_closes_all_and_says_how_to_go_on() -> None:
+def test_an_interrupt_closes_all_runs_and_prints_how_to_continue() -> None:
     process = _start(*SEARCH)
-    _wait_for(process, 2)
+    _wait_for_trials(process, 2)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted by SIGINT after" in out
-    assert "tune --trials 8 --workers 2 --study hunted --confirm 1" in out
+    assert "tune --trials 8 --workers 2 --study faulty --confirm 1" in out
     assert "Traceback" not in out
-    assert not [trial for trial in _trials() if trial.state.name == "RUNNING"]
+    assert _states()["RUNNING"] == 0
     assert "RUNNING" not in {run.info.status for run in _runs()}
-    _check_the_end(_start("tune", "--study", "hunted", "--trials", str(TRIALS), "--confirm", "1"))
+    _check_complete(_start("tune", "--study", "faulty", "--trials", str(TRIALS), "--confirm", "1"))
 
 
 def test_six_workers_start_on_an_empty_store() -> None:
     process = _start(*SEARCH, "--workers", "6", "--confirm", "0")
-    _check_the_end(process)
-    assert not [trial for trial in _trials() if trial.state.name == "FAIL"]
+    _check_complete(process)
+    assert _states()["FAIL"] == 0
     assert Path("mlruns/mlflow.db").is_file()
 
 
-def test_two_starts_work_on_one_study_and_end_as_many_trials_as_one() -> None:
+def test_two_processes_that_share_a_study_end_n_trials_together() -> None:
     first = _start(*SEARCH, "--workers", "1", "--confirm", "0", "--seed", "5")
-    _wait_for(first, 1)
+    _wait_for_trials(first, 1)
     second = _start(*SEARCH, "--workers", "1", "--confirm", "0", "--seed", "5")
-    ended, _ = second.communicate(timeout=600)
+    out, _ = second.communicate(timeout=600)
     first.communicate(timeout=600)
-    assert (first.returncode, second.returncode) == (0, 0), ended
-    states = Counter(trial.state.name for trial in _trials())
+    assert (first.returncode, second.returncode) == (0, 0), out
+    states = _states()
     assert states["COMPLETE"] + states["PRUNED"] == TRIALS
     assert states["RUNNING"] == states["WAITING"] == 0

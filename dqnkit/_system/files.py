@@ -40,6 +40,18 @@ def replace_atomically(path: Path, *, sync: bool = False) -> Iterator[Path]:
             _sync(path.parent)
 
 
+def remove_partial_files(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder.
+
+    No other process may be writing into the folder.
+
+    Raises:
+      OSError: If a file cannot be removed.
+    """
+    for path in folder.glob(".*.partial*"):
+        path.unlink(missing_ok=True)
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a UTF-8 file that other processes see complete or not at all.
 

@@ -10,12 +10,13 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from dqnkit._system.arrays import load_arrays, save_arrays
+from dqnkit._system.files import remove_partial_files
 from dqnkit.errors import CheckpointError
 from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.loops.base import Arrays
@@ -145,6 +146,7 @@ class CheckpointFolder:
           OSError: If it cannot be written; earlier ones stay as they are.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(self.path)
         path = self.path / f"iteration-{checkpoint.iteration:012d}.npz"
         checkpoint.save(path)
         paths = self._newest_first()
@@ -313,8 +315,8 @@ def _from_format_1(arrays: Arrays) -> Arrays:
     renamed = dict(arrays)
     clocks = renamed.pop("run/clocks").tolist()  # counts were saved as float64, too
     renamed |= {
-        f"run/clocks/{each.name}": np.array(type(each.default)(value))
-        for each, value in zip(fields(Clocks), clocks, strict=True)
+        f"run/clocks/{name}": np.array(type(default)(value))
+        for (name, default), value in zip(asdict(Clocks()).items(), clocks, strict=True)
     }
     for name in ("iterations", "env_steps", "returns", "lengths"):
         renamed[f"run/evaluations/{name}"] = renamed.pop(f"run/{name}")

@@ -37,10 +37,11 @@ from dqnkit.runs.components import Components, make_components
 from dqnkit.runs.history import EvaluationHistory
 from dqnkit.runs.result import TrainResult
 from dqnkit.runs.resumption import Resumption, find_resumption
+from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.names import Metric, Tag
 from dqnkit.tracking.store import RunStore
-from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, Tracker, make_tracker
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, Tracker
 
 CHUNK_SECONDS = 0.25
 """Target duration of a chunk: a smooth display and a prompt reaction to Ctrl-C, in few calls."""

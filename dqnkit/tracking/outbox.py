@@ -175,7 +175,8 @@ class Outbox:
                 self._pending_points.append((point, self._size))
             try:
                 with self._points_file.open("a", encoding="ascii") as file:
-                    file.write("".join(lines))
+                    # After a failure, the file may end in the middle of a line.
+                    file.write("".join(["\n", *lines] if self.write_error else lines))
             except OSError as error:
                 self.write_error = error.strerror or str(error)
 
@@ -191,6 +192,8 @@ class Outbox:
                 return
             size = self._pending_points[count - 1][1]
             del self._pending_points[:count]
+        if self.write_error is not None:  # the file is shorter than `size` counts
+            return
         with contextlib.suppress(OSError):  # then they are sent again, which adds nothing
             write_text_atomically(self.folder / "sent", str(size))
 

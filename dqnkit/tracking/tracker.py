@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dqnkit.config.sections import Config
 from dqnkit.events import RunStatus
-from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.policy_folder import PolicyFiles
 
 
@@ -128,23 +126,3 @@ class Tracker:
     def hints(self) -> dict[str, str]:
         """Return where to look at the record: a command that shows it, or a page to open."""
         return {}
-
-
-def make_tracker(
-    config: Config, tracking_uri: str | None = "auto", parent: ParentRun = NO_PARENT
-) -> Tracker:
-    """Make the tracker of a run.
-
-    Args:
-      config: Configuration of the run; `tracking.enabled=false` records nothing.
-      tracking_uri: URI of the store (`locate_store`); None records nothing.
-      parent: The run's parent.
-
-    Raises:
-      ConfigError: If the URI is wrong or the store cannot be written.
-    """
-    if tracking_uri is None or not config.tracking.enabled:
-        return Tracker()
-    from dqnkit.tracking.mlflow_tracker import MlflowTracker  # imports MLflow when it starts
-
-    return MlflowTracker(locate_store(tracking_uri).make(), parent)

@@ -86,7 +86,7 @@ class StudyDefinition:
         }
         space = {f"search.{key}": value for key, value in self.space.as_dict().items()}
         reports = "after each seed (wilcoxon)" if self.reports_seeds else "after each evaluation"
-        options = {"seeds_per_trial": self.seeds_per_trial, "pruner, reports": reports}
+        options = {"`seeds_per_trial`": self.seeds_per_trial, "reports to `pruner`": reports}
         return {**config, **space, **options}
 
     def check_matches(self, study: optuna.Study) -> None:

@@ -14,8 +14,9 @@ from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import descriptions
 from dqnkit.tracking.editor import make_run_editor
+from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.names import CHAMPION, STUDY, Artifact, RunKind, Tag
-from dqnkit.tracking.tracker import RunRecord, make_tracker
+from dqnkit.tracking.tracker import RunRecord
 from dqnkit.tuning import figures, report
 from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.confirmed import ConfirmedTrial

@@ -22,9 +22,10 @@ from dqnkit.events import RunStatus
 from dqnkit.runs import descriptions
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.editor import make_run_editor
+from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.location import AUTO
 from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
-from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, make_tracker
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from cli import main
 from cli.main import ExitCode
 from dqnkit.errors import ConfigError, InterruptedRun, WorkerError
 from tests.cli.conftest import Run, assert_misused
@@ -150,4 +149,3 @@ main.main()
 def test_environments_are_imported_from_the_working_directory() -> None:
     code = "from cli import main; import sys; main.run = lambda _: print(sys.path[0]); main.main()"
     assert _process(code).stdout == "\n"
-    assert main.app.info.name == "dqnkit"

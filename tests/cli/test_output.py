@@ -81,6 +81,15 @@ def test_warnings_hide_secrets_and_name_options(capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_a_command_warns_of_a_problem_once(capsys: pytest.CaptureFixture[str]) -> None:
+    output.warn(["one"])
+    output.warn(["two", "one", "two"])
+    assert capsys.readouterr().err == "warning: one\nwarning: two\n"
+    messages.set_command(APP, "train")
+    output.warn(["one"])
+    assert capsys.readouterr().err == "warning: one\n"
+
+
 def test_a_document_has_null_in_place_of_numbers_that_are_not_finite(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

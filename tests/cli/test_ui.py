@@ -108,7 +108,7 @@ def test_a_server_that_dies_is_an_error(run: Run, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_a_store_works_through_its_server_and_without_it(run: Run) -> None:
-    """What is recorded one way is read the other way, and nothing else is printed on stdout."""
+    """Runs recorded one way are read the other way, and stdout contains only the document."""
     record_solved("before")
     with served(location.locate_store()) as (_, page):
         address = page.partition("/#/")[0]

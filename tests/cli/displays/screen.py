@@ -1,4 +1,4 @@
-"""Displays as text."""
+"""Text that a terminal shows."""
 
 from __future__ import annotations
 

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dqnkit._system.files import file_lock, replace_atomically, write_text_atomically
+from dqnkit._system.files import (
+    file_lock,
+    remove_partial_files,
+    replace_atomically,
+    write_text_atomically,
+)
 
 PATH = Path("file.txt")
 LOCK = Path("lock")
@@ -31,6 +36,16 @@ def test_replace_atomically_renames_the_temporary_file() -> None:
         assert partial.parent == PATH.parent
         assert partial.suffix == ".txt"
     assert PATH.read_text() == "new"
+    assert list(Path().iterdir()) == [PATH]
+
+
+def test_files_of_killed_writers_are_removed() -> None:
+    PATH.write_text("kept")
+    with replace_atomically(PATH) as partial:
+        partial.write_text("a copy of this stays when the writer is killed")
+        left = partial.read_bytes()
+    partial.write_bytes(left)
+    remove_partial_files(Path())
     assert list(Path().iterdir()) == [PATH]
 
 

@@ -161,7 +161,7 @@ def test_episodes_are_played_with_the_wrappers_of_evaluation() -> None:
 
 
 def test_a_policy_folder_needs_no_store() -> None:
-    """In another process and folder: no store is made there."""
+    """No store is made in the folder of another process."""
     Path("elsewhere").mkdir()
     record(weights=LEAN, with_policy=True)
     policy = _artifact("policy").rename(Path.cwd() / "elsewhere/my-policy")

@@ -1,4 +1,4 @@
-"""What both loops promise: one suite for the graph loop and the host loop."""
+"""Properties of every training loop, for the graph loop and the host loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the graph loop alone promises; the rest is in test_loops.py."""
+"""Properties of the graph loop alone; `test_base` has those of both loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the host loop alone promises; the rest is in test_loops.py."""
+"""Properties of the host loop alone; `test_base` has those of both loops."""
 
 from __future__ import annotations
 
@@ -192,12 +192,11 @@ _INTERRUPTED_GROUP = """
 import os, signal, sys, threading
 from dqnkit.config import loading
 from dqnkit.errors import InterruptedRun
+from dqnkit.events import RunStarted
 from dqnkit.runs.trainer import train
-from dqnkit.runs.reporting import SilentReporter
 
-class Impatient(SilentReporter):
-    def started(self, compile_seconds, iteration):
-        # As a terminal's Ctrl-C, in the middle of a chunk.
+def interrupt(event):
+    if isinstance(event, RunStarted):  # as a terminal's Ctrl-C does, in the middle of a chunk
         threading.Timer(1.5, os.killpg, (os.getpgid(0), signal.SIGINT)).start()
 
 if __name__ == "__main__":
@@ -206,9 +205,9 @@ if __name__ == "__main__":
         "evaluation.num_eval_episodes=2", "tracking.enabled=false",
     ])
     try:
-        train(config, reporter=Impatient())
+        train(config, listener=interrupt)
     except InterruptedRun as error:
-        sys.exit(f"told: {error}")
+        sys.exit(f"raised: {error}")
 """
 
 
@@ -223,7 +222,7 @@ def test_a_terminals_interrupt_reaches_all_processes_and_ends_the_run_in_order()
         start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert "told: interrupted by SIGINT after" in ended.stderr
+    assert "raised: interrupted by SIGINT after" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

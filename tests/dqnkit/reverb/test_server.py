@@ -83,7 +83,7 @@ def test_another_host_can_connect_to_a_public_server_only(tmp_path: Path) -> Non
         for host, connects in (("127.0.0.1", False), ("0.0.0.0", True)):
             server = ReplayServer(make_broadcast_tables(), host=host)
             other.start(sys.executable, "-c", connect, SERVER, str(server.port))
-            assert (other.wait(30) == 0) is connects, other.said
+            assert (other.wait(30) == 0) is connects, other.output
             command = (sys.executable, "-c", connect, "127.0.0.1", str(server.port))
             assert subprocess.run(command, check=False).returncode == 0
             server.close()

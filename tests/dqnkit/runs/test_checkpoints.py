@@ -272,9 +272,8 @@ def test_format_1_is_read_with_the_names_of_format_2(name: str) -> None:
     assert [each.iteration for each in checkpoint.evaluations] == [0, 20, 40]
     clocks = checkpoint.clocks
     assert [type(value) for value in vars(clocks).values()] == [float, float, int, int, float]
-    assert clocks.training_steps == 40 * (2 if name in {"graph-prioritized", "host-uniform"} else 1)
-
     config = loading.load_recorded(checkpoint.config, "config.yaml")
+    assert clocks.training_steps == 40 * config.env.num_envs
     loop = make_loop(*resolve(config))
     loop.restore(checkpoint.loop)
     assert loop.iteration == 40
@@ -283,7 +282,8 @@ def test_format_1_is_read_with_the_names_of_format_2(name: str) -> None:
         k for k in checkpoint.loop if not k.startswith("agent/")
     }
     for key, value in state.items():
-        if key in checkpoint.loop:
+        # In the replay of the host loop, new episodes have begun.
+        if key in checkpoint.loop and not key.startswith("replay/"):
             assert value.dtype == checkpoint.loop[key].dtype, key
             np.testing.assert_array_equal(value, checkpoint.loop[key], err_msg=key)
     assert float(state["loop/interval/steps"]) > 0

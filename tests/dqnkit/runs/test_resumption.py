@@ -19,17 +19,17 @@ from dqnkit.errors import BusyRunError, CheckpointError, ConfigError, DqnkitErro
 from dqnkit.events import Event, Progress, RunStarted, RunStatus, Warned
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import trainer
-from dqnkit.runs.resumption import Resumption, find_resumption
 from dqnkit.runs.result import TrainResult
+from dqnkit.runs.resumption import Resumption, find_resumption
 from dqnkit.runs.sync import sync
 from dqnkit.runs.trainer import resume, train
 from dqnkit.tracking import mlflow_tracker
 from dqnkit.tracking.client import connect
+from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.outbox import Outbox
 from dqnkit.tracking.store import RunStore
-from dqnkit.tracking.tracker import make_tracker
 from tests.events import Events, once, stop_at
 from tests.processes import assert_same_state, client, last_state, points, repeated, runs
 from tests.runs import make_store

@@ -82,7 +82,7 @@ def test_a_definition_matches_if_trials_have_the_same_values(
 def test_seeds_and_reports_are_part_of_the_definition() -> None:
     study = _study()
     make_definition().save(study)
-    with pytest.raises(ArgumentError, match="seeds_per_trial: 1 in the study, 2 here"):
+    with pytest.raises(ArgumentError, match="`seeds_per_trial`: 1 in the study, 2 here"):
         make_definition(seeds_per_trial=2).check_matches(study)
     with pytest.raises(ArgumentError, match=r'"after each seed \(wilcoxon\)" here'):
         make_definition(reports_seeds=True).check_matches(study)

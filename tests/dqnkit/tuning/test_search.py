@@ -363,7 +363,7 @@ def test_wrong_options_are_refused_before_anything_is_made(
 
 def test_another_definition_of_a_named_study_is_refused() -> None:
     _tune(trials=1, confirm=0, study="mine", tracking_uri=None)
-    with pytest.raises(ArgumentError, match="seeds_per_trial: 1 in the study, 2 here"):
+    with pytest.raises(ArgumentError, match="`seeds_per_trial`: 1 in the study, 2 here"):
         _tune(trials=1, study="mine", seeds_per_trial=2, tracking_uri=None)
 
 

@@ -154,7 +154,7 @@ def test_a_seed_whose_process_dies_is_trained_again_twice() -> None:
 
 @pytest.mark.parametrize("num_seeds", [2, 4])
 def test_a_signal_ends_the_runs_as_killed(num_seeds: int) -> None:
-    """With two workers, all or half of the runs have started."""
+    """Either all runs have started on the two workers, or half of them."""
     evaluations: list[Event] = []
 
     def interrupt_once(event: Event) -> None:
