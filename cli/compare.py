@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,8 @@ from cli import options
 if TYPE_CHECKING:
     from dqnkit.analysis.comparison import Comparison
 
+_DECIMAL = re.compile(r"-?\d+\.\d+(e[-+]?\d+)?")
+"""Floating-point numbers, as MLflow records them."""
 _MAX_BESIDE = 3
 """Maximum number of parameters that stand beside the scores."""
 
@@ -70,6 +74,7 @@ def _print(comparison: Comparison) -> None:
 
     groups = comparison.groups
     keys = list(groups[0].params)
+    values = {key: _shorten([group.params[key] for group in groups]) for key in keys}
     # Many parameters get a table of their own, with a column for each group.
     beside = keys if len(keys) <= _MAX_BESIDE else []
     columns = [
@@ -85,7 +90,7 @@ def _print(comparison: Comparison) -> None:
     rows = [
         [
             group.label,
-            *(group.params[key] for key in beside),
+            *(values[key][place] for key in beside),
             format_interval(*(group.score or (None, None, None))),
             group.sample_of,
             format_number(group.median(Metric.BEST_MEAN)),
@@ -93,14 +98,14 @@ def _print(comparison: Comparison) -> None:
             duration(group.median(Metric.TRAINING_SECONDS)),
             group.status.lower(),
         ]
-        for group in groups
+        for place, group in enumerate(groups)
     ]
     say_table(columns, rows)
     if not beside and keys:
         say("")
-        names = ["parameter", *(group.letter for group in groups)]
-        differences = [[key, *(group.params[key] for group in groups)] for key in keys]
-        say_table([Column(name, left=True) for name in names], differences)
+        letters = [Column(group.letter, left=True) for group in groups]
+        differences = [[key, *values[key]] for key in keys]
+        say_table([Column("parameter", left=True, wraps=False), *letters], differences)
     say("")
     if comparison.improvement is not None:
         value, low, high = comparison.improvement
@@ -112,3 +117,12 @@ def _print(comparison: Comparison) -> None:
         say(f"{'file':<8}{path}")
     if comparison.run_id is not None:
         say(f"{'run':<8}{comparison.run_id}, in MLflow's experiment {COMPARISONS!r}")
+
+
+def _shorten(values: Sequence[str]) -> list[str]:
+    """Round the floating-point numbers among a parameter's values, unless that hides a difference.
+
+    Six significant digits are kept.
+    """
+    short = [f"{float(each):.6g}" if _DECIMAL.fullmatch(each) else each for each in values]
+    return short if len(set(short)) == len(set(values)) else list(values)

@@ -36,7 +36,11 @@ def experiments(
         rows = {c.name: {"env": c.env.id, "description": c.description} for c in configs}
         say(json.dumps(rows, indent=2))
         return
-    columns = [Column(name, left=True) for name in ("experiment", "environment", "description")]
+    columns = [
+        Column("experiment", left=True, wraps=False),
+        Column("environment", left=True, wraps=False),
+        Column("description", left=True),
+    ]
     say_table(columns, [[each.name, each.env.id, each.description] for each in configs])
 
 

@@ -92,6 +92,8 @@ class Column:
     """True to align to the left, as text; numbers align to the right."""
     spare: int = 0
     """Priority for leaving the column out of a narrow terminal: highest first, 0 never."""
+    wraps: bool = True
+    """False to wrap other columns first on a narrow terminal."""
 
 
 def say_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -104,7 +106,7 @@ def say_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     for place in shown:
         column = columns[place]
         justify: Literal["left", "right"] = "left" if column.left else "right"
-        table.add_column(column.name, justify=justify, overflow="fold")
+        table.add_column(column.name, justify=justify, overflow="fold", no_wrap=not column.wraps)
     for row in rows:
         table.add_row(*(Text(row[place]) for place in shown))
     with console.capture() as printed:

@@ -12,6 +12,8 @@ from dqnkit.config.sections import Config
 from dqnkit.envs import factory
 from dqnkit.envs.resolution import resolve
 from dqnkit.loops.host import HostLoop
+from dqnkit.replay.factory import make_host_replay
+from dqnkit.replay.host_uniform import HostUniformReplay
 from dqnkit.runs.trainer import train
 from tests.dqnkit.replay.host_replays import EXPERIMENTS
 
@@ -71,11 +73,13 @@ def test_pong_is_preprocessed_as_in_the_nature_dqn_and_evaluated_without_clippin
 def test_pong_keeps_each_frame_once_and_stacks_four() -> None:
     config, spec = resolve(_pong("replay.replay_buffer_max_length=3000"))
     assert config.network.conv_layer_params == ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-    loop = HostLoop(config, spec)
+    replay = make_host_replay(config, spec)
+    assert isinstance(replay, HostUniformReplay)
+    loop = HostLoop(config, spec, replay)
     loop.start()
     loop.advance(500)
-    assert loop._replay.bytes_per_row == 84 * 84 + 7
-    frames, scalars, *_ = loop._replay.transitions()
+    assert replay.bytes_per_row == 84 * 84 + 7
+    frames, scalars, *_ = replay.transitions()
     assert (frames.shape, frames.dtype) == ((loop.env_steps, 5, 84, 84), np.uint8)
     assert set(scalars[:, 1]) <= {-1.0, 0.0, 1.0}
     assert -1.0 in scalars[:, 1]  # the opponent scored

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments, go on, and end as if nothing had been."""
+"""Runs that are killed at random moments, resumed, and compared with uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.processes import Training, assert_same_state, last_state, repeated, r
 pytestmark = pytest.mark.slow
 
 KILLS = 7
-"""Of each configuration."""
+"""Number of kills of each configuration."""
 CONFIGURATIONS = {
     "dqn": """
         network: {fc_layer_params: [32]}
@@ -40,29 +40,29 @@ CONFIGURATIONS = {
 }
 
 
-def _train_in(folder: str, monkeypatch: pytest.MonkeyPatch, configuration: str) -> list[str]:
-    """The command line that trains it there, in a store of its own."""
+def _enter(folder: str, monkeypatch: pytest.MonkeyPatch, configuration: str) -> list[str]:
+    """Change into a new folder with a configuration; return the command that trains it."""
     path = Path(folder).resolve()
     path.mkdir()
     monkeypatch.chdir(path)
     text = "\n".join(line.removeprefix("        ") for line in configuration.splitlines())
-    Path("hunted.yaml").write_text(text, encoding="utf-8")
-    return ["train", "hunted.yaml"]
+    Path("experiment.yaml").write_text(text, encoding="utf-8")
+    return ["train", "experiment.yaml"]
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_killed_run_goes_on_bit_for_bit(
+def test_a_killed_run_is_resumed_bit_for_bit(
     name: str, monkeypatch: pytest.MonkeyPatch, tally: Callable[[str], None], tmp_path: Path
 ) -> None:
-    """`kill -9`, anywhere from Python's first line to the last chunk."""
-    command = _train_in("reference", monkeypatch, CONFIGURATIONS[name])
+    """SIGKILL comes anywhere between Python's first line and the last chunk."""
+    command = _enter("reference", monkeypatch, CONFIGURATIONS[name])
     reference = Training(*command)
     assert reference.ended() == 0, reference.output
     (whole,) = runs()
     wanted, end = repeated(whole), last_state(whole)
 
     monkeypatch.chdir(tmp_path)
-    command = _train_in("killed", monkeypatch, CONFIGURATIONS[name])
+    command = _enter("killed", monkeypatch, CONFIGURATIONS[name])
     moments = random.Random(name)
     kills, current = 0, command
     while True:
@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
                 kills += 1
         if training.ended() == 0 and kills == KILLS:
             break
-        current = ["train", "--resume", "latest"] if _goes_on(training) else command
+        current = ["train", "--resume", "latest"] if _is_resumable(training) else command
     for run in runs():
         assert run.info.status == "FINISHED", training.output
         assert repeated(run) == wanted
@@ -86,8 +86,8 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert not list(Path("mlruns/live").iterdir())
 
 
-def _goes_on(training: Training) -> bool:
-    """Whether there is a run that was killed: one that was whole is followed by a new one."""
+def _is_resumable(training: Training) -> bool:
+    """Return whether a killed run is recorded; after a finished one, a new one is trained."""
     assert training.process.returncode in {0, -signal.SIGKILL}, training.output
     if training.process.returncode == 0 or not Path("mlruns/mlflow.db").exists():
         return False
@@ -95,18 +95,18 @@ def _goes_on(training: Training) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_how_it_goes_on_and_does(
+def test_an_interrupted_run_names_the_command_that_resumes_it(
     number: int, monkeypatch: pytest.MonkeyPatch, tally: Callable[[str], None], tmp_path: Path
 ) -> None:
-    # Long enough for a fast machine not to be done before the last signal.
+    # Long enough that a fast machine has not finished before the last signal.
     configuration = CONFIGURATIONS["dqn"].replace("120_000", "400_000")
-    reference = Training(*_train_in("reference", monkeypatch, configuration))
+    reference = Training(*_enter("reference", monkeypatch, configuration))
     assert reference.ended() == 0, reference.output
     (whole,) = runs()
     wanted, end = repeated(whole), last_state(whole)
 
     monkeypatch.chdir(tmp_path)
-    training = Training(*_train_in("interrupted", monkeypatch, configuration))
+    training = Training(*_enter("interrupted", monkeypatch, configuration))
     for moment in (0.2, 0.6, 0.4):
         training.wait_for("compiled in")
         assert not training.has_ended(moment)
@@ -122,6 +122,6 @@ def test_an_interrupted_run_says_how_it_goes_on_and_does(
     assert_same_state(last_state(run), end)
     same = repeated(run)
     for key in wanted:
-        if not key.startswith(("final/", "late/")):  # which an interrupted run has as well
+        if not key.startswith(("final/", "late/")):  # logged when it was interrupted, too
             assert same[key] == wanted[key], key
         assert same[key][-1] == wanted[key][-1], key

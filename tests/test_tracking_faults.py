@@ -1,4 +1,4 @@
-"""Stores that go away, are slow, fail, are locked or full, under real runs; points are counted."""
+"""Real runs whose store goes away, is slow, fails, is locked or full; every point is counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Training, points, runs
+from dqnkit.config import loading
+from dqnkit.errors import TrackingError
+from dqnkit.tracking.editor import make_run_editor
+from dqnkit.tracking.location import AUTO
+from dqnkit.tracking.names import CHAMPION
+from tests.processes import Training, client, points, runs
 from tests.servers import MlflowServer, Proxy
 
 pytestmark = pytest.mark.slow
@@ -36,8 +41,8 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
     server.stop()
 
 
-def _check_all_is_there(uri: str | None = None) -> None:
-    """One run, ended well, with every point that was measured, once."""
+def _assert_complete(uri: str = AUTO) -> None:
+    """Assert that the store has one finished run, with every point once."""
     (run,) = runs(uri)
     assert run.info.status == "FINISHED"
     found = points(run, uri)
@@ -50,14 +55,12 @@ def _check_all_is_there(uri: str | None = None) -> None:
     assert len(found["final/return_iqm"]) == 1
 
 
-def _kept(uri: str | None = None) -> set[str]:
-    from tests.processes import client
-
+def _artifacts(uri: str = AUTO) -> set[str]:
     (run,) = runs(uri)
     return {each.path for each in client(uri).list_artifacts(run.info.run_id)}
 
 
-def test_a_server_that_stops_and_comes_back_gets_every_point_once(
+def test_a_server_that_stops_and_comes_back_receives_every_point_once(
     server: MlflowServer, tally: Callable[..., None]
 ) -> None:
     server.start()
@@ -72,12 +75,12 @@ def test_a_server_that_stops_and_comes_back_gets_every_point_once(
         server.start()
     assert training.ended() == 0, training.output
     assert "warning" not in training.output
-    _check_all_is_there(server.uri)
-    assert {"config.yaml", "policy", "checkpoints", "evaluation.json"} <= _kept(server.uri)
+    _assert_complete(server.uri)
+    assert {"config.yaml", "policy", "checkpoints", "evaluation.json"} <= _artifacts(server.uri)
     assert not list(Path("mlruns/live").iterdir())
 
 
-def test_what_a_server_that_stays_away_did_not_get_is_sent_by_sync(
+def test_sync_sends_what_a_server_that_stays_away_did_not_receive(
     server: MlflowServer, tally: Callable[..., None]
 ) -> None:
     server.start()
@@ -94,29 +97,27 @@ def test_what_a_server_that_stays_away_did_not_get_is_sent_by_sync(
     server.start()
     late = Training("sync", "--tracking-uri", server.uri)
     assert late.ended() == 0, late.output
-    _check_all_is_there(server.uri)
-    assert {"config.yaml", "policy", "checkpoints", "evaluation.json"} <= _kept(server.uri)
-    assert "nothing waits" in _output_of("sync", "--tracking-uri", server.uri)
+    _assert_complete(server.uri)
+    assert {"config.yaml", "policy", "checkpoints", "evaluation.json"} <= _artifacts(server.uri)
+    assert "nothing is pending" in _output_of("sync", "--tracking-uri", server.uri)
 
 
-def test_a_server_that_refuses_from_the_start_may_come_later(
-    server: MlflowServer, tally: Callable[..., None]
-) -> None:
+def test_a_server_may_start_after_the_run(server: MlflowServer, tally: Callable[..., None]) -> None:
     training = Training("train", "long.yaml", "--tracking-uri", server.uri)
     training.wait_for("does not answer: the run is kept in")
     tally("faults of tracking")
     server.start()
     assert training.ended() == 0, training.output
-    if "did not take it all" in training.output:  # it came too late
+    if "did not receive everything" in training.output:  # it came too late
         assert Training("sync", "--tracking-uri", server.uri).ended() == 0
-    _check_all_is_there(server.uri)
+    _assert_complete(server.uri)
 
 
 @pytest.mark.parametrize("mode", ["slow", "500", "deaf"])
-def test_a_server_that_answers_badly_gets_every_point_once(
+def test_a_faulty_server_receives_every_point_once(
     mode: str, server: MlflowServer, tally: Callable[..., None]
 ) -> None:
-    """`slow` is slower than the time limit of a request, so that some are sent again."""
+    """The mode `slow` exceeds the time limit of a request, so that some are sent again."""
     server.start()
     proxy = Proxy(server.port)
     proxy.delay = 6.0
@@ -130,16 +131,16 @@ def test_a_server_that_answers_badly_gets_every_point_once(
     assert training.ended() == 0, training.output
     assert proxy.failed[mode] > 0
     tally("faults of tracking", proxy.failed[mode])
-    if "did not take it all" in training.output:
+    if "did not receive everything" in training.output:
         assert Training("sync", "--tracking-uri", proxy.uri).ended() == 0
-    _check_all_is_there(server.uri)
+    _assert_complete(server.uri)
     proxy.close()
 
 
-def test_a_server_that_is_bad_from_first_to_last_is_made_up_for_by_sync(
+def test_sync_completes_a_run_whose_server_failed_from_first_to_last(
     server: MlflowServer, tally: Callable[..., None]
 ) -> None:
-    """Its answers are lost: also that to the request which made the run."""
+    """All answers are lost, including that to the request that created the run."""
     server.start()
     proxy = Proxy(server.port)
     proxy.mode = "deaf"
@@ -149,12 +150,12 @@ def test_a_server_that_is_bad_from_first_to_last_is_made_up_for_by_sync(
     tally("faults of tracking", proxy.failed["deaf"])
     proxy.mode = "pass"
     assert Training("sync", "--tracking-uri", proxy.uri).ended() == 0
-    _check_all_is_there(server.uri)
+    _assert_complete(server.uri)
     proxy.close()
 
 
-def test_a_database_that_is_locked_gets_every_point_once(tally: Callable[..., None]) -> None:
-    """Longer than SQLite waits for a lock, which is 20 seconds."""
+def test_a_locked_database_receives_every_point_once(tally: Callable[..., None]) -> None:
+    """The lock is held for longer than the 20 seconds that SQLite waits for it."""
     training = Training("train", "long.yaml")
     training.wait_for("compiled in")
     with sqlite3.connect("mlruns/mlflow.db", timeout=30, isolation_level=None) as database:
@@ -163,14 +164,14 @@ def test_a_database_that_is_locked_gets_every_point_once(tally: Callable[..., No
         training.has_ended(25)
         database.execute("ROLLBACK")
     assert training.ended() == 0, training.output
-    if "did not take it all" in training.output:
+    if "did not receive everything" in training.output:
         assert Training("sync").ended() == 0
-    _check_all_is_there()
+    _assert_complete()
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file system of 24 MB."""
+    """Mount a file system of 24 MB and change into it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -187,7 +188,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 
 def _fill(file: Path) -> None:
-    """Takes all room that there is left."""
+    """Fill the rest of a file system."""
     with file.open("wb", buffering=0) as sink:
         for size in (1 << 20, 1 << 12, 1):
             try:
@@ -198,7 +199,7 @@ def _fill(file: Path) -> None:
 
 
 def _on_a_disk_that_fills(disk: Path, tally: Callable[..., None]) -> Training:
-    """A run in training there, when there is no room any more."""
+    """Start a run on a disk, and fill the disk once it trains."""
     (disk / "long.yaml").write_text(CONFIGURATION, encoding="utf-8")
     training = Training("train", "long.yaml")
     training.wait_for("compiled in")
@@ -208,22 +209,22 @@ def _on_a_disk_that_fills(disk: Path, tally: Callable[..., None]) -> Training:
     return training
 
 
-def test_a_disk_that_is_full_for_a_while_costs_nothing(
+def test_a_disk_that_is_full_for_a_while_loses_nothing(
     small_disk: Path, tally: Callable[..., None]
 ) -> None:
     training = _on_a_disk_that_fills(small_disk, tally)
     assert not training.has_ended(3.0)
     (small_disk / "filler").unlink()
     assert training.ended() == 0, training.output
-    _check_all_is_there()
+    _assert_complete()
 
 
-def test_a_disk_that_stays_full_is_told_and_the_training_ends(
+def test_a_disk_that_stays_full_is_reported_and_training_finishes(
     small_disk: Path, tally: Callable[..., None]
 ) -> None:
     training = _on_a_disk_that_fills(small_disk, tally)
     assert training.ended() == 0, training.output
-    assert "did not take it all" in training.output
+    assert "did not receive everything" in training.output
     assert "No space left on device" in training.output
     assert "Traceback" not in training.output
 
@@ -250,16 +251,12 @@ def _output_of(*arguments: str) -> str:
     return command.output
 
 
-def test_a_server_too_old_for_a_champion_is_refused(server: MlflowServer) -> None:
-    from dqnkit.config import loading
-    from dqnkit.errors import TrackingError
-    from dqnkit.tuning.study_run import check_store
-
+def test_a_server_without_model_aliases_is_refused(server: MlflowServer) -> None:
     server.start()
     proxy = Proxy(server.port)
-    config = loading.load("tutorial")
-    check_store(config, proxy.uri)
+    editor = make_run_editor(loading.load("tutorial"), proxy.uri)
+    editor.check("tutorial", CHAMPION)
     proxy.mode = "old"
-    with pytest.raises(TrackingError, match=r"older than 2\.3"):
-        check_store(config, proxy.uri)
+    with pytest.raises(TrackingError, match=r"upgrade its MLflow to 2\.3 or later"):
+        editor.check("tutorial", CHAMPION)
     proxy.close()

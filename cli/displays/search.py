@@ -168,7 +168,7 @@ def _print_confirmed(result: TuneResult) -> None:
         Column("search"),
         Column("confirmed IQM (95 % interval)"),
         Column("seeds"),
-        Column("its best policies", spare=2),
+        Column("best policies, mean", spare=2),
         Column("values", left=True, spare=1),
     ]
     rows = [

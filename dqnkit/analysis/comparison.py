@@ -220,7 +220,7 @@ def _write_files(comparison: Comparison, folder: Path) -> None:
     (folder / Artifact.COMPARISON).write_text(json.dumps(document), encoding="utf-8")
     if comparison.curves:
         title = comparison.environment
-        plots.learning_curves(comparison.curves, title, folder / Artifact.CURVES_PICTURE)
+        plots.save_figure(comparison.make_figure(), folder / Artifact.CURVES_PICTURE)
         plots.interactive_curves(comparison.curves, title, folder / Artifact.CURVES_PAGE)
 
 

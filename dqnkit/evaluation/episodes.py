@@ -39,25 +39,6 @@ class Episodes:
         """95 % confidence interval of the interquartile mean of the returns."""
         return bootstrap_interval(np.asarray(self.returns))
 
-    def metrics(self, prefix: str) -> dict[str, float]:
-        """Return the statistics as metrics of a run, named `PREFIX/return_mean` and so on."""
-        summary, (low, high) = self.summary, self.interval
-        values = {
-            "return_mean": summary.mean,
-            "return_std": summary.std,
-            "return_min": summary.min,
-            "return_max": summary.max,
-            "return_median": summary.median,
-            "return_iqm": summary.iqm,
-            "return_ci_low": low,
-            "return_ci_high": high,
-            "length_mean": float(np.mean(self.lengths)),
-            "length_min": float(np.min(self.lengths)),
-            "length_max": float(np.max(self.lengths)),
-            "episodes": float(summary.n),
-        }
-        return {f"{prefix}/{name}": value for name, value in values.items()}
-
     def statistics(self) -> dict[str, float]:
         """Return the statistics of the returns as a JSON object."""
         low, high = self.interval

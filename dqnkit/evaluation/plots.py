@@ -119,21 +119,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=_DPI)
 
 
-def learning_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
-    """Write the figure of `make_learning_curve_figure` as a PNG."""
-    save_figure(make_learning_curve_figure(evaluations, title), path)
-
-
-def returns_histogram(samples: Mapping[str, Episodes], title: str, path: Path) -> None:
-    """Write the figure of `make_returns_histogram_figure` as a PNG."""
-    save_figure(make_returns_histogram_figure(samples, title), path)
-
-
-def learning_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
-    """Write the figure of `make_learning_curves_figure` as a PNG."""
-    save_figure(make_learning_curves_figure(curves, title), path)
-
-
 def save_axes(axes: Axes, path: Path) -> None:
     """Write the figure of pyplot axes, such as those that Optuna returns, as a PNG and close it."""
     import matplotlib.pyplot as plt  # takes seconds, and holds state of the whole process

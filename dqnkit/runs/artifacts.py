@@ -71,7 +71,8 @@ class RunArtifacts:
             )
             (folder / Artifact.EVALUATION).write_text(document.to_json(), encoding="utf-8")
             title = f"{self.config.name} ({self.config.env.id}), seed {self.config.training.seed}"
-            plots.learning_curve(history.evaluations, title, folder / Artifact.LEARNING_CURVE)
+            figure = plots.make_learning_curve_figure(history.evaluations, title)
+            plots.save_figure(figure, folder / Artifact.LEARNING_CURVE)
             checkpoints = folder / Artifact.CHECKPOINTS
             checkpoints.mkdir()
             if checkpoint is not None:

@@ -227,7 +227,8 @@ class SeedGroup:
         if curve is not None:
             title = f"{self.config.name} ({self.config.env.id}), {scores.n} seeds"
             path = folder / Artifact.LEARNING_CURVE
-            plots.learning_curves({f"IQM over {scores.n} seeds": curve}, title, path)
+            curves = {f"IQM over {scores.n} seeds": curve}
+            plots.save_figure(plots.make_learning_curves_figure(curves, title), path)
 
 
 def scores_table(results: Sequence[SeedResult], scores: SeedScores) -> str:

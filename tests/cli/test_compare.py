@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.compare import _shorten
 from dqnkit.config import loading
 from tests.cli.conftest import Run, assert_misused
 from tests.runs import record
@@ -54,6 +55,20 @@ def test_many_parameters_have_a_table_of_their_own(run: Run) -> None:
         ["optimizer.learning_rate", "0.001", "0.5"],
         ["training.batch_size", "64", "32"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (["5.412636564086669e-05", "0.007157594238520133"], ["5.41264e-05", "0.00715759"]),
+        (["0.00025", "-1234567.5"], ["0.00025", "-1.23457e+06"]),
+        (["0.123456789", "0.123456780"], ["0.123456789", "0.123456780"]),
+        (["1000000", "[0.123456789]"], ["1000000", "[0.123456789]"]),
+        (["None", "1.0.0", "double_c51"], ["None", "1.0.0", "double_c51"]),
+    ],
+)
+def test_long_numbers_are_rounded(values: list[str], shown: list[str]) -> None:
+    assert _shorten(values) == shown
 
 
 def test_a_repeated_seed_is_left_out_with_a_warning(run: Run) -> None:

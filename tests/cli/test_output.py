@@ -56,7 +56,8 @@ def test_long_text_is_wrapped_within_its_column(
 ) -> None:
     _on_a_terminal(monkeypatch, 30)
     rows = [["cartpole", "Balances a pole for 500 steps."]]
-    output.say_table([Column("experiment", left=True), Column("about", left=True)], rows)
+    columns = [Column("experiment", left=True, wraps=False), Column("about", left=True)]
+    output.say_table(columns, rows)
     assert [line.rstrip() for line in _plain(capsys.readouterr().out).splitlines()] == [
         "experiment  about",
         "cartpole    Balances a pole",

@@ -29,20 +29,6 @@ def test_summary_and_interval_are_those_of_the_returns() -> None:
     assert EPISODES.interval is EPISODES.interval  # the bootstrap runs once
 
 
-def test_metrics_have_the_prefix_and_describe_returns_and_lengths() -> None:
-    metrics = EPISODES.metrics("final")
-    assert all(name.startswith("final/") for name in metrics)
-    assert metrics["final/return_mean"] == 4.0
-    assert metrics["final/return_std"] == pytest.approx(np.std(EPISODES.returns))
-    assert (metrics["final/return_min"], metrics["final/return_max"]) == (1.0, 10.0)
-    assert (metrics["final/return_median"], metrics["final/return_iqm"]) == (2.5, 2.5)
-    assert (metrics["final/return_ci_low"], metrics["final/return_ci_high"]) == EPISODES.interval
-    assert (metrics["final/length_min"], metrics["final/length_max"]) == (5.0, 22.0)
-    assert metrics["final/length_mean"] == 10.0
-    assert metrics["final/episodes"] == 4.0
-    assert {type(value) for value in metrics.values()} == {float}
-
-
 def test_statistics_are_a_json_object() -> None:
     statistics = json.loads(json.dumps(EPISODES.statistics()))
     low, high = EPISODES.interval

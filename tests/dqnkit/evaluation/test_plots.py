@@ -172,15 +172,15 @@ def test_interactive_curves_have_the_same_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "data"),
+    ("make_figure", "data"),
     [
-        (plots.learning_curve, EVALUATIONS),
-        (plots.returns_histogram, {"trained": EVALUATIONS[0]}),
-        (plots.learning_curves, CURVES),
+        (plots.make_learning_curve_figure, EVALUATIONS),
+        (plots.make_returns_histogram_figure, {"trained": EVALUATIONS[0]}),
+        (plots.make_learning_curves_figure, CURVES),
     ],
 )
-def test_writers_save_a_picture(write: Any, data: Any) -> None:
-    write(data, "title", Path("figure.png"))
+def test_figures_are_saved_as_pictures(make_figure: Any, data: Any) -> None:
+    plots.save_figure(make_figure(data, "title"), Path("figure.png"))
     assert _is_png(Path("figure.png"))
     height, width, _ = imread("figure.png").shape
     assert width == 960

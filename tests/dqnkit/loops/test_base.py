@@ -115,7 +115,7 @@ TABULAR = (
 
 
 def test_q_values_converge_to_the_discounted_sum_of_rewards(make: Make) -> None:
-    """From 4 the reward alone: a terminal state that was bootstrapped from would give more."""
+    """The value of state 4 is the reward alone: a terminal state is not bootstrapped from."""
     loop = make(*TABULAR, observe="one_hot")
     loop.start()
     loop.advance(3_000)

@@ -15,8 +15,8 @@ def _step(reward: list[float], *, ends: str = "--", reset: str = "--") -> Step:
 
     Args:
       reward: Rewards of both.
-      ends: For each environment "t" if its episode terminates, "c" if it is truncated.
-      reset: For each environment "r" if the step was a reset.
+      ends: One letter per environment: "t" if its episode terminates, "c" if it is truncated.
+      reset: One letter per environment: "r" if the step was a reset.
     """
     return Step(
         stepped=np.array([each != "r" for each in reset]),
@@ -39,7 +39,7 @@ def test_returns_and_lengths_are_those_of_each_environment() -> None:
 
 
 def test_a_reset_is_no_step_of_an_episode() -> None:
-    """In Gymnasium's mode NEXT_STEP, the fields of a reset hold anything."""
+    """Gymnasium's mode NEXT_STEP leaves any values in the fields of a reset."""
     stats = EpisodeStats(2)
     stats.add(_step([1.0, 1.0], ends="t-"))
     assert stats.add(_step([100.0, 1.0], ends="t-", reset="r-")) == []

@@ -147,7 +147,7 @@ def test_a_record_without_files_gets_none(small: Small, monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise AssertionError("nothing is to be written")
 
-    monkeypatch.setattr("dqnkit.evaluation.plots.learning_curve", fail)
+    monkeypatch.setattr("dqnkit.evaluation.plots.make_learning_curve_figure", fail)
     monkeypatch.setattr(GreedyPolicy, "save", fail)
     config, spec = resolve(small())
     artifacts = RunArtifacts(config, Tracker())

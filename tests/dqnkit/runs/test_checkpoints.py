@@ -106,7 +106,7 @@ def test_a_file_with_other_contents_is_refused(changes: dict[str, Any], problem:
     _rewrite(path, **changes)
     with pytest.raises(CheckpointError, match=problem):
         Checkpoint.load(path)
-    with pytest.raises(CheckpointError, match="^the last one "):
+    with pytest.raises(CheckpointError, match=r"^the last one "):
         Checkpoint.load(path, "the last one")
 
 

@@ -52,7 +52,12 @@ def _store() -> None:
     ],
 )
 def test_a_broken_environment_is_named_and_the_run_resumes_once_it_is_fixed(
-    small: Small, vectorization: str, fault: str, call: str, message: str, tally: Callable[..., None]
+    small: Small,
+    vectorization: str,
+    fault: str,
+    call: str,
+    message: str,
+    tally: Callable[..., None],
 ) -> None:
     config = small(
         *FAULTY,

@@ -85,7 +85,7 @@ def test_a_killed_run_is_ended_and_gets_its_last_checkpoint(
 
 
 def test_an_ended_run_gets_no_checkpoint() -> None:
-    """Its last one is among its artifacts, and may be newer than those in the outbox."""
+    """The last checkpoint is among the artifacts, and may be newer than those in the outbox."""
     outbox = _outbox()
     CheckpointFolder(outbox.folder / "checkpoints").add(CHECKPOINT)
     outbox.set_closing(status="FAILED", ended=5_000)

@@ -232,7 +232,7 @@ def test_an_end_between_evaluations_is_evaluated_too(small: Small, tracker: Memo
 def test_evaluation_episodes_differ_from_each_other_but_not_between_runs(
     small: Small, use: Use
 ) -> None:
-    """With weights that never change, evaluations differ by their episodes alone."""
+    """Evaluations of weights that never change differ by their episodes alone."""
     still = small("training.gradient_steps_per_iteration=0", "evaluation.num_eval_episodes=50")
     trackers = []
     for _ in range(2):

@@ -121,9 +121,7 @@ def test_commands_name_the_store_unless_it_is_the_default() -> None:
     assert locate_store().command_line("ui").endswith("dqnkit ui")
     line = locate_store("my runs").command_line("train", resume="a'b", seed=None)
     database = Path("my runs/mlflow.db").resolve()
-    assert line.endswith(
-        f"dqnkit train --resume 'a'\"'\"'b' --tracking-uri 'sqlite:///{database}'"
-    )
+    assert line.endswith(f"dqnkit train --resume 'a'\"'\"'b' --tracking-uri 'sqlite:///{database}'")
 
 
 def test_the_page_of_an_experiment_shows_charts() -> None:

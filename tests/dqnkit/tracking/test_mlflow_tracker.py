@@ -37,7 +37,8 @@ def _client() -> Any:
 
 @pytest.fixture
 def tracker() -> MlflowTracker:
-    return MlflowTracker(locate_store().make())
+    make_store()
+    return MlflowTracker(locate_store())
 
 
 def test_everything_that_is_logged_is_in_the_store(tracker: MlflowTracker) -> None:

@@ -185,7 +185,9 @@ def test_a_folder_that_is_not_whole_says_what_is_missing(recorded: Recorded, mis
         shutil.rmtree(Path("torn") / missing)
     else:
         (Path("torn") / missing).unlink()
-    with pytest.raises(PolicyError, match=f"is not a complete policy of dqnkit: {missing}.*is missing"):
+    with pytest.raises(
+        PolicyError, match=f"is not a complete policy of dqnkit: {missing}.*is missing"
+    ):
         find_policy(recorded.reader, "./torn", Path.cwd())
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 
@@ -65,7 +64,7 @@ def test_heartbeats_are_recorded_until_the_trial_is_released(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     beats.release(trial)
-    while any(thread.name == "dqnkit-heartbeats" for thread in threading.enumerate()):
+    while beats._has_thread:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     age_heartbeats(sqlite, 1_000)
