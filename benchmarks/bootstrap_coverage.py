@@ -3,7 +3,7 @@
     uv run python benchmarks/bootstrap_coverage.py [--trials 4000] [--dry]
 
 The samples are normal: the interquartile mean of a symmetric distribution is its center. The table
-is written into `docs/looking.md`.
+is written into `docs/results.md`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dqnkit.evaluation.formatting import markdown_table
 
 SAMPLE_SIZES = (2, 3, 5, 10, 20, 100)
 RESAMPLES = 1_000
-DOCUMENT = report.DOCUMENT.with_name("looking.md")
+DOCUMENT = report.DOCUMENT.with_name("results.md")
 
 
 def coverage(sample_size: int, trials: int) -> float:
@@ -40,7 +40,7 @@ def main() -> None:
     cells = [f"{coverage(size, args.trials):.0%}" for size in SAMPLE_SIZES]
     table = markdown_table(
         ["sample size", *map(str, SAMPLE_SIZES)],
-        [[f"contains the true value, of {args.trials:,} trials", *cells]],
+        [[f"coverage in {args.trials:,} trials", *cells]],
     )
     print(table)
     if not args.dry:

@@ -293,7 +293,7 @@ def workers() -> None:
     header = (
         "workers",
         "trials per second",
-        "relative to sleep alone",
+        "share of the maximum",
         "cores of PostgreSQL",
         "cores of the workers",
     )

@@ -23,7 +23,7 @@ import family
 import report
 
 REVERB_ENVIRONMENT = report.ROOT / ".venv-reverb"
-RATIOS = "ratios of each round (least to greatest)"
+RATIOS = "ratios of each round (minimum to maximum)"
 
 Pair = tuple[float, float]
 """Rates of dqnkit and of the other library in the same round."""
@@ -275,7 +275,7 @@ def actors_section(rounds: int) -> str:
                 flush=True,
             )
     return report.make_section(
-        f"environment steps per second, medians of {rounds} alternating rounds (least to greatest)",
+        f"environment steps per second, medians of {rounds} alternating rounds (minimum to maximum)",
         ("environment steps per update", *NUM_ACTORS.values()),
         [
             [str(steps), *(report.spread(rates[steps, actors], ",.0f") for actors in NUM_ACTORS)]

@@ -158,7 +158,7 @@ def zoo_section(rounds: int, trials: int) -> str:
         median = f"{statistics.median(dqnkit):.1f}"
         rows.append((recipe.title, "`dqnkit tune`, 2 workers", median, ""))
     return report.make_section(
-        f"medians of {rounds} alternating rounds, ratios of each round (least to greatest)",
+        f"medians of {rounds} alternating rounds, ratios of each round (minimum to maximum)",
         ("updates", "search", "seconds per trial", "dqnkit is faster by"),
         rows,
     )

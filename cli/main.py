@@ -97,7 +97,8 @@ def _common(
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit status.
 
-    This is the one place where exceptions become messages. `--traceback` may stand anywhere.
+    This is the one place where exceptions become messages. `--traceback` may appear
+    anywhere on the command line.
     """
     wants_traceback = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
@@ -128,7 +129,7 @@ def _report(error: Exception) -> int:
         _print_error(explain(error))
         return error.exit_code
     _print_error(
-        f"{type(error).__name__}: {error}\nThis is a bug in dqnkit or a fault of what it runs on; "
+        f"{type(error).__name__}: {error}\nThis is a bug in dqnkit or a problem of the system; "
         "--traceback shows where it happened."
     )
     return ExitCode.FAILED
@@ -136,10 +137,10 @@ def _report(error: Exception) -> int:
 
 def main() -> None:
     """Run the console script."""
-    # As `python -m` does: `--env my_module:MyEnv-v0` imports from the working directory.
+    # Like `python -m`, search the working directory, so that `--env my_module:MyEnv-v0` works.
     sys.path.insert(0, "")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a Greek name must not fail in the C locale
+        if isinstance(stream, io.TextIOWrapper):  # non-ASCII names in the C locale
             stream.reconfigure(errors="replace")
     # A command that a signal ends still removes temporary files and ends its processes.
     for number in (signal.SIGTERM, signal.SIGHUP):

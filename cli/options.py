@@ -97,7 +97,7 @@ Gpus = Annotated[
     typer.Option(
         metavar="N",
         rich_help_panel=_WORKERS,
-        help="GPUs per worker on a Ray cluster; with 0.5, two workers share one.",
+        help="GPUs that Ray reserves per worker. dqnkit itself trains on the CPU.",
     ),
 ]
 Json = Annotated[

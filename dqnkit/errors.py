@@ -1,8 +1,8 @@
-"""Every exception that a user can meet.
+"""Every exception that can reach a user.
 
 A message names what was given, what is allowed and what to do next. The library names
-configuration keys and arguments; the command line (`cli.main`) puts its own options in their
-place and turns each exception into one message and an exit code.
+configuration keys and arguments; the command line (`cli.main`) replaces them by the names of
+options and turns each exception into one message and an exit code.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ SETTINGS = {
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _PATIENT_MAIN = """
 from cli.main import main
-from dqnkit.tuning.patient_storage import PatientStorage
-PatientStorage.patience = {patience}
+from dqnkit.tuning.retrying_storage import RetryingStorage
+RetryingStorage.patience = {patience}
 main()
 """
 """Program that runs `dqnkit` with another patience for a database that does not answer."""

@@ -45,7 +45,7 @@ HOMES = {
     "matplotlib": ("dqnkit.evaluation.plots",),
     "plotly": ("dqnkit.evaluation.plots",),
     "PIL": ("dqnkit.analysis.panel",),
-    "imageio_ffmpeg": ("dqnkit.analysis.video_file",),
+    "imageio_ffmpeg": ("dqnkit.analysis.video_writer",),
     "lazy_loader": ("dqnkit",),
 }
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from cli import main
 from dqnkit.config import loading
-from dqnkit.config.documents import _Loader
 from dqnkit.config.sections import Config
+from dqnkit.config.yaml_parsing import _Loader
 from dqnkit.errors import ConfigError
 from dqnkit.tracking import location
 from dqnkit.tracking.references import find_run

@@ -1,4 +1,4 @@
-"""Support code that is independent of reinforcement learning.
+"""Support code that several packages share.
 
 `files` and `arrays` write files atomically, `memory` measures the machine, `tensorflow` and
 `stderr` import TensorFlow without its console output, `extras` checks for optional dependencies,

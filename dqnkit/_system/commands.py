@@ -12,7 +12,8 @@ from pathlib import Path
 def as_typed(command: str) -> str:
     """Return a `dqnkit` command in the form that works in this environment.
 
-    That is `uv run dqnkit ...` under uv, `dqnkit ...` if it is on the PATH, else its full path.
+    The form is `uv run dqnkit ...` under uv, `dqnkit ...` if it is on the PATH, and its full path
+    otherwise.
     """
     if "UV" in os.environ:
         return f"uv run {command}"

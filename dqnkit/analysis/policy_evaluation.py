@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from typing_extensions import override
 
+from dqnkit.config.random_streams import later_evaluation_keys
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import later_evaluation_keys
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ArgumentError, TrackingError
 from dqnkit.evaluation import plots

@@ -1,4 +1,4 @@
-"""Recording of episodes into a video, with several agents side by side."""
+"""Recording of episodes into a video, with several players side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dqnkit.analysis.panel import Panel, fitted, scaled, side_by_side
 from dqnkit.analysis.playback import Player, RenderedStep, play
-from dqnkit.analysis.video_file import VideoWriter
+from dqnkit.analysis.video_writer import VideoWriter
 from dqnkit.envs.rendering import RenderedEnvironment
 from dqnkit.events import EpisodesPlayed, Listener, ignore
 
@@ -19,7 +19,7 @@ _HOLD_SECONDS = 0.8
 
 
 @dataclass(frozen=True)
-class Agent:
+class RecordedPlayer:
     """A player with its own environment, and the panel that draws it."""
 
     name: str
@@ -29,20 +29,22 @@ class Agent:
 
 
 class Recorder:
-    """Plays episodes with all agents at once, and writes them into a video."""
+    """Plays episodes with all players at once, and writes them into a video."""
 
-    def __init__(self, writer: VideoWriter, agents: Sequence[Agent], *, overlay: bool) -> None:
+    def __init__(
+        self, writer: VideoWriter, players: Sequence[RecordedPlayer], *, overlay: bool
+    ) -> None:
         """Make a recorder.
 
         Args:
           writer: Writer of the frames.
-          agents: Agents to show, from left to right.
-          overlay: True to draw the agents' panels, False for their frames alone.
+          players: Players to show, from left to right.
+          overlay: True to draw the players' panels, False for their frames alone.
         """
-        self.returns: dict[str, list[float]] = {agent.name: [] for agent in agents}
-        """Undiscounted return of each episode, by the name of the agent."""
+        self.returns: dict[str, list[float]] = {each.name: [] for each in players}
+        """Undiscounted return of each episode, by the name of the player."""
         self._writer = writer
-        self._agents = agents
+        self._players = players
         self._overlay = overlay
         self._size: tuple[int, int] | None = None
 
@@ -65,15 +67,14 @@ class Recorder:
                 self._writer.write(picture)
             for _ in range(round(_HOLD_SECONDS * self._writer.fps)):
                 self._writer.write(picture)
-            for agent, last in zip(self._agents, steps, strict=True):
-                self.returns[agent.name].append(last.episode_return)
+            for each, last in zip(self._players, steps, strict=True):
+                self.returns[each.name].append(last.episode_return)
             listener(EpisodesPlayed(tuple(self.returns), episode, len(seeds)))
 
     def _play(self, episode: int, seed: int, max_steps: int) -> Iterator[list[RenderedStep]]:
-        """Yield the agents' steps at each timestep; an agent that has ended repeats its last."""
+        """Yield the players' steps at each timestep; a player that has ended repeats its last."""
         playing = [
-            play(agent.environment, agent.player, episode, seed, max_steps)
-            for agent in self._agents
+            play(each.environment, each.player, episode, seed, max_steps) for each in self._players
         ]
         latest: list[RenderedStep] = []
         for steps in zip_longest(*playing):
@@ -83,8 +84,8 @@ class Recorder:
     def _draw(self, steps: Sequence[RenderedStep]) -> np.ndarray:
         picture = side_by_side(
             [
-                agent.panel.draw(step) if self._overlay else scaled(step.frame)
-                for agent, step in zip(self._agents, steps, strict=True)
+                each.panel.draw(step) if self._overlay else scaled(step.frame)
+                for each, step in zip(self._players, steps, strict=True)
             ]
         )
         # A video has one size, but an environment may change that of its frames.

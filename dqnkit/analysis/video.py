@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dqnkit.analysis.panel import Panel
-from dqnkit.analysis.video_file import VideoFormat, open_video
+from dqnkit.analysis.video_writer import VideoFormat, open_video
+from dqnkit.config.random_streams import rendering_keys, stream_seeds, training_environment_seeds
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import rendering_keys, stream_seeds, training_environment_seeds
 from dqnkit.envs.rendering import RenderedEnvironment
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
@@ -28,7 +28,7 @@ from dqnkit.tracking.store import RunStore
 
 if TYPE_CHECKING:  # imports TensorFlow, which takes seconds
     from dqnkit.analysis.playback import Player
-    from dqnkit.analysis.recording import Agent
+    from dqnkit.analysis.recording import RecordedPlayer
 
 _MAX_FPS = 240.0
 
@@ -227,7 +227,7 @@ def _make(
         from dqnkit.analysis.recording import Recorder
 
         recorder = Recorder(
-            writer, _make_agents(source, spec, options, environments), overlay=options.overlay
+            writer, _make_players(source, spec, options, environments), overlay=options.overlay
         )
         max_steps = options.max_steps or config.evaluation.max_episode_steps
         recorder.record(_initial_seeds(config, options), max_steps, listener)
@@ -235,22 +235,24 @@ def _make(
     return Video(source.label, spec.id, path, None, frames, fps, returns, source.run)
 
 
-def _make_agents(
+def _make_players(
     source: PolicySource,
     spec: EnvSpec,
     options: VideoOptions,
     environments: Sequence[RenderedEnvironment],
-) -> list[Agent]:
+) -> list[RecordedPlayer]:
     from dqnkit.agents.policies import SavedPolicy
     from dqnkit.analysis.playback import GreedyPlayer, RandomPlayer
-    from dqnkit.analysis.recording import Agent
+    from dqnkit.analysis.recording import RecordedPlayer
 
     policy = SavedPolicy(source.folder.saved_model, spec)
     players: dict[str, Player] = {"trained": GreedyPlayer(policy)}
     if options.baseline:
         players["random"] = RandomPlayer(spec.num_actions, rendering_keys(options.seed).steps)
     return [
-        Agent(name, environment, player, Panel(name, environment.action_names, options.episodes))
+        RecordedPlayer(
+            name, environment, player, Panel(name, environment.action_names, options.episodes)
+        )
         for (name, player), environment in zip(players.items(), environments, strict=True)
     ]
 

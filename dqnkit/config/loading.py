@@ -17,9 +17,9 @@ from pydantic_core import ErrorDetails
 
 from dqnkit._system.text import one_line
 from dqnkit.config.distributions import KINDS
-from dqnkit.config.documents import check_values, parse_yaml, plain_copy
 from dqnkit.config.fields import CombinationError, Section
 from dqnkit.config.sections import Config
+from dqnkit.config.yaml_parsing import check_values, parse_yaml, plain_copy
 from dqnkit.errors import ArgumentError, ConfigError
 
 DEFAULT_EXPERIMENT = "cartpole"

@@ -63,7 +63,7 @@ GRAPH_ENVIRONMENTS = (*_BY_EQUATIONS, *_BY_TABLE)
 """Ids of the environments that are implemented as TensorFlow operations."""
 
 
-def graph_objection(config: EnvConfig) -> str | None:
+def why_not_in_graph(config: EnvConfig) -> str | None:
     """Return why an environment cannot run in the graph loop as configured, None if it can."""
     return next(_objections(config), None)
 
@@ -100,7 +100,7 @@ def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
     """
     # Frame stacks and vectorization do not change rewards.
     plain = config.model_copy(update={"frame_stack": 1, "vectorization": "sync"})
-    if gamma == 1.0 or graph_objection(plain) is not None:
+    if gamma == 1.0 or why_not_in_graph(plain) is not None:
         return None
     if plain.id in _BY_TABLE:
         return transition_table.return_range(transition_table.transition_table(plain), gamma)
@@ -109,7 +109,7 @@ def return_range(config: EnvConfig, gamma: float) -> tuple[float, float] | None:
 
 
 def make_dynamics(config: EnvConfig) -> Dynamics:
-    """Return the dynamics of an environment for which `graph_objection` is None.
+    """Return the dynamics of an environment for which `why_not_in_graph` is None.
 
     Equal configurations give the same object, so that functions compiled for it are reused.
     """

@@ -65,7 +65,7 @@ def _check_evaluation(config: Config, spec: EnvSpec) -> None:
 
 
 def _loop(config: Config) -> str:
-    reason = registry.graph_objection(config.env)
+    reason = registry.why_not_in_graph(config.env)
     if reason is None and config.evaluation.wrappers:
         reason = "evaluation.wrappers is not empty, and wrappers run in Python"
     if config.replay.kind == "reverb":

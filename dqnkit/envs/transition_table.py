@@ -26,7 +26,7 @@ class TransitionTable(NamedTuple):
     initial_probability: np.ndarray
     """Probabilities of the initial states, float64 [S]."""
     max_episode_steps: int | None
-    """Time limit, None if there is none."""
+    """Time limit; None if there is none."""
 
 
 def transition_table(config: EnvConfig) -> TransitionTable:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dqnkit.agents.policies import Policy
+from dqnkit.config.random_streams import EpisodeKeys, training_environment_seeds
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import EpisodeKeys, training_environment_seeds
 from dqnkit.envs import registry
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.base import Evaluator

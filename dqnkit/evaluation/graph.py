@@ -8,7 +8,7 @@ from typing_extensions import override
 from dqnkit._system.random_bits import draw, uniform
 from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.agents.policies import Policy
-from dqnkit.config.seeds import EpisodeKeys
+from dqnkit.config.random_streams import EpisodeKeys
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
 from dqnkit.evaluation.base import Evaluator
 
@@ -24,7 +24,7 @@ class GraphEvaluator(Evaluator):
         keys: EpisodeKeys,
         max_steps: int,
     ) -> None:
-        """Create the compiled function, which is traced by its first call.
+        """Create the compiled function, which is traced when it is first called.
 
         Args:
           policy: The policy that chooses the actions.

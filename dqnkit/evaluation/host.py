@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from dqnkit._system.tensorflow import compiled, tf
 from dqnkit.agents.policies import Policy
-from dqnkit.config.seeds import EpisodeKeys, stream_seeds
+from dqnkit.config.random_streams import EpisodeKeys, stream_seeds
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.base import Evaluator
 

@@ -21,8 +21,8 @@ from dqnkit._system.tensorflow import Tensor, tf, xla
 from dqnkit.agents.exploration import GRAPH_POLICIES
 from dqnkit.agents.learner import DqnLearner
 from dqnkit.agents.schedules import Schedule, beta_schedule, exploration_schedule
+from dqnkit.config.random_streams import Stream, stream_key
 from dqnkit.config.sections import Config, ReplayConfig
-from dqnkit.config.seeds import Stream, stream_key
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.transitions import Transitions
@@ -95,7 +95,7 @@ class Collector:
         return parts
 
     def step(
-        self, state: LoopState, action: Tensor, moves: Tensor, exploration: Tensor
+        self, state: LoopState, action: Tensor, dynamics_bits: Tensor, exploration: Tensor
     ) -> LoopState:
         """Step every environment with actions int32 [num_envs]."""
         num_envs = self._num_envs
@@ -103,7 +103,7 @@ class Collector:
         episodes, timestep = self.environment.step(
             state.episodes,
             action,
-            tf.reshape(uniform(moves), [num_envs, self.environment.num_uniforms]),
+            tf.reshape(uniform(dynamics_bits), [num_envs, self.environment.num_uniforms]),
         )
         done = timestep.done
         replay = self.replay.add(
@@ -137,9 +137,9 @@ class Collector:
         state = state._replace(episodes=self.environment.reset(tf.reshape(first, shape)))
 
         def body(i: Tensor, state: LoopState) -> tuple[Tensor, LoopState]:
-            _, choices, moves = self.split(draw(key, i, self.bits_per_step))
-            action = below(choices, self.dynamics.num_actions)
-            return i + 1, self.step(state, action, moves, tf.constant(1.0, tf.float64))
+            _, action_bits, dynamics_bits = self.split(draw(key, i, self.bits_per_step))
+            action = below(action_bits, self.dynamics.num_actions)
+            return i + 1, self.step(state, action, dynamics_bits, tf.constant(1.0, tf.float64))
 
         _, state = tf.while_loop(lambda i, _: i < steps, body, (tf.constant(0, tf.int64), state))
         return state._replace(interval=GraphInterval.empty())
@@ -328,11 +328,11 @@ class GraphLoop(Loop):
     def _collect(self, state: LoopState, bits: Tensor) -> LoopState:
         """Take one step of the behaviour policy in every environment."""
         collector = self._collector
-        coins, choices, moves = collector.split(bits)
+        explore_bits, action_bits, dynamics_bits = collector.split(bits)
         exploration = _at(self._exploration, state)
         q_values = self.learner.q_values(collector.environment.observe(state.episodes))
-        action = self._policy(q_values, exploration, coins, choices)
-        return collector.step(state, action, moves, exploration)
+        action = self._policy(q_values, exploration, explore_bits, action_bits)
+        return collector.step(state, action, dynamics_bits, exploration)
 
     def _update(self, state: LoopState, bits: Tensor) -> LoopState:
         """Sample a batch and update on it; `DqnLearner.update` states the TD target."""

@@ -27,16 +27,16 @@ class UpdateOutput(NamedTuple):
 
 
 class CompiledUpdates:
-    """Compiled updates, together with the Q-values for the next step where the process acts.
+    """Compiled updates and, if this process also acts, the Q-values for the next step.
 
-    A call from Python costs more than a small update. The batches of an iteration are therefore
+    A call from Python takes longer than a small update. The batches of an iteration are therefore
     drawn together, and as few tensors as possible go in and out.
     """
 
     def __init__(
         self, config: Config, spec: EnvSpec, learner: DqnLearner, *, frames: int, acts: bool
     ) -> None:
-        """Trace the functions; `tf.function` is applied here, at the outermost edge.
+        """Trace the functions. `tf.function` wraps them only, and none of the functions that they call.
 
         Args:
           config: The resolved configuration.
@@ -69,7 +69,7 @@ class CompiledUpdates:
         return q_values
 
     def warm_up(self) -> None:
-        """Let XLA compile, which it does at a first call, and undo the update on zeros."""
+        """Compile the functions by calling them on zeros, and undo the update."""
         inputs = [tf.zeros(spec.shape, spec.dtype) for spec in self._inputs]
         if len(inputs) == 3:
             self._act(inputs[-1])
@@ -110,7 +110,7 @@ class CompiledUpdates:
 
         Returns:
           The sum of the losses, the TD errors of all batches, and the Q-values, packed into one
-          tensor because each output costs: float32
+          tensor because each output of a call takes time: float32
           [1 + updates * batch_size + num_envs * num_actions].
         """
         stack = self._spec.observation.frame_stack

@@ -51,7 +51,7 @@ class Handle(abc.ABC):
         """
 
     @abc.abstractmethod
-    def last_words(self) -> str:
+    def exit_cause(self) -> str:
         """Return how the worker ended and its last output, once its connection has closed."""
 
 
@@ -114,7 +114,7 @@ class _Process(Handle):
         return not self.process.is_alive()
 
     @override
-    def last_words(self) -> str:
+    def exit_cause(self) -> str:
         self.process.join(_EXIT_SECONDS)
         code = self.process.exitcode
         cause = f"signal {-code}" if code is not None and code < 0 else f"status {code}"

@@ -1,4 +1,4 @@
-"""Replays of a configuration, for the graph loop and for the host loop."""
+"""Factories of the replays for the graph loop and the host loop."""
 
 from __future__ import annotations
 

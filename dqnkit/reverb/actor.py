@@ -20,13 +20,13 @@ from dqnkit.agents import networks
 from dqnkit.agents.exploration import HOST_POLICIES
 from dqnkit.agents.schedules import exploration_schedule
 from dqnkit.config import loading
+from dqnkit.config.random_streams import Stream, actor_key, stream_key, stream_seeds
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import Stream, actor_key, stream_key, stream_seeds
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import DqnkitError, ReplayError
-from dqnkit.loops.episodes import EpisodeStats
+from dqnkit.loops.episode_stats import EpisodeStats
 from dqnkit.processes.launcher import detach_from_terminal
 from dqnkit.reverb.broadcast import LearnerState, Subscriber
 from dqnkit.reverb.connection import TIMEOUT_SECONDS, ServerConnection, connect

@@ -91,7 +91,7 @@ class ActorPool:
         self._replace(number, handle)
 
     def _replace(self, number: int, handle: Handle) -> None:
-        cause = handle.last_words()
+        cause = handle.exit_cause()
         handle.connection.close()
         del self._handles[number]
         self._warnings.append(f"actor {number} is replaced: {cause}")

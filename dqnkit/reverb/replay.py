@@ -432,5 +432,5 @@ def make_reverb_replay(config: Config, spec: EnvSpec) -> ReverbReplay:
     transitions = TransitionSpec(spec, agent.n_step, agent.gamma)
     # Such a process keeps to its ratio by itself; a server needs limits for the others.
     is_limited = replay.samples_per_insert or replay.address
-    limits = RateLimits.of(config) if is_limited else RateLimits()
+    limits = RateLimits.from_config(config) if is_limited else RateLimits()
     return ReverbReplay(replay, config.env.num_envs, transitions, limits)

@@ -164,7 +164,7 @@ def serve_experiment(
             ) from error
         checkpoints = checkpoints.resolve()
     transition_spec = TransitionSpec(spec, config.agent.n_step, config.agent.gamma)
-    limits = RateLimits.of(config)
+    limits = RateLimits.from_config(config)
     tables = [make_replay_table(config.replay, transition_spec, limits), *make_broadcast_tables()]
     with contextlib.ExitStack() as resources:
         # A learner requests checkpoints in any case. Without a folder, Reverb would create one

@@ -61,7 +61,7 @@ class TransitionSpec:
         return self.stack + 1 if self.n_step == 1 else 2 * self.stack
 
     def signature(self) -> dict[str, Any]:
-        """Return Reverb's signature: the frames, and `scalars` of action, reward and discount."""
+        """Return Reverb's signature: the frames, and `scalars`: action, reward and discount."""
         one_step = {"frames": self._frames_spec("frames", self.stack + 1)}
         n_step = {name: self._frames_spec(name, self.stack) for name in ("frames", "next_frames")}
         scalars = {"scalars": tf.TensorSpec([3], tf.float32, "scalars")}
@@ -85,7 +85,7 @@ class RateLimits:
     """Number of transitions that an iteration of the learner samples together."""
 
     @classmethod
-    def of(cls, config: Config) -> RateLimits:
+    def from_config(cls, config: Config) -> RateLimits:
         """Return the limits of a server that several processes of a run share."""
         training = config.training
         capacity = config.replay.replay_buffer_max_length
@@ -105,8 +105,7 @@ class RateLimits:
     def limiter(self) -> Any:
         """Return Reverb's rate limiter.
 
-        Transitions that a sampler has prefetched count as sampled, which are those of two
-        iterations.
+        Prefetched transitions, up to two iterations' worth, count as sampled.
         """
         if self.samples_per_insert is None:
             return reverb.rate_limiters.MinSize(self.min_size)

@@ -244,7 +244,7 @@ class CheckpointWriter:
         return time.perf_counter() >= self._next
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint. A full disk costs the checkpoint and never the run."""
+        """Write a checkpoint. If the disk is full, it is skipped and the run continues."""
         folder = self.folder
         if folder is None:
             return

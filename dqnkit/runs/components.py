@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dqnkit.config.random_streams import training_evaluation_keys
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import training_evaluation_keys
 from dqnkit.envs.specs import EnvSpec
 
 if TYPE_CHECKING:  # these modules load TensorFlow, and so do the functions below
@@ -72,7 +72,7 @@ def make_loop(
         return GraphLoop(config, spec, make_dynamics(config.env))
     if config.training.num_actors is None:
         return make_host_loop(config, spec)
-    from dqnkit.reverb.learner import LearnerLoop
+    from dqnkit.reverb.learner_loop import LearnerLoop
 
     return LearnerLoop(config, spec, interrupted)
 

@@ -27,7 +27,7 @@ class Resumption:
     ended: float | None
     """End time, in seconds since the epoch."""
     checkpoint: Checkpoint | None
-    """The newest undamaged checkpoint; None if the run ended before the first, and begins anew."""
+    """The newest undamaged checkpoint; None if there is none, so that the run starts over."""
     warnings: tuple[str, ...] = ()
     """What the user should know, such as a damaged checkpoint."""
 
@@ -63,7 +63,7 @@ def find_resumption(store: RunStore, reference: str) -> Resumption:
     newest = max(found, key=lambda each: each.iteration, default=None)
     config = _config(store, run) if newest is None else _parse(newest.config, run)
     if newest is None:
-        warnings.append(f"the run {run.label} has no checkpoint yet, and begins anew")
+        warnings.append(f"the run {run.label} has no checkpoint; it starts over")
     elif run.status == "FINISHED" and newest.iteration >= config.training.num_iterations:
         raise ArgumentError(
             "run",
@@ -125,7 +125,7 @@ def _config(store: RunStore, run: RecordedRun) -> Config:
             return _parse(path.read_text(encoding="utf-8"), run)
     if not _has_artifact(store, run, Artifact.CONFIG):
         raise CheckpointError(
-            f"the run {run.label} ended before anything of it was recorded: train it anew"
+            f"the run {run.label} ended before anything of it was recorded: start a new run"
         )
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         text = store.fetch(run, Artifact.CONFIG, Path(scratch)).read_text(encoding="utf-8")

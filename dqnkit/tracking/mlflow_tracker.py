@@ -32,11 +32,11 @@ _ATTEMPTS = 3
 _PATIENCE_SECONDS = 15.0
 """Longest time that `finish` waits for a store that accepts nothing."""
 _HASTE_SECONDS = 2.0
-"""The same where the user is waiting."""
+"""Longest time that `finish` waits for such a store when the user is waiting."""
 _OPEN_SECONDS = 5.0
-"""Longest time that a training waits for a server before it begins."""
+"""Longest time that training waits for a server before it begins."""
 _PARENT_SECONDS = 30.0
-"""Longest time that a run waits for a store that holds its parent and does not answer now."""
+"""Longest time that a run waits for the store of its parent run to answer again."""
 
 
 class MlflowTracker(Tracker):
@@ -214,17 +214,17 @@ class MlflowTracker(Tracker):
     def _may_start_unrecorded(self, record: RunRecord) -> bool:
         """Return whether training may begin before the store has created the run.
 
-        Not so for runs whose id others need: parents, their children, and resumed runs.
+        Runs whose id other runs need must not (parents and their children), nor must resumed runs.
         """
         has_parent = self._parent != NO_PARENT
         is_training = record.tags.get(Tag.KIND) == RunKind.TRAINING
         return is_training and not has_parent and record.continues is None
 
     def _open_in_time(self) -> None:
-        """Open the record, and treat a server that takes long as one that does not answer.
+        """Open the record, and treat a slow server as one that does not answer.
 
         Raises:
-          TimeoutError: If it takes long; opening continues in its thread.
+          TimeoutError: If it takes more than `_OPEN_SECONDS`; opening continues in its thread.
           Exception: If it failed.
         """
         if self._location.database is not None:
@@ -335,7 +335,10 @@ class MlflowTracker(Tracker):
         return time.monotonic() - self._last_success > self._patience
 
     def _pause(self, failures: int) -> None:
-        """Wait before another attempt: longer each time, and never long once the run has ended."""
+        """Wait before the next attempt, longer after each failure.
+
+        Once the run has ended, the wait is at most a second.
+        """
         seconds = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
         if self._closing.is_set():
             time.sleep(min(seconds, _RETRY_SECONDS[0]))
@@ -387,11 +390,11 @@ class MlflowTracker(Tracker):
             self._wake_sender()
 
     def _attempt(self, what: str, action: Callable[[], object]) -> None:
-        """Try an action a few times; a failure is reported by `finish` and costs nothing else."""
+        """Try an action a few times; report a failure in `finish` instead of raising it."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 action()
-            except Exception as error:  # a lost artifact must not cost a finished training
+            except Exception as error:  # training must continue without the artifact
                 if attempt == _ATTEMPTS:
                     self._problems.append(f"{what} could not be recorded: {one_line(error)}")
                 else:

@@ -1,4 +1,4 @@
-"""Names of every metric, tag, kind of run and artifact in an MLflow store."""
+"""Names of tags, kinds of runs and artifacts in an MLflow store, and of metrics that are also read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Metric:
     FINAL_MEAN: Final = f"{FINAL}/return_mean"
     """Mean return of the best policy on fresh episodes."""
     FINAL_IQM: Final = f"{FINAL}/return_iqm"
-    """Interquartile mean of the same: the score of a run."""
+    """Interquartile mean of these returns: the score of a run."""
     FINAL_LOW: Final = f"{FINAL}/return_ci_low"
     FINAL_HIGH: Final = f"{FINAL}/return_ci_high"
     FINAL_EPISODES: Final = f"{FINAL}/episodes"

@@ -81,8 +81,8 @@ _HEADER = TypeAdapter(OutboxHeader)
 class Outbox:
     """Metric points, files, description and status of one run, kept until they are delivered.
 
-    Points are in memory and in a file. A full disk costs the file alone: points are still
-    delivered, and are lost only with the process. One process at a time holds an outbox.
+    Points are in memory and in a file. If the disk is full, the file is incomplete, but points are
+    still delivered and are lost only with the process. One process at a time holds an outbox.
     """
 
     def __init__(self, folder: Path, header: OutboxHeader, held: contextlib.ExitStack) -> None:

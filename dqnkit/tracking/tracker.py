@@ -48,8 +48,8 @@ class Tracker:
     """Record of one run. This base class records nothing.
 
     Calls come in the order `start`, the others, `finish`. Only `start` and `finish` wait for the
-    store. A store that does not answer costs neither the run nor its record: what it did not
-    receive is kept on disk and reported by `finish`.
+    store. If a store does not answer, training continues, and what the store did not receive is
+    kept on disk and reported by `finish`.
     """
 
     keeps_files: bool = False

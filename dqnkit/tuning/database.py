@@ -14,10 +14,10 @@ from sqlalchemy.engine import URL
 
 from dqnkit._system.files import file_lock
 from dqnkit.tuning.database_url import connect_arguments
-from dqnkit.tuning.patient_storage import PatientStorage
+from dqnkit.tuning.retrying_storage import RetryingStorage
 
 
-def connect(url: URL, is_interrupted: Callable[[], bool]) -> PatientStorage:
+def connect(url: URL, is_interrupted: Callable[[], bool]) -> RetryingStorage:
     """Open a database; create the tables of an empty one, in one process at a time.
 
     Args:
@@ -32,7 +32,7 @@ def connect(url: URL, is_interrupted: Callable[[], bool]) -> PatientStorage:
     """
     with warnings.catch_warnings(), lock(url, "tables"):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return PatientStorage(
+        return RetryingStorage(
             url.render_as_string(hide_password=False), connect_arguments(url), is_interrupted
         )
 
@@ -42,7 +42,7 @@ def lock(url: URL, name: str) -> Iterator[None]:
     """Let one process at a time, on any host, run the body. Locks must not be nested.
 
     The locks of PostgreSQL and SQLite end with their process. Other databases are not locked:
-    there, the first start of a study must have opened it before the second begins.
+    with these, start a second process only once the first has opened the study.
     """
     backend = url.get_backend_name()
     if backend == "postgresql":

@@ -24,7 +24,7 @@ _SEARCH_SPACE: TypeAdapter[Any] = TypeAdapter(SearchSpace)
 
 @dataclass(frozen=True)
 class StudyDefinition:
-    """The definition of a study. Trials of studies with different definitions do not compare."""
+    """The definition of a study. Trials of different definitions cannot be compared."""
 
     config: Config
     """The resolved configuration, in which trials change the values of the space."""
@@ -38,8 +38,8 @@ class StudyDefinition:
         """Return the definition that `save` stored in a study.
 
         Raises:
-          ConfigError: If dqnkit did not make the study, or another version made it and this one
-            cannot read it.
+          ArgumentError: If dqnkit did not make the study, or a version of dqnkit whose configuration
+            this one cannot read.
         """
         attrs = study.user_attrs
         if not is_defined(study):
@@ -101,7 +101,7 @@ class StudyDefinition:
             raise ArgumentError(
                 "study",
                 study.study_name,
-                "this study has another definition, so that its trials do not compare:\n"
+                "this study has another definition, so that its trials cannot be compared:\n"
                 f"{lines}\nChoose another name, or the settings of the study",
             )
 

@@ -19,7 +19,7 @@ class FailureStreak:
         self._last = ""
 
     @property
-    def is_hopeless(self) -> bool:
+    def has_reached_limit(self) -> bool:
         """True if the search is to be given up."""
         return self._external >= _MAX_EXTERNAL or self._failures >= _MAX_FAILURES
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dqnkit.processes import identity
 from dqnkit.tuning import _optuna
 from dqnkit.tuning.attributes import TrialAttr
-from dqnkit.tuning.patient_storage import GRACE_SECONDS, PatientStorage
+from dqnkit.tuning.retrying_storage import GRACE_SECONDS, RetryingStorage
 
 _FIRST_HEARTBEAT_ATTEMPTS = 5
 _RETRY_SECONDS = 1.0
@@ -72,7 +72,7 @@ class TrialHeartbeats:
     def _storage_was_unavailable(self) -> bool:
         """Return whether the storage failed recently: other processes could not reach it either."""
         backend = _optuna.backend_of(_optuna.storage_of(self._study))
-        last = backend.last_failure if isinstance(backend, PatientStorage) else -math.inf
+        last = backend.last_failure if isinstance(backend, RetryingStorage) else -math.inf
         return time.monotonic() - max(last, self._last_failure) < GRACE_SECONDS
 
     def _is_dead(self, trial: FrozenTrial) -> bool:

@@ -96,7 +96,7 @@ class TrialRecords:
         trial.group.start()
         trial.run_id = trial.group.run_id
 
-    def make_task(self, trial: RunningTrial, seed: int, *, awaits_verdicts: bool) -> Task:
+    def make_task(self, trial: RunningTrial, seed: int, *, waits_for_pruner: bool) -> Task:
         """Make the task of a seed, whose run is the trial's own or belongs to its group."""
         group = trial.group
         return Task(
@@ -104,7 +104,7 @@ class TrialRecords:
             run_name=trial.name if group is None else f"{trial.name}-s{seed}",
             parent=self._parent(trial.claim.number) if group is None else group.parent,
             tracking_uri=self._tracking_uri,
-            awaits_verdicts=awaits_verdicts,
+            waits_for_pruner=waits_for_pruner,
         )
 
     def close(

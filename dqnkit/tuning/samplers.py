@@ -14,7 +14,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from dqnkit.config.distributions import Choices, Distribution, FloatRange, IntRange, LayerSizes
-from dqnkit.config.seeds import Stream, stream_key
+from dqnkit.config.random_streams import Stream, stream_key
 from dqnkit.errors import ArgumentError
 from dqnkit.tuning.space import Params, Space, to_param
 

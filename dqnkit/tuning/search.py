@@ -33,8 +33,8 @@ from dqnkit.tuning.study import StudyPlan
 from dqnkit.tuning.study_run import StudyRun, check_store
 from dqnkit.tuning.trial_jobs import Pruning, TrialJobs
 from dqnkit.workers.dispatcher import run_jobs
+from dqnkit.workers.launch_plan import make_launch_plan
 from dqnkit.workers.pool import WorkerPool
-from dqnkit.workers.workplace import make_workplace
 
 DEFAULT_OPTIONS = TuneOptions()
 _POLL_SECONDS = 1.0
@@ -117,25 +117,25 @@ class _Search:
         name = options.study or find_unfinished(storage, definition) or _new_name(self._config)
         check_name(name)
         check_store(self._config, tracking_uri)  # before the study is made
-        self._workplace = make_workplace(options.placement, tracking_uri)
+        self._launch_plan = make_launch_plan(options.placement, tracking_uri)
         try:
             self._study = open_study(storage, name, definition, plan)
         except BaseException:
-            self._workplace.launcher.close()
+            self._launch_plan.launcher.close()
             raise
-        self._study_run = StudyRun(self._study, self._workplace.tracking_uri)
+        self._study_run = StudyRun(self._study, self._launch_plan.tracking_uri)
         _, self._problems = definition.space.params(self._config)
 
     def run(self, interrupts: Interrupts) -> TuneResult:
         """Search, confirm the best trials and register the winner."""
         options = self._options
         max_runs = max(self._study.total, options.confirm * FRESH_SEEDS)
-        size = min(options.workers or self._workplace.capacity, max_runs)
+        size = min(options.workers or self._launch_plan.capacity, max_runs)
         standing = standing_of(self._study)
         self._listener(SearchStarted(self._study.name, self._config.name, size, standing))
         for problem in self._problems:
             self._listener(Warned(problem))
-        launcher = self._workplace.launcher
+        launcher = self._launch_plan.launcher
         with WorkerPool(size, launcher=launcher) as pool, self._study_run.open(options, interrupts):
             jobs = self._search(pool, interrupts)
             self._wait_for_others(jobs, interrupts)

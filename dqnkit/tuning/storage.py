@@ -22,7 +22,7 @@ from dqnkit.errors import ArgumentError, ConfigError, StudyError
 from dqnkit.tracking.location import EMBEDDED
 from dqnkit.tuning import database
 from dqnkit.tuning.database_url import parse_url, without_password
-from dqnkit.tuning.patient_storage import explain_driver_error
+from dqnkit.tuning.retrying_storage import explain_driver_error
 
 _SUFFIX = ".journal"
 _MAX_NAME_LENGTH = 100

@@ -32,7 +32,7 @@ from dqnkit.tuning.standing import standing_of
 from dqnkit.tuning.study import ClaimedTrial, SharedStudy, TrialTakenOverError
 from dqnkit.tuning.study_run import StudyRun
 from dqnkit.workers.dispatcher import Jobs
-from dqnkit.workers.orders import Interrupt, Task, Verdict
+from dqnkit.workers.orders import PrunerDecision, StopRun, Task
 from dqnkit.workers.pool import WorkerMessage
 
 _REAP_SECONDS = 10.0
@@ -98,7 +98,7 @@ class TrialJobs(Jobs):
     def next_task(self) -> Task | None:
         if self._between_seeds:
             return self._next_seed(self._between_seeds.pop())
-        if self._failures.is_hopeless:
+        if self._failures.has_reached_limit:
             self._give_up()
             return None
         if time.monotonic() >= self._deadline:
@@ -129,10 +129,10 @@ class TrialJobs(Jobs):
             case RunStarted():
                 self._started(trial, event)
             case Evaluated():
-                awaits_verdict = task.awaits_verdict(event.evaluation)
+                awaits_verdict = task.awaits_decision(event.evaluation)
                 proceed = self._evaluated(trial, event, awaits_verdict=awaits_verdict)
                 if awaits_verdict and not trial.is_taken_over:
-                    message.worker.send(Verdict(proceed))
+                    message.worker.send(PrunerDecision(proceed))
             case RunEnded():
                 del self._running[task.run_name]
                 self._ended(trial, event.result, task.config.training.seed)
@@ -141,7 +141,7 @@ class TrialJobs(Jobs):
                 is_external = isinstance(event, WorkerDied) or event.retryable
                 self._failed(trial, event.cause, is_external=is_external)
         if trial.is_taken_over and isinstance(event, RunStarted | Evaluated):
-            message.worker.send(Interrupt())
+            message.worker.send(StopRun())
 
     def reap(self) -> None:
         """Fail the trials whose process has died, so that they are repeated, and end their runs."""
@@ -189,8 +189,8 @@ class TrialJobs(Jobs):
         return self._next_seed(trial)
 
     def _next_seed(self, trial: RunningTrial) -> Task:
-        awaits_verdicts = self._pruning is Pruning.BY_EVALUATION
-        task = self._records.make_task(trial, trial.seeds.pop(0), awaits_verdicts=awaits_verdicts)
+        waits_for_pruner = self._pruning is Pruning.BY_EVALUATION
+        task = self._records.make_task(trial, trial.seeds.pop(0), waits_for_pruner=waits_for_pruner)
         trial.reports = 0
         self._running[task.run_name] = trial
         self._listener(TrialStarted(task.run_name, trial.claim.number, trial.claim.values))
@@ -211,7 +211,7 @@ class TrialJobs(Jobs):
         trial.is_taken_over = not self._study.report(trial.claim, value, step)
         if trial.is_taken_over:
             return False
-        # At its end a run awaits no verdict, but pruning still saves the other seeds.
+        # At its end a run awaits no decision, but pruning still saves the other seeds.
         is_undecided = awaits_verdict or bool(trial.seeds)
         may_prune = self._pruning is Pruning.BY_EVALUATION and is_undecided
         if may_prune and trial.claim.trial.should_prune():
@@ -278,7 +278,7 @@ class TrialJobs(Jobs):
         self._warn(problem)
         self.problems.append(problem)
         self._failures.add(claim.number, cause, is_external=is_external)
-        if self._failures.is_hopeless:
+        if self._failures.has_reached_limit:
             self._give_up()
 
     def _give_up(self) -> None:

@@ -18,28 +18,28 @@ class Task:
     run_name: str
     parent: ParentRun = NO_PARENT
     tracking_uri: str | None = AUTO
-    awaits_verdicts: bool = False
-    """True if the run waits for a `Verdict` after each evaluation that may end it."""
+    waits_for_pruner: bool = False
+    """True if the run waits for a `PrunerDecision` after each evaluation that may end it."""
 
-    def awaits_verdict(self, evaluation: Evaluation) -> bool:
-        """Return whether the run waits for a verdict after an evaluation.
+    def awaits_decision(self, evaluation: Evaluation) -> bool:
+        """Return whether the run waits for a decision after an evaluation.
 
-        None is needed for the untrained policy, nor after the last evaluation, which ends the run.
+        The untrained policy and the last evaluation, which ends the run, need none.
         """
         total = self.config.training.num_iterations
-        return self.awaits_verdicts and 0 < evaluation.iteration < total
+        return self.waits_for_pruner and 0 < evaluation.iteration < total
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PrunerDecision:
     """A decision on a run: continue, or end as FINISHED with the results so far."""
 
     proceed: bool
 
 
 @dataclass(frozen=True)
-class Interrupt:
+class StopRun:
     """A request to end a run as KILLED after its current chunk, with the results so far."""
 
 
-Order = Task | Verdict | Interrupt
+Order = Task | PrunerDecision | StopRun

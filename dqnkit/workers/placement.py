@@ -29,7 +29,7 @@ class Placement:
     cpus: float = 1.0
     """CPUs per worker on a Ray cluster."""
     gpus: float = 0.0
-    """GPUs per worker on a Ray cluster; workers with a fraction share one."""
+    """GPUs that Ray reserves per worker; dqnkit itself trains on the CPU."""
 
     def __post_init__(self) -> None:
         if self.launcher != "ray":
@@ -43,7 +43,7 @@ class Placement:
             raise ArgumentError(
                 "ray_address",
                 address,
-                "workers connect to this process, which Ray's client cannot offer them: run on a "
+                "workers connect to this process, which is impossible through Ray's client: run on a "
                 "node of the cluster, with HOST:PORT or auto",
             )
         if address is not None and not re.fullmatch(r"auto|\S+:\d+", address):

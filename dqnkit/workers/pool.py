@@ -21,12 +21,12 @@ from dqnkit.events import (
     WorkerRetired,
 )
 from dqnkit.processes.launcher import Handle, Launcher, LocalLauncher, Target
-from dqnkit.workers.orders import Interrupt, Order, Task
+from dqnkit.workers.orders import Order, StopRun, Task
 from dqnkit.workers.worker import serve
 
 _CLOSE_SECONDS = 10.0
 """Time that workers may take to exit when the pool is closed."""
-_STILLBORN = 3
+_MAX_STARTUP_DEATHS = 3
 """Number of processes in a row that may die before they are ready."""
 
 
@@ -54,7 +54,7 @@ class Worker:
         self.send(task)
 
     def send(self, order: Order) -> None:
-        """Send an order; that a worker has died is reported by `receive`."""
+        """Send an order; `receive` reports a worker that has died."""
         with contextlib.suppress(OSError):
             self.connection.send(order)
 
@@ -63,7 +63,7 @@ class Worker:
         try:
             event: Event = self.connection.recv()
         except (EOFError, OSError):
-            return WorkerDied(self.run_id, self.handle.last_words())
+            return WorkerDied(self.run_id, self.handle.exit_cause())
         if isinstance(event, WorkerReady):
             self.is_ready, self.was_ready = True, True
         elif isinstance(event, RunStarted):
@@ -83,7 +83,7 @@ class WorkerMessage(NamedTuple):
 
 
 class WorkerPool:
-    """A constant number of workers, replaced when they die. A context manager.
+    """A context manager that keeps a constant number of workers running.
 
     Raises:
       WorkerError: If processes die one after another before they are ready.
@@ -100,7 +100,7 @@ class WorkerPool:
         self._target = target
         self._launcher = launcher or LocalLauncher()
         self._size = size
-        self._stillborn = 0
+        self._startup_deaths = 0
         self._started = 0
         self.workers: list[Worker] = []
         self._leaving: list[Worker] = []
@@ -144,13 +144,13 @@ class WorkerPool:
             if isinstance(event, WorkerDied | WorkerRetired):
                 self._replace(worker, event)
             elif isinstance(event, WorkerReady):
-                self._stillborn = 0
+                self._startup_deaths = 0
             yield WorkerMessage(worker, task, event)
 
     def interrupt(self) -> None:
         """Ask all runs to end as KILLED."""
         for worker in self.busy:
-            worker.send(Interrupt())
+            worker.send(StopRun())
 
     def close(self, *, at_once: bool = False) -> None:
         """End the processes; runs that are still training are lost.
@@ -180,11 +180,11 @@ class WorkerPool:
         worker.connection.close()
         self._leaving.append(worker)  # exiting takes seconds; `close` waits for it
         if isinstance(event, WorkerDied) and not worker.was_ready:
-            self._stillborn += 1
-            if self._stillborn >= _STILLBORN:
+            self._startup_deaths += 1
+            if self._startup_deaths >= _MAX_STARTUP_DEATHS:
                 raise WorkerError(
-                    f"{_STILLBORN} processes in a row died before they could train; the last one: "
-                    f"{event.cause}. A script that calls dqnkit must do so below "
+                    f"{_MAX_STARTUP_DEATHS} processes in a row died before they could train; "
+                    f"the last one: {event.cause}. A script that calls dqnkit must do so below "
                     'if __name__ == "__main__", because workers import it'
                 )
         self._start()

@@ -153,7 +153,7 @@ class _RayTask(Handle):
         return True
 
     @override
-    def last_words(self) -> str:
+    def exit_cause(self) -> str:
         try:
             self._ray.get(self._reference, timeout=_POLL_SECONDS)
         except Exception as error:  # Ray has many classes for the end of a task

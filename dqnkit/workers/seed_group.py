@@ -39,7 +39,7 @@ class SeedResult:
     final_mean: float
     """Mean return of the best policy on fresh episodes."""
     final_iqm: float
-    """Interquartile mean of the same returns."""
+    """Interquartile mean of these returns."""
     steps_per_second: float
     seconds: float
     curve: tuple[tuple[int, float], ...]
@@ -212,7 +212,7 @@ class SeedGroup:
             with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
                 self._write_files(scores, Path(scratch))
                 self._tracker.add_artifacts(Path(scratch))
-        except OSError as error:  # a full disk costs the files but not the training
+        except OSError as error:  # a full disk: the training is complete without the files
             return [f"the files of {self.name} could not be written: {error}"]
         return []
 

@@ -16,11 +16,11 @@ from dqnkit.events import Listener, RunStatus, SeedEnded, SeedsStarted, ignore
 from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.tracking.location import AUTO
 from dqnkit.workers.dispatcher import run_jobs
+from dqnkit.workers.launch_plan import LaunchPlan, make_launch_plan
 from dqnkit.workers.placement import LOCAL, Placement
 from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, SeedScores, aggregate
 from dqnkit.workers.seed_jobs import SeedJobs
-from dqnkit.workers.workplace import Workplace, make_workplace
 
 _MAX_SEEDS = 1_000
 _MAX_WORKERS = 1_024
@@ -83,16 +83,14 @@ def train_seeds(
     check_server_not_shared(config.replay.address, "several seeds")
     config, _ = resolve(config)
     began = time.perf_counter()
-    workplace = make_workplace(placement, tracking_uri)
-    with closing(workplace.launcher):
-        group = _make_group(config, num_seeds, run_name, workplace)
-        jobs = SeedJobs(
-            [group], workplace.tracking_uri, lambda _, result: listener(SeedEnded(result))
-        )
+    plan = make_launch_plan(placement, tracking_uri)
+    with closing(plan.launcher):
+        group = _make_group(config, num_seeds, run_name, plan)
+        jobs = SeedJobs([group], plan.tracking_uri, lambda _, result: listener(SeedEnded(result)))
         listener(SeedsStarted(config, group.name, group.seeds))
-        size = min(workers or workplace.capacity, num_seeds)
+        size = min(workers or plan.capacity, num_seeds)
         with catch_signals() as interrupts:
-            _run(jobs, size, workplace, listener, interrupts)
+            _run(jobs, size, plan, listener, interrupts)
     _check_complete(jobs, group, interrupts)
     return SeedsResult(
         experiment=config.name,
@@ -107,20 +105,20 @@ def train_seeds(
 
 
 def _make_group(
-    config: Config, num_seeds: int, run_name: str | None, workplace: Workplace
+    config: Config, num_seeds: int, run_name: str | None, plan: LaunchPlan
 ) -> SeedGroup:
     first = config.training.seed
     name = run_name or f"{config.name}-{num_seeds}-seeds-{secrets.token_hex(2)}"
-    record = GroupRecord(workplace.tracking_uri)
+    record = GroupRecord(plan.tracking_uri)
     return SeedGroup(config, name, tuple(range(first, first + num_seeds)), record)
 
 
 def _run(
-    jobs: SeedJobs, size: int, workplace: Workplace, listener: Listener, interrupts: Interrupts
+    jobs: SeedJobs, size: int, plan: LaunchPlan, listener: Listener, interrupts: Interrupts
 ) -> None:
     """Train all seeds, and close the record with the right status whatever happens."""
     try:
-        with WorkerPool(size, launcher=workplace.launcher) as pool:
+        with WorkerPool(size, launcher=plan.launcher) as pool:
             run_jobs(pool, jobs, listener, interrupts)
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | SystemExit)

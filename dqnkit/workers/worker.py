@@ -25,7 +25,7 @@ from dqnkit.events import (
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.processes.launcher import detach_from_terminal
 from dqnkit.runs.trainer import train
-from dqnkit.workers.orders import Interrupt, Task, Verdict
+from dqnkit.workers.orders import PrunerDecision, StopRun, Task
 
 _ORPHAN_SECONDS = 30.0
 """Time that a worker whose parent has died may take to close its run."""
@@ -127,7 +127,7 @@ class _EventChannel:
             self.run_id = event.run_id
         waits = (
             isinstance(event, Evaluated)
-            and self._task.awaits_verdict(event.evaluation)
+            and self._task.awaits_decision(event.evaluation)
             and not self._interrupts
         )
         try:
@@ -138,8 +138,8 @@ class _EventChannel:
         except (EOFError, OSError):  # the pool is gone
             self._interrupts.request(RunStatus.KILLED)
 
-    def _obey(self, order: Verdict | Interrupt) -> None:
-        if isinstance(order, Interrupt):
+    def _obey(self, order: PrunerDecision | StopRun) -> None:
+        if isinstance(order, StopRun):
             self._interrupts.request(RunStatus.KILLED)
         elif not order.proceed and not self._interrupts:
             self._interrupts.request(RunStatus.FINISHED)

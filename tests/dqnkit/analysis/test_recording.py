@@ -5,8 +5,8 @@ from typing import Any, cast
 import numpy as np
 
 from dqnkit.analysis.panel import Panel, scaled
-from dqnkit.analysis.recording import Agent, Recorder
-from dqnkit.analysis.video_file import VideoWriter
+from dqnkit.analysis.recording import RecordedPlayer, Recorder
+from dqnkit.analysis.video_writer import VideoWriter
 from tests.dqnkit.analysis.played import Alternating, Countdown, rendered
 
 FPS = 5.0
@@ -26,9 +26,9 @@ class Frames:
         self.frames.append(frame)
 
 
-def _agent(name: str, environment: Countdown) -> Agent:
+def _agent(name: str, environment: Countdown) -> RecordedPlayer:
     panel = Panel(name, ["left", "right"], episodes=2)
-    return Agent(name, rendered(environment), Alternating(), panel)
+    return RecordedPlayer(name, rendered(environment), Alternating(), panel)
 
 
 def _record(*environments: Countdown, max_steps: int = 100, overlay: bool = False) -> Any:

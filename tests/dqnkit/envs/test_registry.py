@@ -9,13 +9,13 @@ from dqnkit.envs import registry
 
 
 def _reason(env_id: str, **settings: Any) -> str | None:
-    return registry.graph_objection(EnvConfig(id=env_id, **settings))
+    return registry.why_not_in_graph(EnvConfig(id=env_id, **settings))
 
 
 @pytest.mark.parametrize("env_id", registry.GRAPH_ENVIRONMENTS)
 def test_each_environment_of_the_graph_has_dynamics_of_its_id(env_id: str) -> None:
     config = EnvConfig(id=env_id)
-    assert registry.graph_objection(config) is None
+    assert registry.why_not_in_graph(config) is None
     assert registry.make_dynamics(config).id == env_id
 
 
@@ -28,7 +28,7 @@ def test_a_time_limit_is_interpreted_as_by_gymnasium(given: int | None, limit: i
 def test_a_time_limit_may_be_changed_in_the_graph() -> None:
     for env_id in ("CartPole-v1", "FrozenLake-v1"):
         config = EnvConfig(id=env_id, kwargs={"max_episode_steps": 17})
-        assert registry.graph_objection(config) is None
+        assert registry.why_not_in_graph(config) is None
         assert registry.make_dynamics(config).max_episode_steps == 17
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dqnkit.agents.policies import GreedyPolicy, Policy, RandomPolicy, SavedPolicy
+from dqnkit.config.random_streams import training_evaluation_keys
 from dqnkit.config.sections import Config, EnvConfig, NetworkConfig
-from dqnkit.config.seeds import training_evaluation_keys
 from dqnkit.envs import registry
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.base import Evaluator

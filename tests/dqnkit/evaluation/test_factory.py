@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dqnkit.agents.policies import GreedyPolicy
+from dqnkit.config.random_streams import training_environment_seeds, training_evaluation_keys
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import training_environment_seeds, training_evaluation_keys
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import UnsupportedEnvironmentError

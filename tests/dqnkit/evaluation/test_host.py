@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from dqnkit.agents.policies import GreedyPolicy
+from dqnkit.config.random_streams import stream_seeds, training_evaluation_keys
 from dqnkit.config.sections import Config, EnvConfig, NetworkConfig
-from dqnkit.config.seeds import stream_seeds, training_evaluation_keys
 from dqnkit.envs import factory
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.host import HostEvaluator

@@ -103,7 +103,7 @@ def test_a_worker_ends_when_its_connection_closes(local: LocalLauncher) -> None:
     assert not handle.join(0)
     handle.connection.close()
     assert handle.join(10)
-    assert handle.last_words() == "its process ended with status 0"
+    assert handle.exit_cause() == "its process ended with status 0"
 
 
 def test_a_killed_worker_closes_its_connection(local: LocalLauncher) -> None:
@@ -112,14 +112,14 @@ def test_a_killed_worker_closes_its_connection(local: LocalLauncher) -> None:
     handle.connection.recv()
     handle.kill()
     _wait_for_end(handle)
-    assert handle.last_words() == "its process ended with signal 9"
+    assert handle.exit_cause() == "its process ended with signal 9"
     assert handle.join()
 
 
 def test_the_last_lines_of_the_output_explain_the_end(local: LocalLauncher) -> None:
     handle = local.start(_fail, 0, workers=1)
     _wait_for_end(handle)
-    assert handle.last_words() == "its process ended with status 3: two three four"
+    assert handle.exit_cause() == "its process ended with status 3: two three four"
 
 
 def test_an_interrupt_while_a_worker_starts_is_for_the_parent_alone(local: LocalLauncher) -> None:

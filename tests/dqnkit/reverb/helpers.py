@@ -50,7 +50,7 @@ def remote_replay(port: int, *assignments: str) -> ReverbReplay:
     """Connect to the server of a CartPole experiment, as its learner and only environment."""
     config, spec = resolve(remote_config(port, *assignments))
     transition_spec = TransitionSpec(spec, config.agent.n_step, config.agent.gamma)
-    return ReverbReplay(config.replay, 1, transition_spec, RateLimits.of(config))
+    return ReverbReplay(config.replay, 1, transition_spec, RateLimits.from_config(config))
 
 
 def add(replay: ReverbReplay, count: int, size: int = 2) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from dqnkit.agents import networks
 from dqnkit.config import loading
+from dqnkit.config.random_streams import Stream, stream_key
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import Stream, stream_key
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import DqnkitError, ReplayError, UnsupportedEnvironmentError
 from dqnkit.processes.launcher import LocalLauncher
@@ -62,7 +62,7 @@ class _Learner:
         """Action, reward and discount of transitions that the limiter allows, float32 [16, 3]."""
         layout = TransitionSpec(self.spec, self.config.agent.n_step, self.config.agent.gamma)
         replay_config = self.config.replay.model_copy(update={"address": self.address})
-        replay = ReverbReplay(replay_config, 0, layout, RateLimits.of(self.config))
+        replay = ReverbReplay(replay_config, 0, layout, RateLimits.from_config(self.config))
         scalars = replay.sample(RNG, 16).scalars
         replay.close()
         return scalars
@@ -275,7 +275,7 @@ def test_a_process_without_a_server_exits_with_status_1(launcher: LocalLauncher)
     handle = launcher.start(_serve_without_server, 0, 1)
     with pytest.raises(EOFError):
         handle.connection.recv()
-    assert handle.last_words() == "its process ended with status 1"
+    assert handle.exit_cause() == "its process ended with status 1"
 
 
 def test_a_process_ends_with_its_learner(launcher: LocalLauncher) -> None:
@@ -283,4 +283,4 @@ def test_a_process_ends_with_its_learner(launcher: LocalLauncher) -> None:
     assert handle.connection.recv() == "acting"
     handle.connection.close()
     assert handle.join(10)
-    assert handle.last_words() == "its process ended with status 0"
+    assert handle.exit_cause() == "its process ended with status 0"

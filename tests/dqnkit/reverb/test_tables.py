@@ -96,19 +96,19 @@ class TestRateLimits:
 
     def test_the_ratio_is_that_of_the_iterations(self) -> None:
         config = reverb_config("env.num_envs=4", "training.gradient_steps_per_iteration=2")
-        limits = RateLimits.of(config)
+        limits = RateLimits.from_config(config)
         assert limits.samples_per_insert == 8 * 2 / 4
         assert limits.draws_per_iteration == 2 * 8
 
     def test_a_configured_ratio_takes_precedence(self) -> None:
         config = reverb_config("training.num_actors=2", "replay.samples_per_insert=3")
-        limits = RateLimits.of(config)
+        limits = RateLimits.from_config(config)
         assert limits.samples_per_insert == 3.0
         assert config.num_env_steps == 100 + round(20_000 * 8 / 3)
         assert limits.min_size == 50  # the table holds no more of the 100 initial steps
 
     def test_incomplete_n_step_returns_are_part_of_the_slack(self) -> None:
-        limits = RateLimits.of(
+        limits = RateLimits.from_config(
             reverb_config("env.num_envs=8", "agent.n_step=5", "training.num_actors=1")
         )
         assert limits.min_size == 50 - 8 * 4
@@ -116,7 +116,7 @@ class TestRateLimits:
 
     def test_the_minimum_size_is_at_least_1(self) -> None:
         config = reverb_config("agent.n_step=5", "training.initial_collect_steps=2")
-        assert RateLimits.of(config).min_size == 1
+        assert RateLimits.from_config(config).min_size == 1
 
 
 def test_a_table_that_does_not_fit_into_memory_is_rejected() -> None:

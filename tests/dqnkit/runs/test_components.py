@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 
 from dqnkit.agents.policies import GreedyPolicy
+from dqnkit.config.random_streams import training_evaluation_keys
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import training_evaluation_keys
 from dqnkit.envs.resolution import resolve
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
@@ -66,9 +66,9 @@ def test_actors_are_trained_by_the_learner_loop(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The module is replaced, because Reverb is not installed everywhere."""
-    module, made = ModuleType("dqnkit.reverb.learner"), []
+    module, made = ModuleType("dqnkit.reverb.learner_loop"), []
     module.LearnerLoop = lambda *arguments: made.append(arguments)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dqnkit.reverb.learner", module)
+    monkeypatch.setitem(sys.modules, "dqnkit.reverb.learner_loop", module)
     config, spec = resolve(small("training.loop=host"))
     training = config.training.model_copy(update={"num_actors": 2})
     config = config.model_copy(update={"training": training})

@@ -194,7 +194,7 @@ def test_a_run_without_a_checkpoint_begins_anew_in_its_record(
     found = find()
     assert found.checkpoint is None
     assert found.iteration == 0
-    assert "has no checkpoint yet, and begins anew" in found.warnings[0]
+    assert "has no checkpoint; it starts over" in found.warnings[0]
     assert resume("latest").run_id == run.info.run_id
     whole = train(config)
     metrics = {each.info.run_id: repeated(each) for each in runs()}

@@ -10,9 +10,9 @@ from dqnkit.tuning.failure_streak import FailureStreak
 def test_failures_in_a_row_make_a_search_hopeless(is_external: bool, limit: int) -> None:
     streak = FailureStreak()
     for number in range(limit):
-        assert not streak.is_hopeless
+        assert not streak.has_reached_limit
         streak.add(number, "it broke", is_external=is_external)
-    assert streak.is_hopeless
+    assert streak.has_reached_limit
     message = f"{limit} trials in a row failed, the last of them trial {limit - 1}: it broke"
     assert str(streak.make_error()) == message
     assert isinstance(streak.make_error(), StudyError)
@@ -23,12 +23,12 @@ def test_a_trial_that_counts_resets_the_streak() -> None:
     for number in range(8):
         streak.add(number, "it broke", is_external=True)
         streak.reset()
-    assert not streak.is_hopeless
+    assert not streak.has_reached_limit
 
 
 def test_failures_of_both_kinds_add_up() -> None:
     streak = FailureStreak()
     for number in range(20):
-        assert not streak.is_hopeless
+        assert not streak.has_reached_limit
         streak.add(number, "it broke", is_external=number % 5 == 0)
-    assert streak.is_hopeless
+    assert streak.has_reached_limit

@@ -10,7 +10,7 @@ from dqnkit.processes import identity
 from dqnkit.tuning import _optuna, heartbeats
 from dqnkit.tuning.attributes import TrialAttr
 from dqnkit.tuning.heartbeats import TrialHeartbeats
-from dqnkit.tuning.patient_storage import GRACE_SECONDS, PatientStorage
+from dqnkit.tuning.retrying_storage import GRACE_SECONDS, RetryingStorage
 from dqnkit.tuning.storage import StudyStorage, locate_storage
 from tests.dqnkit.tuning.helpers import (
     REMOTE_PROCESS,
@@ -160,7 +160,7 @@ def test_no_process_counts_as_dead_after_an_outage_of_the_database(
     age_heartbeats(sqlite, GRACE_SECONDS + 5)
     beats = TrialHeartbeats(study)
     backend = _optuna.backend_of(_optuna.storage_of(study))
-    assert isinstance(backend, PatientStorage)
+    assert isinstance(backend, RetryingStorage)
     backend.last_failure = time.monotonic()
     assert beats.abandoned(study.trials) == []
     backend.last_failure = time.monotonic() - GRACE_SECONDS

@@ -49,7 +49,7 @@ def test_reports_are_numbered_across_seeds(
     trial, records = _trial(study), _records(study, editor)
     assert trial.next_report(4.0) == (4.0, 1)
     assert trial.next_report(6.0) == (6.0, 2)
-    task = records.make_task(trial, 0, awaits_verdicts=True)
+    task = records.make_task(trial, 0, waits_for_pruner=True)
     evaluations = [make_evaluation(10 * i, float(10 * i)) for i in range(11)]
     trial.add(0, make_train_result(task, evaluations))
     assert trial.values == [80.0]  # the last five evaluations, pooled
@@ -63,7 +63,7 @@ def test_value_and_mean_are_over_all_seeds(
     study = journal_study(seeds_per_trial=2)
     trial, records = _trial(study), _records(study, editor)
     for seed, value in enumerate((10.0, 20.0)):
-        task = records.make_task(trial, seed, awaits_verdicts=False)
+        task = records.make_task(trial, seed, waits_for_pruner=False)
         trial.add(seed, make_train_result(task, [make_evaluation(10, value)]))
     assert (trial.value, trial.mean) == (15.0, 15.0)
 
@@ -73,9 +73,9 @@ def test_the_run_of_a_trial_with_one_seed_is_the_trials_own(
 ) -> None:
     study = journal_study()
     trial, records = _trial(study), _records(study, editor)
-    task = records.make_task(trial, 3, awaits_verdicts=True)
+    task = records.make_task(trial, 3, waits_for_pruner=True)
     assert (task.run_name, task.config.training.seed) == ("searched-1-t000", 3)
-    assert task.awaits_verdicts
+    assert task.waits_for_pruner
     assert task.parent.tags == TAGS
     assert task.tracking_uri is None
 
@@ -87,7 +87,7 @@ def test_the_runs_of_several_seeds_are_below_a_group(
     trial, records = _trial(study), _records(study, editor)
     records.open_group(trial)
     assert trial.group is not None
-    task = records.make_task(trial, 1, awaits_verdicts=False)
+    task = records.make_task(trial, 1, waits_for_pruner=False)
     assert task.run_name == "searched-1-t000-s1"
     assert task.parent.tags == TAGS
     trial.add(1, make_train_result(task, [make_evaluation(10, 5.0)]))

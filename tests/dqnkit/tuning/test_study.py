@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from dqnkit.tuning import catalog, space
 from dqnkit.tuning.attributes import INTERRUPTED, TrialAttr
-from dqnkit.tuning.patient_storage import GRACE_SECONDS
+from dqnkit.tuning.retrying_storage import GRACE_SECONDS
 from dqnkit.tuning.samplers import grid_points
 from dqnkit.tuning.storage import StudyStorage
 from dqnkit.tuning.study import ClaimedTrial, SharedStudy, TrialTakenOverError

@@ -25,7 +25,7 @@ from dqnkit.tuning.space import Space
 from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun
 from dqnkit.tuning.trial_jobs import Pruning, TrialJobs
-from dqnkit.workers.orders import Interrupt, Task, Verdict
+from dqnkit.workers.orders import PrunerDecision, StopRun, Task
 from dqnkit.workers.seed_group import SeedGroup
 from tests.dqnkit.tuning.helpers import (
     REMOTE_PROCESS,
@@ -92,14 +92,16 @@ def _prune(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_trial_is_started_reported_and_completed(search: Search) -> None:
     task = search.next_task()
     assert task.run_name == "searched-1-t000"
-    assert task.awaits_verdicts
+    assert task.waits_for_pruner
     (started,) = search.log.of_type(TrialStarted)
     assert (started.run_name, started.number) == (task.run_name, 0)
 
     search.handle(task, RunStarted("run", 0.1, 0))
     search.handle(task, evaluated(0.0))
     search.handle(task, evaluated(0.0, 10.0))
-    assert search.worker.orders == [Verdict(proceed=True)]  # the first evaluation awaits none
+    assert search.worker.orders == [
+        PrunerDecision(proceed=True)
+    ]  # the first evaluation awaits none
     search.end(task, 50.0)
 
     trial = search.study.trials()[0]
@@ -121,7 +123,7 @@ def test_a_pruned_trial_ends_its_run(search: Search, monkeypatch: pytest.MonkeyP
     _prune(monkeypatch)
     search.handle(task, evaluated(0.0))
     search.handle(task, evaluated(0.0, 10.0))
-    assert search.worker.orders == [Verdict(proceed=False)]
+    assert search.worker.orders == [PrunerDecision(proceed=False)]
     search.end(task, 10.0)
     assert search.states == [TrialState.PRUNED]
     assert search.log.of_type(TrialEnded)[0].value == 10.0  # the last reported value
@@ -145,7 +147,7 @@ def test_without_a_pruner_runs_await_no_verdict(
     search = Search(journal_study(2), Pruning.NEVER)
     _prune(monkeypatch)
     task = search.next_task()
-    assert not task.awaits_verdicts
+    assert not task.waits_for_pruner
     search.handle(task, evaluated(0.0, 10.0))
     assert search.worker.orders == []
     assert search.study.trials()[0].intermediate_values == {1: 10.0}
@@ -328,7 +330,7 @@ def test_a_trial_that_was_taken_over_is_dropped(search: Search) -> None:
     search.handle(task, RunStarted("run", 0.1, 0))
     _take_over(search, 0)
     search.handle(task, evaluated(0.0, 10.0))
-    assert search.worker.orders == [Interrupt()]
+    assert search.worker.orders == [StopRun()]
     search.end(task, 10.0, RunStatus.KILLED)
     assert search.log.warnings == [
         "trial 0 was taken over by another process, which considered this one dead"
@@ -359,7 +361,7 @@ def test_a_trial_may_be_taken_over_at_any_time(
         match moment:
             case "start":
                 search.handle(task, RunStarted("run", 0.1, 0))
-                assert search.worker.orders == [Interrupt()]
+                assert search.worker.orders == [StopRun()]
                 search.end(task, 10.0, RunStatus.KILLED)
             case "end":
                 search.end(task, 10.0)

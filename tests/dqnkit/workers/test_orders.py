@@ -7,7 +7,7 @@ import pytest
 from dqnkit.config import loading
 from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.tracking.tracker import ParentRun
-from dqnkit.workers.orders import Interrupt, Task, Verdict
+from dqnkit.workers.orders import PrunerDecision, StopRun, Task
 
 CONFIG = loading.default_config("ordered", ["training.num_iterations=40"])
 
@@ -22,17 +22,17 @@ def _evaluation(iteration: int) -> Evaluation:
 def test_a_verdict_is_awaited_between_the_first_and_the_last_evaluation(
     iteration: int, expected: bool
 ) -> None:
-    task = Task(CONFIG, "a-run", awaits_verdicts=True)
-    assert task.awaits_verdict(_evaluation(iteration)) is expected
-    assert not Task(CONFIG, "a-run").awaits_verdict(_evaluation(iteration))
+    task = Task(CONFIG, "a-run", waits_for_pruner=True)
+    assert task.awaits_decision(_evaluation(iteration)) is expected
+    assert not Task(CONFIG, "a-run").awaits_decision(_evaluation(iteration))
 
 
 @pytest.mark.parametrize(
     "order",
     [
-        Task(CONFIG, "a-run", ParentRun("id", {"a": "b"}), None, awaits_verdicts=True),
-        Verdict(proceed=False),
-        Interrupt(),
+        Task(CONFIG, "a-run", ParentRun("id", {"a": "b"}), None, waits_for_pruner=True),
+        PrunerDecision(proceed=False),
+        StopRun(),
     ],
 )
 def test_orders_pass_between_processes(order: object) -> None:

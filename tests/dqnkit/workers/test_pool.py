@@ -23,7 +23,7 @@ from dqnkit.events import (
     WorkerDied,
     WorkerRetired,
 )
-from dqnkit.workers.orders import Task, Verdict
+from dqnkit.workers.orders import PrunerDecision, Task
 from dqnkit.workers.pool import Worker, WorkerPool, available_cores
 from tests import fake_training
 from tests.conftest import ROOT
@@ -63,9 +63,9 @@ def _train(
         for worker, assigned, event in pool.receive(10.0):
             assert assigned is task
             events.append(event)
-            if isinstance(event, Evaluated) and task.awaits_verdict(event.evaluation):
+            if isinstance(event, Evaluated) and task.awaits_decision(event.evaluation):
                 assert answer is not None
-                worker.send(Verdict(answer(event)))
+                worker.send(PrunerDecision(answer(event)))
     return events
 
 
@@ -87,7 +87,7 @@ def test_a_worker_sends_the_events_of_a_run_and_takes_the_next(pool: WorkerPool)
 
 
 def test_a_run_waits_for_verdicts_and_ends_as_they_say(pool: WorkerPool) -> None:
-    task = Task(_config(), "a-run", awaits_verdicts=True)
+    task = Task(_config(), "a-run", waits_for_pruner=True)
     asked: list[int] = []
 
     def proceeds_until(last: int) -> Callable[[Evaluated], bool]:

@@ -227,9 +227,9 @@ def test_the_cause_of_a_tasks_end_is_that_of_ray() -> None:
     thread = threading.Thread(target=lambda: None)
     thread.start()
     task = _RayTask(ray, thread, queue.Queue())
-    assert task.last_words() == "its Ray task ended"
+    assert task.exit_cause() == "its Ray task ended"
     ray.error = RuntimeError("the node\n  has died")
-    assert task.last_words() == "its Ray task ended: the node has died"
+    assert task.exit_cause() == "its Ray task ended: the node has died"
     task.kill()
     assert ray.cancelled == [thread]
 

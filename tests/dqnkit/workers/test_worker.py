@@ -40,7 +40,7 @@ from dqnkit.events import (
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.tracking.tracker import ParentRun
 from dqnkit.workers import worker
-from dqnkit.workers.orders import Interrupt, Order, Task, Verdict
+from dqnkit.workers.orders import Order, PrunerDecision, StopRun, Task
 
 CONFIG = loading.default_config("worked", ["training.num_iterations=40"])
 TASK = Task(CONFIG, "a-run", ParentRun("its-parent"), "a-store")
@@ -150,7 +150,7 @@ def test_orders_for_an_earlier_run_are_skipped(serve: Serve) -> None:
 
     served = serve(train)
     served.receive()
-    served.send(Verdict(False), Interrupt(), TASK)
+    served.send(PrunerDecision(False), StopRun(), TASK)
     assert served.receive_run() == [Progress(1, 1, (), 1.0)]
     assert statuses == [None]
 
@@ -203,9 +203,9 @@ def test_an_interruption_is_not_a_failure(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("order", "status"),
     [
-        (Verdict(True), None),
-        (Verdict(False), RunStatus.FINISHED),
-        (Interrupt(), RunStatus.KILLED),
+        (PrunerDecision(True), None),
+        (PrunerDecision(False), RunStatus.FINISHED),
+        (StopRun(), RunStatus.KILLED),
     ],
 )
 def test_a_run_waits_for_a_verdict(serve: Serve, order: Order, status: RunStatus | None) -> None:
@@ -221,7 +221,7 @@ def test_a_run_waits_for_a_verdict(serve: Serve, order: Order, status: RunStatus
 
     served = serve(train)
     served.receive()
-    served.send(Task(**{**vars(TASK), "awaits_verdicts": True}))
+    served.send(Task(**{**vars(TASK), "waits_for_pruner": True}))
     assert [served.receive(), served.receive()] == [_evaluated(0), _evaluated(10)]
     assert not returned.wait(0.2)
     served.send(order)
@@ -237,12 +237,12 @@ def test_an_interrupt_is_stronger_than_a_verdict(serve: Serve) -> None:
         interrupted.wait(10.0)
         listener(_evaluated(10))
         statuses.append(interrupts.status)
-        listener(_evaluated(20))  # an interrupted run waits for no verdict
+        listener(_evaluated(20))  # an interrupted run waits for no decision
         statuses.append(interrupts.status)
 
     served = serve(train)
     served.receive()
-    served.send(Task(**{**vars(TASK), "awaits_verdicts": True}), Interrupt(), Verdict(False))
+    served.send(Task(**{**vars(TASK), "waits_for_pruner": True}), StopRun(), PrunerDecision(False))
     interrupted.set()
     assert served.receive_run() == [_evaluated(10), _evaluated(20)]
     assert statuses == [RunStatus.KILLED, RunStatus.KILLED]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dqnkit.config.documents import check_values, parse_yaml, plain_copy
+from dqnkit.config.yaml_parsing import check_values, parse_yaml, plain_copy
 
 
 @pytest.mark.parametrize(

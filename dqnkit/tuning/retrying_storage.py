@@ -43,7 +43,7 @@ def _retry_until_answered(method: Callable[_P, _R]) -> Callable[_P, _R]:
     @wraps(method)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         storage = args[0]
-        assert isinstance(storage, PatientStorage)
+        assert isinstance(storage, RetryingStorage)
         deadline = time.monotonic() + storage.patience
         while True:
             try:
@@ -62,7 +62,7 @@ def _retry_until_answered(method: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """Optuna's relational storage, whose calls wait while the database does not answer.
 
     A call raises StudyError if the database does not answer for `patience` seconds, or if the
@@ -102,7 +102,7 @@ class PatientStorage(RDBStorage):
 
 
 for _name in BaseStorage.__abstractmethods__ | _optuna.RDB_METHODS:
-    setattr(PatientStorage, _name, _retry_until_answered(getattr(RDBStorage, _name)))
+    setattr(RetryingStorage, _name, _retry_until_answered(getattr(RDBStorage, _name)))
 
 
 def _driver_error(error: BaseException) -> BaseException:

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from dqnkit.config import seeds
-from dqnkit.config.seeds import Stream, actor_key, stream_key, stream_seeds
+from dqnkit.config import random_streams
+from dqnkit.config.random_streams import Stream, actor_key, stream_key, stream_seeds
 
 
 def test_streams_and_seeds_have_different_keys() -> None:
@@ -41,9 +41,9 @@ def test_an_actor_that_joins_again_has_another_key() -> None:
 
 def test_episodes_of_training_evaluation_and_rendering_have_different_keys() -> None:
     makers = (
-        seeds.training_evaluation_keys,
-        seeds.later_evaluation_keys,
-        seeds.rendering_keys,
+        random_streams.training_evaluation_keys,
+        random_streams.later_evaluation_keys,
+        random_streams.rendering_keys,
     )
     keys = [key for make, seed in itertools.product(makers, range(50)) for key in make(seed)]
     training = [stream_key(seed, stream) for seed in range(50) for stream in list(Stream)[:3]]
@@ -75,6 +75,6 @@ def test_more_seeds_begin_with_the_same_ones() -> None:
 
 
 def test_training_environments_are_seeded_from_the_environment_stream() -> None:
-    given = seeds.training_environment_seeds(7, 4)
+    given = random_streams.training_environment_seeds(7, 4)
     assert given == stream_seeds(stream_key(7, Stream.ENVIRONMENTS), 0, 4)
-    assert given != seeds.training_environment_seeds(8, 4)
+    assert given != random_streams.training_environment_seeds(8, 4)

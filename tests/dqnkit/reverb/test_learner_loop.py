@@ -12,10 +12,10 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.errors import ConfigError, ReplayError
-from dqnkit.reverb import learner
+from dqnkit.reverb import learner_loop
 from dqnkit.reverb.broadcast import Publisher, Subscriber
 from dqnkit.reverb.connection import ServerConnection
-from dqnkit.reverb.learner import LearnerLoop
+from dqnkit.reverb.learner_loop import LearnerLoop
 from dqnkit.reverb.server import StandaloneServer, serve_experiment
 from dqnkit.runs.trainer import train
 from tests.dqnkit.reverb.helpers import LOCAL
@@ -83,7 +83,7 @@ def test_an_evaluation_between_two_calls_is_no_stall(
 ) -> None:
     loop = LearnerLoop(*resolve(small(REVERB, "training.num_actors=1")))
     loop.start()
-    monkeypatch.setattr(learner, "_STALLED_SECONDS", 1.5)
+    monkeypatch.setattr(learner_loop, "_STALLED_SECONDS", 1.5)
     for _ in range(2):
         loop.advance(5)
         time.sleep(2.5)  # the rate limiter blocks the actors meanwhile
@@ -93,7 +93,7 @@ def test_an_evaluation_between_two_calls_is_no_stall(
 def test_a_learner_without_transitions_gives_up(
     remote: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner, "_STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(learner_loop, "_STALLED_SECONDS", 0.5)
     loop = LearnerLoop(*resolve(remote))
     with pytest.raises(ReplayError, match=r"no transition has come.*`dqnkit actor`"):
         loop.start()
@@ -216,7 +216,7 @@ def test_a_failed_construction_leaves_no_server_and_no_folder(
         raise RuntimeError("not here")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(learner, "CompiledUpdates", fail)
+    monkeypatch.setattr(learner_loop, "CompiledUpdates", fail)
     with pytest.raises(RuntimeError, match="not here"):
         LearnerLoop(*resolve(small(REVERB, "training.num_actors=1")))
     assert list(tmp_path.iterdir()) == []

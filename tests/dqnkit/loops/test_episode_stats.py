@@ -7,7 +7,7 @@ import pytest
 
 from dqnkit.envs.vector import Step
 from dqnkit.loops.base import IntervalMetrics, IntervalSums
-from dqnkit.loops.episodes import EndedEpisode, EpisodeStats, HostInterval
+from dqnkit.loops.episode_stats import EndedEpisode, EpisodeStats, HostInterval
 
 
 def _step(reward: list[float], *, ends: str = "--", reset: str = "--") -> Step:

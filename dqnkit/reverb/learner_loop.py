@@ -17,12 +17,12 @@ from typing_extensions import override
 from dqnkit.agents.learner import DqnLearner
 from dqnkit.agents.schedules import beta_schedule, exploration_schedule
 from dqnkit.config import loading
+from dqnkit.config.random_streams import Stream, stream_key
 from dqnkit.config.sections import Config
-from dqnkit.config.seeds import Stream, stream_key
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError, ReplayError
 from dqnkit.loops.base import Arrays, IntervalMetrics, Loop
-from dqnkit.loops.episodes import EndedEpisode, HostInterval
+from dqnkit.loops.episode_stats import EndedEpisode, HostInterval
 from dqnkit.loops.state import generator_state, prefixed, require, restore_generator, section
 from dqnkit.loops.updates import CompiledUpdates
 from dqnkit.reverb.actor_pool import ActorPool
@@ -64,7 +64,9 @@ class LearnerLoop(Loop):
         transition_spec = TransitionSpec(spec, agent.n_step, agent.gamma)
         self.learner = DqnLearner(config, spec, stream_key(training.seed, Stream.WEIGHTS))
         with ExitStack() as unfinished:
-            self._replay = ReverbReplay(config.replay, 0, transition_spec, RateLimits.of(config))
+            self._replay = ReverbReplay(
+                config.replay, 0, transition_spec, RateLimits.from_config(config)
+            )
             unfinished.callback(self._replay.close)
             self._updates = CompiledUpdates(
                 config, spec, self.learner, frames=self._replay.frames_per_sample, acts=False

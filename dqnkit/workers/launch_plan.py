@@ -12,7 +12,7 @@ from dqnkit.workers.pool import available_cores
 
 
 @dataclass(frozen=True)
-class Workplace:
+class LaunchPlan:
     """A launcher, with the number of workers that it has room for."""
 
     launcher: Launcher
@@ -21,7 +21,7 @@ class Workplace:
     """URI of the store, valid in the workers' working directories too; None records nothing."""
 
 
-def make_workplace(placement: Placement, tracking_uri: str | None) -> Workplace:
+def make_launch_plan(placement: Placement, tracking_uri: str | None) -> LaunchPlan:
     """Make the launcher of a placement; the caller closes it, as a pool does.
 
     Raises:
@@ -30,7 +30,7 @@ def make_workplace(placement: Placement, tracking_uri: str | None) -> Workplace:
       WorkerError: If the cluster does not answer.
     """
     if placement.launcher == "local":
-        return Workplace(LocalLauncher(), available_cores(), tracking_uri)
+        return LaunchPlan(LocalLauncher(), available_cores(), tracking_uri)
     from dqnkit.workers.ray_cluster import RayLauncher  # an optional dependency
 
     launcher = RayLauncher(placement)
@@ -39,7 +39,7 @@ def make_workplace(placement: Placement, tracking_uri: str | None) -> Workplace:
     except ConfigError:
         launcher.close()
         raise
-    return Workplace(launcher, launcher.capacity, uri)
+    return LaunchPlan(launcher, launcher.capacity, uri)
 
 
 def _reachable(tracking_uri: str | None, other_nodes: list[str]) -> str | None:

@@ -16,20 +16,20 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from dqnkit.errors import StudyError
-from dqnkit.tuning import database, patient_storage
+from dqnkit.tuning import database, retrying_storage
 from dqnkit.tuning.database_url import parse_url
-from dqnkit.tuning.patient_storage import PatientStorage, explain_driver_error
+from dqnkit.tuning.retrying_storage import RetryingStorage, explain_driver_error
 from dqnkit.tuning.storage import locate_storage
 from tests.postgres import PASSWORD, PostgresServer
 
 
 @pytest.fixture
-def storage(monkeypatch: pytest.MonkeyPatch) -> PatientStorage:
-    monkeypatch.setattr(patient_storage, "_RETRY_SECONDS", 0.01)
+def storage(monkeypatch: pytest.MonkeyPatch) -> RetryingStorage:
+    monkeypatch.setattr(retrying_storage, "_RETRY_SECONDS", 0.01)
     return database.connect(parse_url("sqlite:///studies.db"), lambda: False)
 
 
-def _fail(storage: PatientStorage, errors: list[BaseException]) -> None:
+def _fail(storage: RetryingStorage, errors: list[BaseException]) -> None:
     """Let the statements of a storage fail with errors, one each, and succeed after them."""
 
     @sqlalchemy.event.listens_for(storage.engine, "before_cursor_execute")
@@ -45,7 +45,7 @@ def _operational(text: str = "server closed the connection") -> OperationalError
 # -- Simulated errors
 
 
-def test_a_call_is_repeated_until_the_database_answers(storage: PatientStorage) -> None:
+def test_a_call_is_repeated_until_the_database_answers(storage: RetryingStorage) -> None:
     errors: list[BaseException] = [_operational(), _operational()]
     _fail(storage, errors)
     assert storage.get_all_studies() == []
@@ -53,7 +53,7 @@ def test_a_call_is_repeated_until_the_database_answers(storage: PatientStorage) 
     assert storage.last_failure > -math.inf
 
 
-def test_a_call_gives_up_after_its_patience(storage: PatientStorage) -> None:
+def test_a_call_gives_up_after_its_patience(storage: RetryingStorage) -> None:
     storage.patience = 0.1
     _fail(storage, [_operational()] * 1_000)
     with pytest.raises(StudyError, match=r"sqlite:///studies\.db does not answer: .*closed"):
@@ -61,7 +61,7 @@ def test_a_call_gives_up_after_its_patience(storage: PatientStorage) -> None:
     assert storage.patience == 0.0  # cleaning up does not wait again
 
 
-def test_an_interrupted_process_does_not_wait(storage: PatientStorage) -> None:
+def test_an_interrupted_process_does_not_wait(storage: RetryingStorage) -> None:
     storage.is_interrupted = lambda: True
     errors: list[BaseException] = [_operational()] * 2
     _fail(storage, errors)
@@ -70,7 +70,7 @@ def test_an_interrupted_process_does_not_wait(storage: PatientStorage) -> None:
     assert len(errors) == 1
 
 
-def test_other_errors_are_not_retried(storage: PatientStorage) -> None:
+def test_other_errors_are_not_retried(storage: RetryingStorage) -> None:
     errors: list[BaseException] = [IntegrityError("INSERT", {}, Exception("twice"))] * 2
     _fail(storage, errors)
     with pytest.raises(IntegrityError):
@@ -83,18 +83,18 @@ def test_the_drivers_error_is_found_behind_optunas() -> None:
     driver_error = _operational()
     wrapped = StorageInternalError("An exception is raised")
     wrapped.__cause__ = driver_error
-    assert patient_storage._driver_error(wrapped) is driver_error
+    assert retrying_storage._driver_error(wrapped) is driver_error
     rollback = PendingRollbackError("rolled back")
     rollback.__context__ = driver_error
-    assert patient_storage._driver_error(rollback) is driver_error
-    assert patient_storage._driver_error(driver_error) is driver_error
+    assert retrying_storage._driver_error(rollback) is driver_error
+    assert retrying_storage._driver_error(driver_error) is driver_error
 
 
 def test_an_invalidated_connection_is_a_connection_error() -> None:
     error = sqlalchemy.exc.DBAPIError("SELECT 1", {}, Exception("?"), connection_invalidated=True)
-    assert patient_storage._is_connection_error(error)
+    assert retrying_storage._is_connection_error(error)
     error.connection_invalidated = False
-    assert not patient_storage._is_connection_error(error)
+    assert not retrying_storage._is_connection_error(error)
 
 
 def test_a_drivers_error_is_explained_without_statement_and_link() -> None:

@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from dqnkit.analysis.video_file import open_video
+from dqnkit.analysis.video_writer import open_video
 from dqnkit.errors import ConfigError, RenderingError
 
 
