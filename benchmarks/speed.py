@@ -275,7 +275,8 @@ def actors_section(rounds: int) -> str:
                 flush=True,
             )
     return report.make_section(
-        f"environment steps per second, medians of {rounds} alternating rounds (minimum to maximum)",
+        f"environment steps per second, medians of {rounds} alternating rounds (minimum to "
+        "maximum)",
         ("environment steps per update", *NUM_ACTORS.values()),
         [
             [str(steps), *(report.spread(rates[steps, actors], ",.0f") for actors in NUM_ACTORS)]

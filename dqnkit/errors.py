@@ -28,7 +28,7 @@ class ArgumentError(ConfigError):
     Attributes:
       argument: Name of the argument; the command line shows the option of that name.
       value: The value that was given.
-      problem: What is wrong with it, what is allowed and what to do.
+      problem: Description of the mistake, with what is allowed and what to do.
     """
 
     def __init__(self, argument: str, value: object, problem: str) -> None:

@@ -27,10 +27,10 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
     the paper's network for the corridor. One stream gives the value V, the other the advantages A,
     and Q = V + A - mean A.
 
-    All parameters are stored in one variable, the kernel and the bias of each layer in order from input to
-    output, because a call from Python into a compiled function costs time for each variable that it
-    touches. Dense activations are [units, batch] and dense kernels [units, inputs]: a batch of 64
-    then fills a core's vector registers, which widths such as 50 and 100 do not
+    All parameters are stored in one variable, the kernel and the bias of each layer in order from
+    input to output, because a call from Python into a compiled function takes longer with each
+    variable that it uses. Dense activations are [units, batch] and dense kernels [units, inputs]:
+    a batch of 64 then fills a core's vector registers, which widths such as 50 and 100 do not
     (`benchmarks/layout.py` measures both layouts). Convolutions are [batch, height, width,
     channels].
     """
@@ -229,8 +229,8 @@ def _initial_parameters(
     for layer, shape in enumerate(kernels):
         is_output = layer >= len(hidden)
         initializer = (_output_kernel if is_output else _hidden_kernel)(int(seeds[layer]))
-        # Keras computes fan_in from the second-to-last axis, which holds the units of a dense kernel
-        # here.
+        # Keras computes fan_in from the second-to-last axis, which holds the units of a dense
+        # kernel here.
         kernel = initializer(shape) if len(shape) == 4 else tf.transpose(initializer(shape[::-1]))
         bias = tf.fill([_units(shape)], -0.2 if is_output else 0.0)
         parameters += [tf.reshape(kernel, [-1]), bias]

@@ -200,7 +200,7 @@ class OptimizerConfig(Section):
     """Learning rate at the end of a schedule (`linear`, `cosine`). Null means 0."""
     decay_updates: Annotated[Count | None, AppliesTo(schedule=("linear", "cosine"))] = None
     """Number of updates that a schedule takes (`linear`, `cosine`). Null means all updates of the
-    training."""
+    run."""
     beta_1: Annotated[Fraction | None, AppliesTo(0.9, kind=("adam", "adamw"))] = None
     """Decay rate of the gradient's running mean (`adam`, `adamw`). Null means 0.9."""
     beta_2: Annotated[Fraction | None, AppliesTo(0.999, kind=("adam", "adamw"))] = None
@@ -332,7 +332,7 @@ class ReplayConfig(Section):
         Count | None, AppliesTo(None, _REVERB_PRIORITIZED, kind="prioritized")
     ] = None
     """Number of environment steps over which the exponent of the importance weights changes
-    linearly (prioritized replay). Null means the whole training."""
+    linearly (prioritized replay). Null means all steps of the run."""
 
     @property
     def is_prioritized(self) -> bool:
@@ -516,7 +516,7 @@ class Config(Section):
 
     @property
     def num_env_steps(self) -> int:
-        """Number of environment steps of a whole training, including initial collection.
+        """Number of environment steps of a whole run, including initial collection.
 
         The host loop takes a few fewer with environments that spend a step on a reset.
         """
@@ -534,7 +534,7 @@ class Config(Section):
 
     @property
     def num_updates(self) -> int:
-        """Number of updates of a whole training."""
+        """Number of updates of a whole run."""
         return self.training.num_iterations * self.training.gradient_steps_per_iteration
 
     @property

@@ -36,7 +36,7 @@ class CompiledUpdates:
     def __init__(
         self, config: Config, spec: EnvSpec, learner: DqnLearner, *, frames: int, acts: bool
     ) -> None:
-        """Trace the functions. `tf.function` wraps them only, and none of the functions that they call.
+        """Trace the functions, none of which calls another `tf.function`.
 
         Args:
           config: The resolved configuration.
@@ -125,7 +125,7 @@ class CompiledUpdates:
             return i + 1, loss + info.loss, errors
 
         start = (tf.constant(0), tf.constant(0.0), tf.zeros([updates * batch_size]))
-        if updates == 1:  # a single update without the cost of a loop
+        if updates == 1:  # a single update does not need a loop
             _, loss, errors = update(*start)
         else:
             _, loss, errors = tf.while_loop(lambda i, *_: i < updates, update, start)

@@ -217,7 +217,7 @@ class CheckpointWriter:
         self.megabytes = 0.0
         """Size of the newest checkpoint."""
         self.problem: str | None = None
-        """Why the last attempt failed, if it did."""
+        """Description of the failure of the last attempt; None if it succeeded."""
 
     @property
     def folder(self) -> CheckpointFolder | None:

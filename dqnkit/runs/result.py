@@ -42,7 +42,7 @@ class TrainResult:
     checkpoint_megabytes: float
     """Size of the last one."""
     hints: dict[str, str] = field(default_factory=dict)
-    """Where to look at the record."""
+    """Commands and addresses that show the record, by label."""
     problems: list[str] = field(default_factory=list)
     """Descriptions of what could not be recorded."""
 

@@ -29,7 +29,7 @@ class Resumption:
     checkpoint: Checkpoint | None
     """The newest undamaged checkpoint; None if there is none, so that the run starts over."""
     warnings: tuple[str, ...] = ()
-    """What the user should know, such as a damaged checkpoint."""
+    """Warnings for the user, such as a damaged checkpoint."""
 
     @property
     def iteration(self) -> int:

@@ -33,7 +33,7 @@ class SyncedRun:
     sent: bool
     """True if the store has everything now."""
     what: str
-    """What was sent, or is still pending, in words; empty if that is nothing."""
+    """Description of what was sent or is still pending; empty if there is nothing."""
     why: str = ""
     """Why it is still pending."""
 

@@ -107,7 +107,7 @@ def resume(
         not fit its configuration.
       CheckpointError: If nothing of the run is left to continue from.
       BusyRunError: If another process trains the run, or has continued it in the meantime.
-      InterruptedRun: See `train`, as for all other errors.
+      InterruptedRun: If a signal came. This and all other errors are those of `train`.
     """
     resumption = find_resumption(RunStore(locate_store(tracking_uri)), run)
     config, spec = resolve(resumption.config)

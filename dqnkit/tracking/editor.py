@@ -67,7 +67,7 @@ class MlflowRunEditor(RunEditor):
     """Changes runs of one experiment in an MLflow store.
 
     Each change is tried a few times. A failure is recorded in `problems` and not raised, because
-    it must not cost a search.
+    it must not end a search.
     """
 
     def __init__(self, location: StoreLocation, experiment: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a store is: the embedded one under `mlruns/`, a database, or an MLflow server."""
+"""Location of a store: the embedded one under `mlruns/`, a database, or an MLflow server."""
 
 from __future__ import annotations
 

@@ -390,11 +390,11 @@ class MlflowTracker(Tracker):
             self._wake_sender()
 
     def _attempt(self, what: str, action: Callable[[], object]) -> None:
-        """Try an action a few times; report a failure in `finish` instead of raising it."""
+        """Try an action a few times; `finish` reports a failure, and nothing is raised."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 action()
-            except Exception as error:  # training must continue without the artifact
+            except Exception as error:  # a lost artifact must not end training
                 if attempt == _ATTEMPTS:
                     self._problems.append(f"{what} could not be recorded: {one_line(error)}")
                 else:
@@ -418,7 +418,7 @@ def resume_run(
       run_id: Id of the run.
       tags: Tags to set.
       exclusive: True if no other process may write the run.
-      last_ended: See `RunRecord.last_ended`.
+      last_ended: End time of the run when its checkpoint was read (`RunRecord.last_ended`).
 
     Returns:
       False if the store does not have the run any more.

@@ -1,4 +1,7 @@
-"""Names of tags, kinds of runs and artifacts in an MLflow store, and of metrics that are also read."""
+"""Names of tags, kinds of runs, artifacts and metrics in an MLflow store.
+
+Metrics that are only logged are named in `dqnkit.runs.metrics`.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def connect(url: URL, is_interrupted: Callable[[], bool]) -> RetryingStorage:
 
     Args:
       url: URL of the database.
-      is_interrupted: Returns whether this process is to end, so that calls must not wait.
+      is_interrupted: Returns True if this process is about to end, so calls must not wait.
 
     Raises:
       ArgumentError: If PostgreSQL requires TLS and this process has loaded TensorFlow.

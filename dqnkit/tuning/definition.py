@@ -38,8 +38,8 @@ class StudyDefinition:
         """Return the definition that `save` stored in a study.
 
         Raises:
-          ArgumentError: If dqnkit did not make the study, or a version of dqnkit whose configuration
-            this one cannot read.
+          ArgumentError: If dqnkit did not make the study, or a version did whose configuration this
+            one cannot read.
         """
         attrs = study.user_attrs
         if not is_defined(study):

@@ -82,7 +82,7 @@ class RetryingStorage(RDBStorage):
         Args:
           url: URL of the database, with its password.
           connect_args: Keyword arguments for the driver's `connect`.
-          is_interrupted: Returns whether this process is to end, so that calls must not wait.
+          is_interrupted: Returns True if this process is about to end, so calls must not wait.
         """
         self.is_interrupted = is_interrupted
         super().__init__(

@@ -37,7 +37,7 @@ class StudyStorage:
     url: URL | None
     """URL of a database; None for the embedded journals, one per study."""
     is_interrupted: Callable[[], bool] = lambda: False
-    """Returns whether this process is to end, so that calls must not wait."""
+    """Returns True if this process is about to end, so calls must not wait."""
 
     @property
     def display_name(self) -> str:
@@ -124,7 +124,7 @@ def locate_storage(
 
     Args:
       storage: URL of a database; None takes that of DQNKIT_STORAGE, or else the embedded storage.
-      is_interrupted: Returns whether this process is to end, so that calls must not wait.
+      is_interrupted: Returns True if this process is about to end, so calls must not wait.
 
     Raises:
       ArgumentError: If it is not the URL of a database.

@@ -134,7 +134,7 @@ class StudyRun:
                 report.write_confirmed(self._confirmed, folder / Artifact.CONFIRMATION)
             try:
                 figures.draw(self._study.study, folder)
-            except Exception as error:  # of three libraries; a figure must not cost a search
+            except Exception as error:  # of three libraries; a figure must not end a search
                 self._problems.append(f"the figures could not be drawn: {error}")
             self._tracker.add_artifacts(folder)
 

@@ -25,8 +25,8 @@ def make_launch_plan(placement: Placement, tracking_uri: str | None) -> LaunchPl
     """Make the launcher of a placement; the caller closes it, as a pool does.
 
     Raises:
-      ConfigError: If Ray is not installed, has no node for a worker, or its nodes cannot reach the
-        store.
+      ArgumentError: If Ray has no node for a worker, or its nodes cannot reach the store.
+      ConfigError: If Ray is not installed.
       WorkerError: If the cluster does not answer.
     """
     if placement.launcher == "local":

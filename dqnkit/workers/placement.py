@@ -15,7 +15,7 @@ _MAX_RESOURCES = 1_024.0
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Launcher of workers, and the resources of each.
+    """Launcher of workers, and the resources that each one gets.
 
     Raises:
       ArgumentError: If a value is out of range, or applies only to Ray and Ray was not chosen.
@@ -43,8 +43,8 @@ class Placement:
             raise ArgumentError(
                 "ray_address",
                 address,
-                "workers connect to this process, which is impossible through Ray's client: run on a "
-                "node of the cluster, with HOST:PORT or auto",
+                "workers connect to this process, which is impossible through Ray's client: run on "
+                "a node of the cluster, with HOST:PORT or auto",
             )
         if address is not None and not re.fullmatch(r"auto|\S+:\d+", address):
             raise ArgumentError("ray_address", repr(address), "expected HOST:PORT, or auto")

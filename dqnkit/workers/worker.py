@@ -54,7 +54,7 @@ def serve(connection: Connection, output: str | None, most_memory: int) -> None:
             while not isinstance(task := connection.recv(), Task):
                 pass
             _train(task, connection, orphan_watch)
-            # The graphs of a training are reference cycles that hold its replay.
+            # The graphs of a run are reference cycles that hold its replay.
             gc.collect()
         connection.send(WorkerRetired())
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -104,7 +104,7 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
     except DqnkitError as error:
         retryable = not isinstance(error, ConfigError | TrainingDivergedError)
         connection.send(RunFailed(channel.run_id, one_line(error, 2_000), retryable))
-    except Exception as error:  # of an environment or the system; it costs only this run
+    except Exception as error:  # of an environment or the system; it ends only this run
         cause = one_line(f"{type(error).__name__}: {error}", 2_000)
         connection.send(RunFailed(channel.run_id, cause, retryable=True))
 

@@ -9,7 +9,7 @@ import pytest
 
 from dqnkit.analysis.policy_evaluation import evaluate
 from dqnkit.analysis.video import render
-from dqnkit.config import loading, seeds
+from dqnkit.config import loading, random_streams
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.runs.trainer import train
@@ -64,7 +64,7 @@ def _trained() -> tuple[Config, list[int]]:
 
 def test_no_seed_is_used_twice() -> None:
     config, training = _trained()
-    assert set(seeds.training_environment_seeds(0, config.env.num_envs)) <= set(training)
+    assert set(random_streams.training_environment_seeds(0, config.env.num_envs)) <= set(training)
     evaluate("latest", 40)
     evaluation = _taken()
     render("latest", episodes=10)
