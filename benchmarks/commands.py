@@ -2,9 +2,9 @@
 
     uv run python benchmarks/commands.py [--rounds 5] [--dry]
 
-Trains one run of `cartpole` in a temporary folder and times the commands on it. The yardstick of
-`dqnkit runs` is what every tool on MLflow has to do, importing mlflow and querying the runs once;
-both alternate.
+Trains one run of `cartpole` in a temporary folder and times the commands on it. The baseline for
+`dqnkit runs` is the work of every MLflow client: importing mlflow and querying the runs once. Both
+alternate.
 """
 
 from __future__ import annotations

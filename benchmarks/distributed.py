@@ -287,7 +287,7 @@ def _time_calls(url: str | None, sampler: SamplerName) -> list[float]:
 
 
 def workers() -> None:
-    """Print trials per second by the number of processes, and the CPU time that they cost."""
+    """Print trials per second by the number of processes, and the CPU time that they use."""
     server = PostgresServer()
     server.start()
     header = (

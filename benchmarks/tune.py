@@ -242,7 +242,7 @@ def overheads(sampler: SamplerName, trials: int) -> list[float]:
 
 
 def overhead_section(trials: int) -> str:
-    """Measure what the study and the record of runs cost per trial."""
+    """Measure the time per trial that the study and the record of runs take."""
     seconds = [overheads(sampler, trials) for sampler in SAMPLERS]
     tenth = trials // 10
     rows = []

@@ -59,7 +59,7 @@ class WorkerTable:
         row = self._rows.setdefault(worker, _Row())
         match event.event:
             case WorkerDied() | WorkerRetired():
-                del self._rows[worker]  # another appears once it is ready
+                del self._rows[worker]  # its replacement gets a row when it is ready
             case WorkerReady() | RunEnded() | RunFailed():
                 self._rows[worker] = _Row(activity="idle")
             case RunStarted():

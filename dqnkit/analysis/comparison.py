@@ -41,7 +41,7 @@ _PICTURES = {Artifact.CURVES_PICTURE, Artifact.CURVES_PAGE}
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs, and how the first two compare."""
+    """Groups of runs, and a comparison of the first two."""
 
     groups: tuple[Group, ...]
     improvement: Estimate | None
@@ -171,7 +171,7 @@ def _left_out(runs: Sequence[RecordedRun], groups: Sequence[Group]) -> Iterator[
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         yield (
             f"{', '.join(names[:_MAX_NAMES])}{more} left out: a later run has the same "
-            "configuration and the same seed, so that they are no further evidence"
+            "configuration and the same seed, so they are not independent evidence"
         )
 
 
@@ -181,7 +181,7 @@ def _with_improvement(comparison: Comparison) -> Comparison:
     first, second = (group.sample for group in pair)
     if first.size < 2 or second.size < 2:
         return comparison
-    if several[0] != several[1]:  # variation over seeds and over episodes are different things
+    if several[0] != several[1]:  # seeds and episodes vary for different reasons
         problem = (
             "no probability of improvement: one of A and B has several seeds and the other has "
             "one; train more seeds of the latter"
@@ -261,7 +261,7 @@ def _record(
         tracker.start(record)
         tracker.add_artifacts(files)
         return tracker.run_id, tracker.finish(RunStatus.FINISHED)
-    except DqnkitError as error:  # the comparison itself is worth showing
+    except DqnkitError as error:  # the comparison is still shown
         return None, [f"the comparison was not recorded: {error}"]
 
 

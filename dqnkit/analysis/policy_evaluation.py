@@ -40,14 +40,14 @@ MAX_EPISODES = 10_000
 _HOST_BATCH = 16
 """Number of environments outside the graph; constant, so that all policies meet the same states."""
 _BASELINE = (f"{FINAL_RANDOM}/", Metric.FINAL_DIFFERENCE)
-"""Beginnings of the names of metrics that a baseline logs."""
+"""Prefixes of the names of metrics that a baseline logs."""
 _NOTE = "\n\n**Evaluated again**"
 """Beginning of the part of a run's description that holds later evaluations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedEpisodes(Episodes):
-    """Episodes, and how long they took."""
+    """Episodes, and the time that they took."""
 
     seconds: float
     """Seconds of playing alone, without making environments and compiling functions."""
@@ -78,7 +78,7 @@ class PolicyEvaluation:
     run: RecordedRun | None
     """Run that records it; None for the folder of a policy, whose run is not known."""
     is_recorded: bool = False
-    """True if the run has the whole evaluation."""
+    """True if the whole evaluation was added to the run."""
     problems: list[str] = field(default_factory=list)
     """Descriptions of what could not be recorded, and of what makes the score less certain."""
 
@@ -218,7 +218,7 @@ def _record(store: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> 
         try:
             document = _document(store, run, evaluation, Path(scratch)).to_json()
             (files / Artifact.EVALUATION).write_text(document, encoding="utf-8")
-        except TrackingError as error:  # what training wrote must not be lost
+        except TrackingError as error:  # keep the file that training wrote
             problems.append(f"evaluation.json stays as it was: {error}")
         return [*problems, *store.add(run, metrics=values, files=files, note=note)]
 
@@ -229,8 +229,8 @@ def _fewer_episodes(run: RecordedRun, episodes: int) -> list[str]:
     if episodes >= before:
         return []
     return [
-        f"the run's score rests on {episodes:,} episodes now, and on {before:,.0f} before; "
-        f"evaluate {before:,.0f} or more to make it as certain again"
+        f"the run's score is now based on {episodes:,} episodes instead of {before:,.0f}; "
+        f"evaluate {before:,.0f} or more for the same precision"
     ]
 
 

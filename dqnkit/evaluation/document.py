@@ -18,7 +18,7 @@ class FinalEpisodes:
     """Episodes of the best policy, played after training or by a later evaluation of the run."""
 
     episodes: Episodes
-    """The episodes; without any if the file does not list them."""
+    """The episodes; empty if the file does not list them."""
     iteration: int | None = None
     """Training iterations of the policy; None if the file does not say."""
     env_steps: int | None = None

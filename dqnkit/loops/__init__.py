@@ -1,4 +1,4 @@
-"""Training loops: one chunk of training behind one interface.
+"""Training loops behind one interface, by which a run advances chunk by chunk.
 
 `base` holds the interface. `graph` compiles environment, replay, sampling and update into one XLA
 program; `host` steps Gymnasium environments in Python and compiles the updates (`updates`). A

@@ -102,7 +102,7 @@ class Loop(abc.ABC):
         """Return metrics of the log interval under way, if it holds any, and begin a new one."""
 
     def warnings(self) -> list[str]:
-        """Return what the user should know about the time since the last call."""
+        """Return warnings for the user that came up since the last call."""
         return []
 
     @abc.abstractmethod
@@ -123,4 +123,4 @@ class Loop(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Close the environments and whatever else the loop has started."""
+        """Close the environments, processes and connections that the loop has opened."""

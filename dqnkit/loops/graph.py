@@ -150,8 +150,8 @@ def _compiled_fill(
     dynamics: Dynamics, num_envs: int, replay: ReplayConfig
 ) -> Callable[..., LoopState]:
     """Compile `Collector.fill`, which is the same for all seeds and most trials of a search."""
-    kept = make_graph_replay(replay, num_envs, dynamics.observation_size)
-    collector = Collector(dynamics, num_envs, kept)
+    storage = make_graph_replay(replay, num_envs, dynamics.observation_size)
+    collector = Collector(dynamics, num_envs, storage)
     compiled: Callable[..., LoopState] = tf.function(
         collector.fill, jit_compile=True, autograph=False
     )

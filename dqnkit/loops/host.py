@@ -2,7 +2,7 @@
 
 One iteration takes collect_steps_per_iteration steps of the behaviour policy in each environment,
 then makes gradient_steps_per_iteration updates. All updates of an iteration and the Q-values for
-the next step are a single call into a compiled function, because a call costs more than a small
+the next step are a single call into a compiled function, because a call takes longer than a small
 update. The batches of an iteration are therefore drawn together, with the priorities at its start.
 """
 
@@ -54,7 +54,7 @@ class HostLoop(Loop):
         self._interval = HostInterval()
         self._episodes = EpisodeStats(config.env.num_envs)
         self._q_values: np.ndarray | None = None
-        """Q-values of the current observations, where the last update has computed them."""
+        """Q-values of the current observations; None if the last update did not compute them."""
         with ExitStack() as unfinished:
             unfinished.callback(replay.close)
             self.learner = DqnLearner(config, spec, stream_key(seed, Stream.WEIGHTS))

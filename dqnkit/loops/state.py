@@ -10,6 +10,9 @@ import numpy as np
 from dqnkit.errors import ConfigError
 from dqnkit.loops.base import Arrays
 
+_GENERATOR_INTEGERS = ("buffer_pos", "has_uint32", "uinteger")
+"""Integers in the state of NumPy's Philox generator."""
+
 
 def named_leaves(name: str, value: Any) -> dict[str, Any]:
     """Flatten nested tuples into `{"name/field/field": leaf}`, in the order of `tf.nest.flatten`.
@@ -76,6 +79,3 @@ def restore_generator(rng: np.random.Generator, arrays: Arrays) -> None:
     state["buffer"] = arrays["buffer"]
     state |= {name: int(arrays[name]) for name in _GENERATOR_INTEGERS}
     rng.bit_generator.state = state
-
-
-_GENERATOR_INTEGERS = ("buffer_pos", "has_uint32", "uinteger")

@@ -42,11 +42,11 @@ _MIN_TIMEOUT_SECONDS = 3.0
 
 
 class _RunCompleteError(Exception):
-    """The learner has done all its iterations. Raised to leave a wait."""
+    """The learner has done all its iterations. This exception ends a wait for the server."""
 
 
 class _LearnerChangedError(Exception):
-    """The server has no learner any more, or one with another configuration."""
+    """The server no longer has a learner, or has one with another configuration."""
 
 
 class Actor:

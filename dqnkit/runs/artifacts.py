@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # loads TensorFlow
 
 @dataclass(frozen=True)
 class RunArtifacts:
-    """Writes the files of a run into its record; writes nothing if the record keeps no files."""
+    """The files of one run, which are added to its record if the record keeps files."""
 
     config: Config
     tracker: Tracker

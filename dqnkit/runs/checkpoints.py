@@ -25,9 +25,9 @@ from dqnkit.tracking.tracker import Tracker
 
 _FORMAT = 2
 _LEAST_SECONDS = 10.0
-"""Least time between two checkpoints where no interval is configured."""
+"""Minimum time between two checkpoints if no interval is configured."""
 _SHARE = 0.01
-"""Share of a run's time that checkpoints may take where no interval is configured."""
+"""Share of a run's time that checkpoints may take if no interval is configured."""
 _NAME = re.compile(r"iteration-(\d+)\.npz")
 
 
@@ -196,7 +196,7 @@ class CheckpointFolder:
 
 
 class CheckpointWriter:
-    """Decides when a run writes checkpoints, writes them, and counts their cost."""
+    """The writer of a run's checkpoints, which decides when one is due and measures the cost."""
 
     def __init__(self, tracker: Tracker, interval: int | None) -> None:
         """Make a writer.
@@ -226,11 +226,11 @@ class CheckpointWriter:
         return CheckpointFolder(home / Artifact.CHECKPOINTS) if home is not None else None
 
     def start_timer(self) -> None:
-        """Begin to count time: called when training begins."""
+        """Restart the timer; call it when training begins."""
         self._next = time.perf_counter() + _LEAST_SECONDS
 
     def next_stop(self, iteration: int, total: int) -> int:
-        """Return the first iteration after another at which a chunk must end for a checkpoint."""
+        """Return the first iteration after `iteration` at which a checkpoint must be written."""
         if self._interval is None or self.folder is None:
             return total
         return (iteration // self._interval + 1) * self._interval
@@ -264,7 +264,7 @@ class CheckpointWriter:
         self._next = time.perf_counter() + max(_LEAST_SECONDS, seconds / _SHARE)
 
     def failed(self, iteration: int, error: OSError) -> None:
-        """Record that a checkpoint could not be written; the next is tried later."""
+        """Record that a checkpoint could not be written; another attempt follows later."""
         rest = "the run has none yet"
         if self.last_iteration >= 0:
             rest = f"that of iteration {self.last_iteration:,} is kept"
@@ -295,7 +295,7 @@ def _evaluations(own: Mapping[str, np.ndarray]) -> list[Evaluation]:
     ]
 
 
-# -- The format of dqnkit 0.1, whose leaves were known by their positions
+# -- The format of dqnkit 0.1, which named leaves by their positions
 
 _INTERVAL = ("updates", "loss", "steps", "exploration", "episodes", "returns", "lengths")
 _GRAPH_LEAVES = (

@@ -42,7 +42,8 @@ def make_components(
     Args:
       config: The resolved configuration.
       spec: Specification of its environment.
-      interrupted: Called by a loop that waits for other processes; truthy ends the wait.
+      interrupted: Function that a loop calls while it waits for other processes; a true result
+        ends the wait.
 
     Raises:
       ConfigError: If they do not fit into memory, or cannot be made.

@@ -11,7 +11,7 @@ from dqnkit.runs.components import Components
 
 
 class EvaluationHistory:
-    """Evaluates the policy of a run, and remembers the evaluations and the best weights."""
+    """The evaluations of one run, and the weights of the policy that scored best."""
 
     def __init__(
         self, components: Components, config: EvaluationConfig, checkpoint: Checkpoint | None
@@ -62,8 +62,8 @@ class EvaluationHistory:
         """Evaluate the best policy on fresh episodes, which have negative counters.
 
         Args:
-          in_full: True for all configured episodes; False for those of one evaluation, when the
-            user is waiting for an interrupted run.
+          in_full: True for all configured episodes; False for the number of one evaluation, as the
+            user waits for an interrupted run to end.
         """
         self._components.policy.set_weights(self.best_weights)
         size = self._config.num_eval_episodes

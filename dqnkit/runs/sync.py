@@ -35,7 +35,7 @@ class SyncedRun:
     what: str
     """Description of what was sent or is still pending; empty if there is nothing."""
     why: str = ""
-    """Why it is still pending."""
+    """Reason why it is still pending; empty if it is sent."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Training one run, from its configuration to its closed record.
 
-`train` and `resume` are the public functions. `_Trainer.run` reads like the course of a run:
-compile, train chunk by chunk with evaluations in between, conclude. Importing this module does
+`train` and `resume` are the public functions. `_Trainer.train` is the course of a run: compile,
+train chunk by chunk with evaluations in between, conclude. Importing this module does
 not load TensorFlow, which the components of a run do when they are made.
 """
 
@@ -141,7 +141,7 @@ def _train(run: _Run) -> TrainResult:
     run.listener(RunPreparing(run.config, run.name))
     began = time.perf_counter()
     with catch_signals(run.interrupts):
-        # What cannot be made leaves no record.
+        # A run whose components cannot be made leaves no record.
         trainer = _Trainer(run, _make_components(run), began)
         result = trainer.train()
     run.listener(RunEnded(result))
@@ -390,7 +390,7 @@ class _Trainer:
         )
 
     def what_is_kept(self) -> str:
-        """Return what is recorded of an interrupted run, and how to continue it."""
+        """Return a clause on what an interrupted run has recorded and how to continue it."""
         if self._tracker.folder is None:
             return "nothing is recorded"
         if self._tracker.run_id is None:

@@ -1,4 +1,4 @@
-"""MLflow's client: quiet, quick to give up, and alone while it creates a database."""
+"""MLflow's client, its errors, and the operations that several modules share."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    # dqnkit names the requirements of a policy; the caller's project does not matter.
+    # dqnkit lists the requirements of a policy; MLflow need not inspect the caller's project.
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_LOG_UV_FILES": "false",
 }
 
 _TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
-"""MLflow's error codes for the HTTP statuses 500, 503 and 429, and for no answer."""
+"""MLflow's error codes for the HTTP statuses 500, 503 and 429, and for a server that is silent."""
 
 
 def connect(store: StoreLocation) -> Any:
@@ -37,7 +37,7 @@ def connect(store: StoreLocation) -> Any:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # takes seconds to import
 
-    # Whatever they log about a store that is away or full, they raise as well.
+    # They raise what they log about a store that does not answer or is full.
     for library in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     with _one_at_a_time(store):
@@ -142,7 +142,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def _one_at_a_time(store: StoreLocation) -> Iterator[None]:
-    """Exclude other processes: those that create a database together break its migrations."""
+    """Exclude other processes, as concurrent creation of a database breaks its migrations."""
     with contextlib.ExitStack() as stack:
         if store.database is not None:
             with contextlib.suppress(OSError):  # a read-only store is not created either

@@ -1,4 +1,4 @@
-"""Changes to runs by id, made by the process that manages them and not by their own."""
+"""Changes to runs by id, made by a process that manages runs which other processes train."""
 
 from __future__ import annotations
 
@@ -43,7 +43,12 @@ class RunEditor:
         return None
 
     def end_orphans(self, tags: Mapping[str, str], new_tags: Mapping[str, str]) -> None:
-        """End runs with these tags that are RUNNING as KILLED, because no process writes them."""
+        """Set RUNNING runs with some tags to KILLED, and set new tags.
+
+        Args:
+          tags: Tags of the runs, which no process may be writing.
+          new_tags: Tags to set.
+        """
 
     def end_stale(self) -> None:
         """End runs of the experiment whose process has died."""
@@ -51,7 +56,13 @@ class RunEditor:
     def mark(
         self, run_id: str | None, tags: Mapping[str, str], status: RunStatus | None = None
     ) -> None:
-        """Set tags of a run, and end it with a status if it is still RUNNING."""
+        """Set tags of a run, and end it with a status if it is still RUNNING.
+
+        Args:
+          run_id: Id of the run; None, for a run that is not recorded, changes nothing.
+          tags: Tags to set.
+          status: Final status of the run; None leaves it as it is.
+        """
 
     def register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str | None:
         """Register a run's policy as a version of a model and give it an alias.
@@ -84,7 +95,7 @@ class MlflowRunEditor(RunEditor):
             try:
                 client.get_model_version_by_alias(model, alias)
             except MlflowException as error:
-                # A missing version is an error of the store; an old server has no such endpoint.
+                # A missing version is another error; an old server does not have the endpoint.
                 if "error code 404" in str(error):
                     raise TrackingError(
                         f"the tracking store {self._location.name} does not support aliases of "
@@ -94,7 +105,7 @@ class MlflowRunEditor(RunEditor):
 
     @override
     def find(self, tags: Mapping[str, str]) -> str | None:
-        runs = self._attempt("the search for a run", lambda: self._search(tags, limit=1))
+        runs = self._attempt("finding a run by its tags", lambda: self._search(tags, limit=1))
         return runs[0].info.run_id if runs else None
 
     @override
@@ -103,7 +114,7 @@ class MlflowRunEditor(RunEditor):
             for run in self._search(tags, "attributes.status = 'RUNNING'"):
                 self._mark(run.info.run_id, new_tags, RunStatus.KILLED)
 
-        self._attempt("the status of interrupted runs", end)
+        self._attempt("ending interrupted runs", end)
 
     @override
     def end_stale(self) -> None:
@@ -115,11 +126,13 @@ class MlflowRunEditor(RunEditor):
         self, run_id: str | None, tags: Mapping[str, str], status: RunStatus | None = None
     ) -> None:
         if run_id is not None:
-            self._attempt(f"the state of run {run_id}", lambda: self._mark(run_id, tags, status))
+            self._attempt(f"updating the run {run_id}", lambda: self._mark(run_id, tags, status))
 
     @override
     def register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str | None:
-        return self._attempt(f"{model}@{alias}", lambda: self._register(run_id, model, alias, tags))
+        return self._attempt(
+            f"registering {model}@{alias}", lambda: self._register(run_id, model, alias, tags)
+        )
 
     @cached_property
     def _client(self) -> Any:
@@ -168,7 +181,7 @@ class MlflowRunEditor(RunEditor):
                 return action()
             except Exception as error:
                 if attempt == _ATTEMPTS:
-                    self.problems.append(f"{what} could not be recorded: {one_line(error)}")
+                    self.problems.append(f"{what} failed: {one_line(error)}")
                 else:
                     time.sleep(_RETRY_SECONDS)
         return None

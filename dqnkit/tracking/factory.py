@@ -1,4 +1,4 @@
-"""The tracker that a configuration asks for."""
+"""Construction of the tracker that a configuration selects."""
 
 from __future__ import annotations
 

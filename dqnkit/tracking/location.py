@@ -37,7 +37,7 @@ class StoreLocation:
         )
 
     def make(self) -> StoreLocation:
-        """Make the folders of an embedded store, to know that it is writable; return self.
+        """Create the files of an embedded store, which shows whether it is writable; return self.
 
         Raises:
           ConfigError: If it is not writable.
@@ -57,7 +57,7 @@ class StoreLocation:
 
     @property
     def home(self) -> Path:
-        """Folder on this machine for what the store has not received yet."""
+        """Folder on this machine for records that the store has not received yet."""
         return self.artifacts.parent if self.artifacts else EMBEDDED.resolve()
 
     @property

@@ -1,4 +1,4 @@
-"""A run's record in MLflow, delivered by a thread of its own."""
+"""The tracker that records a run in MLflow, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -356,7 +356,7 @@ class MlflowTracker(Tracker):
         self._wake_sender()
         while self._sender.is_alive() and not self._is_out_of_patience:
             self._sender.join(0.1)
-        self._sender.join(_RETRY_SECONDS[0])  # it may be about to notice, or wait for an answer
+        self._sender.join(_RETRY_SECONDS[0])  # it may be about to end, or wait for an answer
         if outbox.is_delivered:
             outbox.remove()
             return self._problems
@@ -445,9 +445,9 @@ def resume_run(
     if exclusive and last_ended is not None and run.info.end_time != round(last_ended * 1000):
         raise BusyRunError(
             f"the run {run.info.run_name!r} has been continued in the meantime and is "
-            f"{run.info.status} now: look at it again"
+            f"{run.info.status} now: look it up again"
         )
-    # The owner first, so that the run is not taken for that of a dead process.
+    # The owner is set before the status, so that the run is never RUNNING with a dead owner.
     for key, value in (*tags.items(), (Tag.PROCESS, identity.identity())):
         client.set_tag(run_id, key, value)
     client.update_run(run_id, "RUNNING")

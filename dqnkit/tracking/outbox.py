@@ -89,7 +89,7 @@ class Outbox:
         self.folder = folder
         self.header = header
         self.write_error: str | None = None
-        """Why the file of points is incomplete, if it is."""
+        """Reason why the file of points is incomplete; None if it is complete."""
         self._held = held
         self._lock = threading.Lock()
         self._pending_points: list[tuple[MetricPoint, int]] = []
@@ -111,7 +111,7 @@ class Outbox:
           BusyRunError: If another process does.
           TrackingError: If the folder cannot be written.
         """
-        # Derived or random: an id from a server or a user as a path might lead elsewhere.
+        # Derived or random: an id that a server or a user gives may be a path to elsewhere.
         token = uuid.uuid5(_TOKENS, header.run_id or "") if exclusive else uuid.uuid4()
         folder = home / FOLDER / token.hex
         try:
@@ -238,7 +238,7 @@ class Outbox:
     # -- Description and status
 
     def set_closing(self, **values: Any) -> None:
-        """Set what is delivered last: `description`, or `status` and `ended`."""
+        """Set values that are delivered last: `description`, or `status` and `ended`."""
         with self._lock:
             self._closing = self._closing | values
             self._write_closing()
@@ -317,7 +317,7 @@ class Outbox:
 
 
 class Delivery:
-    """Delivers an outbox. Any step may be repeated after a failure: nothing arrives twice."""
+    """The delivery of an outbox. A step may be repeated after a failure: nothing arrives twice."""
 
     def __init__(self, store: StoreLocation, outbox: Outbox) -> None:
         self.experiment_id = ""
@@ -355,7 +355,7 @@ class Delivery:
                 self.client.set_terminated(self._created, str(RunStatus.FAILED))
 
     def deliver_next(self) -> bool:
-        """Deliver the next piece: points, files, or the closing; False if nothing is pending."""
+        """Deliver points, files, or description and status; return False if nothing is pending."""
         self.open()
         outbox, run_id = self._outbox, self._outbox.run_id
         points = outbox.pending_points(_POINTS_PER_CALL)
@@ -417,7 +417,7 @@ def is_held(folder: Path) -> bool:
 
 
 def folders_of_run(home: Path, run_id: str) -> Iterator[Path]:
-    """Yield the folders of a run's outboxes: those that processes hold, or have left."""
+    """Yield the folders of a run's outboxes, whether a process holds them or has left them."""
     for folder in outbox_folders(home):
         with contextlib.suppress(OSError, ValueError, TypeError):
             if _load_header(folder).run_id == run_id:

@@ -1,4 +1,4 @@
-"""A run as it is recorded in a store."""
+"""The record of a run as it is read from a store."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _best(store: RunStore, experiment: str | None) -> RecordedRun:
         advice = (
             "name the run"
             if experiment
-            else "say " + " or ".join(f"best:{name}" for name in names[:_CANDIDATES])
+            else "give " + " or ".join(f"best:{name}" for name in names[:_CANDIDATES])
         )
         raise ConfigError(
             f"best: the runs {_within(experiment)}are of {', '.join(sorted(environments))}, whose "

@@ -51,7 +51,7 @@ ALL_RUNS = RunFilter()
 
 
 class RunStore:
-    """Reads a store. An embedded store that does not exist reads as empty and is not created."""
+    """Read access to a store. A missing embedded store reads as empty and is not created."""
 
     def __init__(self, location: StoreLocation) -> None:
         self.location = location
@@ -251,14 +251,14 @@ class RunStore:
                 values = [MlflowMetric(key, value, now, step) for key, value in metrics.items()]
                 self.client.log_batch(run.id, metrics=values)
             if files is not None:
-                self._keep(run, files)
+                self._add_files(run, files)
             if note is not None:
                 self.client.set_tag(run.id, Tag.NOTE, note)
-        except Exception as error:  # the result is worth showing whatever fails
+        except Exception as error:  # the caller shows its result all the same
             problems.append(f"the run {run.label} could not be added to: {one_line(error)}")
         return problems
 
-    def _keep(self, run: RecordedRun, files: Path) -> None:
+    def _add_files(self, run: RecordedRun, files: Path) -> None:
         folder = self._folder(run)
         if folder is None or self.location.database is None:
             self.client.log_artifacts(run.id, str(files))

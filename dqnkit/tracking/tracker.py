@@ -1,4 +1,4 @@
-"""The record of one run: what a run tells it, and a base class that records nothing."""
+"""The interface to the record of a run; its base class records nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunRecord:
 
 
 class Tracker:
-    """Record of one run. This base class records nothing.
+    """The record of one run. This base class records nothing.
 
     Calls come in the order `start`, the others, `finish`. Only `start` and `finish` wait for the
     store. If a store does not answer, training continues, and what the store did not receive is
@@ -124,5 +124,5 @@ class Tracker:
         return None
 
     def hints(self) -> dict[str, str]:
-        """Return where to look at the record: a command that shows it, or a page to open."""
+        """Return a command that shows the record, or the address of its page, by a label."""
         return {}

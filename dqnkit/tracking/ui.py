@@ -60,19 +60,19 @@ def served(
         # Runs trained through this server are found without it as well.
         command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
     environment.pop("MLFLOW_TRACKING_URI", None)
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         server = subprocess.Popen(
             [*command, "--workers", "1"],
             env=environment,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             # Ctrl-C in the terminal reaches this process only, which then ends the server.
             process_group=0,
         )
         try:
             address = f"http://{HOST}:{port}"
-            _wait_for(server, address, said)
-            yield lambda: _wait_until_it_ends(server, said), address + _page(address)
+            _wait_for(server, address, output)
+            yield lambda: _wait_until_it_ends(server, output), address + _page(address)
         finally:
             _end(server)
 
@@ -81,7 +81,7 @@ def _free_port(wanted: int | None) -> int:
     candidates = range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED) if wanted is None else [wanted]
     for port in candidates:
         with socket.socket() as probe, contextlib.suppress(OSError):
-            # As servers do: a port in TIME_WAIT is free.
+            # Servers set this option too: a port in TIME_WAIT is free for them.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
             return port
@@ -91,7 +91,7 @@ def _free_port(wanted: int | None) -> int:
     raise ConfigError(f"all ports from {DEFAULT_PORT} to {last} are in use: choose one with `port`")
 
 
-def _wait_for(server: subprocess.Popen[bytes], address: str, said: IO[bytes]) -> None:
+def _wait_for(server: subprocess.Popen[bytes], address: str, output: IO[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
         with (
@@ -101,37 +101,39 @@ def _wait_for(server: subprocess.Popen[bytes], address: str, said: IO[bytes]) ->
             if answer.status == 200:
                 return
         time.sleep(0.1)
-    raise TrackingError(f"MLflow's server did not start: {_last_words(said)}")
+    raise TrackingError(f"MLflow's server did not start: {_last_lines(output)}")
 
 
-def _wait_until_it_ends(server: subprocess.Popen[bytes], said: IO[bytes]) -> NoReturn:
+def _wait_until_it_ends(server: subprocess.Popen[bytes], output: IO[bytes]) -> NoReturn:
     code = server.wait()
-    raise TrackingError(f"MLflow's server ended by itself, with status {code}: {_last_words(said)}")
+    raise TrackingError(
+        f"MLflow's server ended by itself, with status {code}: {_last_lines(output)}"
+    )
 
 
-def _last_words(said: IO[bytes]) -> str:
-    said.seek(0)
-    return " ".join(said.read().decode(errors="replace").strip().splitlines()[-3:])
+def _last_lines(output: IO[bytes]) -> str:
+    output.seek(0)
+    return " ".join(output.read().decode(errors="replace").strip().splitlines()[-3:])
 
 
 def _page(address: str) -> str:
     """Return the path of the charts of the latest run's experiment."""
     with contextlib.suppress(OSError, ValueError, LookupError):
-        experiments = _ask(address, "experiments/search", {"max_results": 1000})["experiments"]
+        experiments = _post(address, "experiments/search", {"max_results": 1000})["experiments"]
         query = {
             "experiment_ids": [each["experiment_id"] for each in experiments],
             "filter": f"tags.`{Tag.KIND}` = '{RunKind.TRAINING}'",
             "max_results": 1,
             "order_by": ["attributes.start_time DESC"],
         }
-        run = _ask(address, "runs/search", query)["runs"][0]
+        run = _post(address, "runs/search", query)["runs"][0]
         return experiment_url(run["info"]["experiment_id"])
     return "/"
 
 
-def _ask(address: str, what: str, query: dict[str, Any]) -> Any:
+def _post(address: str, endpoint: str, query: dict[str, Any]) -> Any:
     request = urllib.request.Request(
-        f"{address}/api/2.0/mlflow/{what}",
+        f"{address}/api/2.0/mlflow/{endpoint}",
         json.dumps(query).encode(),
         {"Content-Type": "application/json"},
     )

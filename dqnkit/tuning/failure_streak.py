@@ -1,4 +1,4 @@
-"""Failures of trials in a row, after which a search is given up."""
+"""Failures of trials in a row, after which a search ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FailureStreak:
 
     @property
     def has_reached_limit(self) -> bool:
-        """True if the search is to be given up."""
+        """True if the search must end."""
         return self._external >= _MAX_EXTERNAL or self._failures >= _MAX_FAILURES
 
     def add(self, number: int, cause: str, *, is_external: bool) -> None:

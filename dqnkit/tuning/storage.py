@@ -37,7 +37,7 @@ class StudyStorage:
     url: URL | None
     """URL of a database; None for the embedded journals, one per study."""
     is_interrupted: Callable[[], bool] = lambda: False
-    """Returns True if this process is about to end, so calls must not wait."""
+    """Function that returns True if this process is about to end, so calls must not wait."""
 
     @property
     def display_name(self) -> str:

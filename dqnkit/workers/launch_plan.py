@@ -22,7 +22,7 @@ class LaunchPlan:
 
 
 def make_launch_plan(placement: Placement, tracking_uri: str | None) -> LaunchPlan:
-    """Make the launcher of a placement; the caller closes it, as a pool does.
+    """Make the launcher of a placement; the caller, or a pool that it is given to, closes it.
 
     Raises:
       ArgumentError: If Ray has no node for a worker, or its nodes cannot reach the store.

@@ -62,7 +62,7 @@ class SeedJobs(Jobs):
         self.problems: list[str] = []
         """Descriptions of what could not be recorded, and of failed attempts."""
         self.failures: list[str] = []
-        """Causes of the seeds that were given up."""
+        """Causes of the failure of seeds that are not attempted again."""
 
     @property
     @override

@@ -25,7 +25,7 @@ def test_fewer_episodes_than_before_are_recorded_with_a_warning(run: Run) -> Non
     run_id = record_solved()
     code, out, err = run("eval", "latest", "--episodes", "1")
     assert code == 0
-    assert err.startswith("warning: the run's score rests on 1 episodes now, and on 2 before")
+    assert err.startswith("warning: the run's score is now based on 1 episodes instead of 2")
     assert f"recorded in the run solved ({run_id[:8]}) under final/" in out
 
 

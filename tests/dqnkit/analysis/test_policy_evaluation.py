@@ -97,7 +97,7 @@ def test_a_score_over_fewer_episodes_than_before_is_reported() -> None:
     record(weights=LEAN, with_policy=True, finals=[9.0] * 30, curve={0: [1.0]})
     result = evaluate("latest", 3)
     (problem,) = result.problems
-    assert "rests on 3 episodes now, and on 30 before" in problem
+    assert "now based on 3 episodes instead of 30" in problem
     assert result.is_recorded
     assert _run().score == 500.0
 

@@ -166,10 +166,10 @@ def test_failures_are_recorded_and_not_raised(
     assert editor.register(run_id, "a-model", "champion", {}) is None
     editor.end_stale()  # left to the next command that reads the store
     assert editor.problems == [
-        "the search for a run could not be recorded: a way",
-        "the status of interrupted runs could not be recorded: a way",
-        f"the state of run {run_id} could not be recorded: a way",
-        "a-model@champion could not be recorded: a way",
+        "finding a run by its tags failed: a way",
+        "ending interrupted runs failed: a way",
+        f"updating the run {run_id} failed: a way",
+        "registering a-model@champion failed: a way",
     ]
 
 

@@ -163,10 +163,13 @@ def test_the_jobs_are_done_when_as_many_trials_have_ended_as_wanted(search: Sear
     assert search.jobs.next_task() is None
 
 
-def test_after_the_deadline_no_trial_is_started(journal_study: JournalStudy) -> None:
-    search = Search(journal_study(5), deadline=time.monotonic() + 0.2)
+def test_after_the_deadline_no_trial_is_started(
+    journal_study: JournalStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadline = time.monotonic() + 1_000
+    search = Search(journal_study(5), deadline=deadline)
     task = search.next_task()
-    time.sleep(0.3)
+    monkeypatch.setattr(time, "monotonic", lambda: deadline)
     assert search.jobs.next_task() is None
     assert not search.jobs.is_done
     search.end(task, 1.0)
