@@ -147,11 +147,14 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
     if any(map(holds_password, sys.argv[1:])):
-        _print_warning(
+        from cli.output import warn  # deferred, so that `--help` is quick
+
+        problem = (
             "every user of this machine can read the password on your command line: give it by "
             "PGPASSWORD or ~/.pgpass, by MLFLOW_TRACKING_PASSWORD or ~/.netrc, or the whole URL by "
             "DQNKIT_STORAGE or MLFLOW_TRACKING_URI"
         )
+        warn([problem])
     code = run(sys.argv[1:])
     if "tensorflow" in sys.modules:
         _exit_quickly(code)
@@ -173,11 +176,6 @@ def _exit_quickly(code: int) -> NoReturn:
 def _print_error(message: str) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), redact_secrets(message)))
-
-
-def _print_warning(message: str) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("warning: ", "bold yellow"), message))
 
 
 if __name__ == "__main__":

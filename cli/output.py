@@ -74,12 +74,19 @@ def warn(problems: Iterable[str]) -> None:
 
 
 def warning(problem: str) -> Text:
-    """Return a problem as a warning, without secrets and with options in place of arguments."""
-    return Text.assemble(("warning: ", "bold yellow"), redact_secrets(name_options(problem)))
+    """Return a problem as a warning (see `shown`)."""
+    return Text.assemble(("warning: ", "bold yellow"), shown(problem))
+
+
+def shown(problem: str) -> str:
+    """Return a problem without secrets, and with options in place of arguments."""
+    return redact_secrets(name_options(problem))
 
 
 def say_document(document: Any) -> None:
-    """Print a JSON document, with null for NaN and infinity."""
+    """Print a JSON document, with null for NaN and infinity; problems name options."""
+    if isinstance(document, dict) and "problems" in document:
+        document = document | {"problems": [shown(each) for each in document["problems"]]}
     say(json.dumps(_finite(document), indent=2))
 
 

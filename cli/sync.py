@@ -24,7 +24,10 @@ def sync(
     with output.reserve_stdout(as_json=as_json):
         result = deliver(tracking_uri)
     if as_json:
-        output.say_document(result.as_dict())
+        document = result.as_dict()
+        for run in document["runs"]:
+            run["why"] = output.shown(run["why"])
+        output.say_document(document)
     elif not quiet:
         _print(result)
     if result.left:

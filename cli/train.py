@@ -79,7 +79,6 @@ def train(
     from dqnkit.errors import ConfigError
     from dqnkit.workers.placement import Placement
 
-    placement = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
     if resume is not None:
         others = {
             "EXPERIMENT": experiment,
@@ -103,7 +102,8 @@ def train(
     if several != "--launcher local" and seeds is None:
         raise ConfigError(f"{several}: a single run has one process; give --seeds K as well")
     if from_study is not None:
-        config = _winner(from_study, storage, experiment or env, seed, assignments)
+        chosen = experiment if env is None else f"--env {env}"
+        config = _winner(from_study, storage, chosen, seed, assignments)
     elif storage is not None:
         raise ConfigError("--storage: only --from-study reads it; give that as well")
     else:
@@ -119,7 +119,7 @@ def train(
         num_seeds=seeds,
         workers=workers,
         run_name=name,
-        placement=placement,
+        placement=Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
     )
 
 

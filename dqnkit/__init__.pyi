@@ -1,3 +1,4 @@
+from . import errors as errors
 from . import events as events
 from .analysis.comparison import Comparison as Comparison
 from .analysis.comparison import compare as compare
@@ -11,6 +12,7 @@ from .config.loading import dump as dump
 from .config.loading import load as load
 from .config.sections import Config as Config
 from .errors import DqnkitError as DqnkitError
+from .events import RunStatus as RunStatus
 from .runs.result import TrainResult as TrainResult
 from .runs.sync import sync as sync
 from .runs.trainer import resume as resume

@@ -55,7 +55,10 @@ def ignore(event: Event) -> None:
 
 @dataclass(frozen=True)
 class Warned(Event):
-    """Something happened that the user should know at once."""
+    """Something happened that the user should know at once.
+
+    What a run or a search finds out at its end stands in the `problems` of its result alone.
+    """
 
     text: str
 
@@ -108,7 +111,10 @@ class Evaluated(Event):
 
 @dataclass(frozen=True)
 class RunEnded(Event):
-    """A run is over and its record is closed."""
+    """A run is complete or interrupted, and its record is closed.
+
+    A run that an exception ends emits nothing more.
+    """
 
     result: TrainResult
 

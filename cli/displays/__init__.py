@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from cli.output import warn
-from dqnkit.events import Event, Listener, Warned
+from dqnkit.events import Event, Listener, Warned, WorkerEvent
 
 
 class LiveDisplay(abc.ABC):
@@ -31,8 +31,9 @@ class LiveDisplay(abc.ABC):
 
 def print_warnings(event: Event) -> None:
     """Print warnings and nothing else: the listener of quiet commands."""
-    if isinstance(event, Warned):
-        warn([event.text])
+    match event:
+        case Warned(text) | WorkerEvent(event=Warned(text)):
+            warn([text])
 
 
 @contextlib.contextmanager
@@ -57,8 +58,25 @@ def displayed(
     if as_json or quiet:
         yield print_warnings
     elif console.is_terminal:
-        display = live()
-        with Live(display, console=console, refresh_per_second=8, transient=transient):
-            yield display
+        with _shown(live(), console, transient=transient) as listener:
+            yield listener
     else:
         yield plain()
+
+
+@contextlib.contextmanager
+def _shown(display: LiveDisplay, console: Console, *, transient: bool) -> Iterator[Listener]:
+    """Show a live display; one that has received no event disappears with an error."""
+    is_empty = True
+
+    def listener(event: Event) -> None:
+        nonlocal is_empty
+        is_empty = False
+        display(event)
+
+    with Live(display, console=console, refresh_per_second=8, transient=transient) as screen:
+        try:
+            yield listener
+        except BaseException:
+            screen.transient = transient or is_empty
+            raise

@@ -15,9 +15,7 @@ from typing_extensions import override
 from cli import displays
 from cli.displays import LiveDisplay
 from cli.displays.workers import WorkerTable, clock, short_values
-from cli.messages import name_options
 from cli.output import Column, duration, say, say_document, say_table, warn, warning
-from dqnkit._system.redaction import redact_secrets
 from dqnkit.evaluation.formatting import format_interval, format_number
 from dqnkit.events import (
     ConfirmationStarted,
@@ -55,8 +53,8 @@ def print_search(event: Event) -> None:
             say(_ended_line(event))
         case ConfirmationStarted():
             say(_confirming_line(event))
-        case Warned(text):
-            say(redact_secrets(name_options(text)))
+        case Warned(text) | WorkerEvent(event=Warned(text)):
+            warn([text])
 
 
 class LiveSearch(LiveDisplay):
@@ -86,6 +84,8 @@ class LiveSearch(LiveDisplay):
                 default = (_confirming_label(event), "")
                 label, values = self._labels.get(event.run_name, default)
                 self._workers.assign(event, label, values)
+            case Warned(text) | WorkerEvent(event=Warned(text)):
+                self._warnings.append(text)
             case WorkerEvent():
                 self._workers.update(event)
                 if self._to_confirm and isinstance(event.event, RunEnded):
@@ -98,8 +98,6 @@ class LiveSearch(LiveDisplay):
                 self._phase = _confirming_line(event)
                 self._to_confirm = event.runs_left
                 self._began, self._ended_before = time.monotonic(), 0
-            case Warned(text):
-                self._warnings.append(text)
 
     @override
     def __rich__(self) -> RenderableType:

@@ -15,7 +15,15 @@ from cli.displays import LiveDisplay
 from cli.displays.workers import WorkerTable
 from cli.output import Column, collecting, duration, say, say_document, say_table, warn
 from dqnkit.evaluation.formatting import format_interval, format_number
-from dqnkit.events import Event, Listener, RunAssigned, SeedEnded, SeedsStarted, WorkerEvent
+from dqnkit.events import (
+    Event,
+    Listener,
+    RunAssigned,
+    SeedEnded,
+    SeedsStarted,
+    Warned,
+    WorkerEvent,
+)
 
 if TYPE_CHECKING:  # deferred, so that a display appears at once
     from dqnkit.config.sections import Config
@@ -35,6 +43,8 @@ def print_seed(event: Event) -> None:
     match event:
         case SeedsStarted(config, run_name, seeds):
             say(_title(config, run_name, seeds))
+        case Warned(text) | WorkerEvent(event=Warned(text)):
+            warn([text])
         case SeedEnded(result):
             say(
                 f"seed {result.seed:>4}  last evaluations {format_number(result.late_iqm):>8}  "
@@ -59,6 +69,8 @@ class LiveSeeds(LiveDisplay):
                 self._total = len(seeds)
             case RunAssigned(config=config):
                 self._workers.assign(event, f"seed {config.training.seed}")
+            case Warned(text) | WorkerEvent(event=Warned(text)):
+                warn([text])
             case WorkerEvent():
                 self._workers.update(event)
             case SeedEnded(result):

@@ -131,14 +131,19 @@ def _choose(
     store: RunStore, references: Sequence[str], experiment: str | None, study: str | None
 ) -> list[RecordedRun]:
     if not references and experiment is None and study is None:
-        raise ConfigError("there is nothing to compare: name runs, `experiment` or `study`")
+        raise ConfigError(
+            "there is nothing to compare: name runs, `experiment` or `study`; "
+            "`dqnkit runs` lists them"
+        )
     runs = [find_run(store, reference) for reference in references]
     if experiment is not None or study is not None:
         found = store.runs(RunFilter(experiment=experiment, study=study), limit=_MAX_RUNS)
         if not found:
             named = {"experiment": experiment, "study": study}
             of = " and ".join(f"{what} {name!r}" for what, name in named.items() if name)
-            raise ConfigError(f"there are no runs of {of} in {store.location.name}")
+            raise ConfigError(
+                f"there are no runs of {of} in {store.location.name}; `dqnkit runs` lists them"
+            )
         runs += reversed(found)
     return list({run.id: run for run in runs}.values())
 

@@ -136,6 +136,8 @@ def evaluate(
     if not 1 <= episodes <= MAX_EPISODES:
         problem = f"expected a number from 1 to {MAX_EPISODES:,}"
         raise ArgumentError("episodes", episodes, problem)
+    if baseline not in {None, "random"}:
+        raise ArgumentError("baseline", baseline, "expected random")
     if not 0 <= seed < 2**63:
         raise ArgumentError("seed", seed, "expected a number from 0 to 2**63 - 1")
     store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))

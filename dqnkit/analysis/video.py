@@ -41,17 +41,17 @@ class VideoOptions:
       ArgumentError: If a number is out of range.
     """
 
-    episodes: int = 1
+    episodes: int
     """Number of episodes."""
-    seed: int = 0
+    seed: int
     """Seed of the episodes."""
-    fps: float | None = None
+    fps: float | None
     """Frames per second, of which each shows one step; None takes the environment's own rate."""
-    max_steps: int | None = None
+    max_steps: int | None
     """Number of steps after which an episode is cut off; None takes that of evaluation."""
-    overlay: bool = True
+    overlay: bool
     """True to draw episode, step, return and Q-values next to the frame."""
-    baseline: Literal["random"] | None = None
+    baseline: Literal["random"] | None
     """`random` shows uniformly random actions at the right, from the same initial states."""
 
     def __post_init__(self) -> None:
@@ -64,6 +64,8 @@ class VideoOptions:
             # Comparisons with NaN are false.
             if value is not None and not low <= value <= high:
                 raise ArgumentError(name, value, f"expected a number from {low:,} to {high:,}")
+        if self.baseline not in {None, "random"}:
+            raise ArgumentError("baseline", self.baseline, "expected random")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
-"""Arrays by name; names are paths such as `loop/replay/table`."""
+from dqnkit._system.arrays import Arrays
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from dqnkit._system.arrays import Arrays
 from dqnkit.envs.vector import Step
-from dqnkit.loops.base import Arrays, IntervalMetrics, IntervalSums
+from dqnkit.loops.base import IntervalMetrics, IntervalSums
 
 
 class EndedEpisode(NamedTuple):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from typing_extensions import override
 
+from dqnkit._system.arrays import Arrays
 from dqnkit._system.random_bits import below, draw, uniform
 from dqnkit._system.tensorflow import Tensor, tf, xla
 from dqnkit.agents.exploration import GRAPH_POLICIES
@@ -27,7 +28,7 @@ from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
-from dqnkit.loops.base import Arrays, IntervalMetrics, IntervalSums, Loop
+from dqnkit.loops.base import IntervalMetrics, IntervalSums, Loop
 from dqnkit.loops.state import named_leaves, prefixed, require_exactly, section
 from dqnkit.replay.factory import make_graph_replay
 from dqnkit.replay.graph_uniform import GraphUniformReplay, ReplayState

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 import numpy as np
 from typing_extensions import override
 
+from dqnkit._system.arrays import Arrays
 from dqnkit.agents.exploration import HOST_POLICIES
 from dqnkit.agents.learner import DqnLearner
 from dqnkit.agents.schedules import beta_schedule, exploration_schedule
@@ -20,7 +21,7 @@ from dqnkit.config.random_streams import Stream, stream_key, stream_seeds
 from dqnkit.config.sections import Config
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.loops.base import Arrays, IntervalMetrics, Loop
+from dqnkit.loops.base import IntervalMetrics, Loop
 from dqnkit.loops.episode_stats import EpisodeStats, HostInterval
 from dqnkit.loops.state import generator_state, prefixed, require, restore_generator, section
 from dqnkit.loops.updates import CompiledUpdates

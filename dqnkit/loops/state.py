@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dqnkit._system.arrays import Arrays
 from dqnkit.errors import ConfigError
-from dqnkit.loops.base import Arrays
 
 _GENERATOR_INTEGERS = ("buffer_pos", "has_uint32", "uinteger")
 """Integers in the state of NumPy's Philox generator."""

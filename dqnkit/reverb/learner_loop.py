@@ -14,6 +14,8 @@ from contextlib import ExitStack
 import numpy as np
 from typing_extensions import override
 
+from dqnkit._system.arrays import Arrays
+from dqnkit._system.commands import command_line
 from dqnkit.agents.learner import DqnLearner
 from dqnkit.agents.schedules import beta_schedule, exploration_schedule
 from dqnkit.config import loading
@@ -21,7 +23,7 @@ from dqnkit.config.random_streams import Stream, stream_key
 from dqnkit.config.sections import Config
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ConfigError, ReplayError
-from dqnkit.loops.base import Arrays, IntervalMetrics, Loop
+from dqnkit.loops.base import IntervalMetrics, Loop
 from dqnkit.loops.episode_stats import EndedEpisode, HostInterval
 from dqnkit.loops.state import generator_state, prefixed, require, restore_generator, section
 from dqnkit.loops.updates import CompiledUpdates
@@ -216,10 +218,11 @@ class LearnerLoop(Loop):
         if self._env_steps > before:
             self._last_progress = time.monotonic()
         elif time.monotonic() > self._last_progress + _STALLED_SECONDS:
+            address = self._replay.server.address
             raise ReplayError(
-                f"no transition has come to {self._replay.server.address} for "
+                f"no transition has come to {address} for "
                 f"{_STALLED_SECONDS:.0f} s: no actor is connected, or their environments hang; "
-                "start actors with `dqnkit actor`"
+                f"start actors with `{command_line('actor', connect=address)}`"
             )
         if self._actors is not None:
             self._actors.replace_dead(progressed=self._env_steps > before)

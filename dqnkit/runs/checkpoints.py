@@ -6,6 +6,7 @@ the state of the run around it (`run/iteration`, `run/evaluations/returns`, ...)
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import time
@@ -15,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dqnkit._system.arrays import load_arrays, save_arrays
+from dqnkit._system.arrays import Arrays, load_arrays, save_arrays
 from dqnkit._system.files import remove_partial_files
 from dqnkit.errors import CheckpointError
 from dqnkit.evaluation.episodes import Evaluation
-from dqnkit.loops.base import Arrays
 from dqnkit.tracking.names import Artifact
 from dqnkit.tracking.tracker import Tracker
 
@@ -91,7 +91,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path, source: str | None = None) -> Checkpoint:
-        """Read a checkpoint, also one of the format of dqnkit 0.1.
+        """Read a checkpoint, also one of format 1.
 
         Args:
           path: Path of the file.
@@ -208,7 +208,7 @@ class CheckpointWriter:
         """
         self._tracker = tracker
         self._interval = interval
-        self._next = time.perf_counter() + _LEAST_SECONDS
+        self._next = math.inf
         self.last_iteration = -1
         """Iteration of the newest checkpoint; -1 if there is none."""
         self.count = 0
@@ -295,7 +295,7 @@ def _evaluations(own: Mapping[str, np.ndarray]) -> list[Evaluation]:
     ]
 
 
-# -- The format of dqnkit 0.1, which named leaves by their positions
+# -- Format 1, which named leaves by their positions
 
 _INTERVAL = ("updates", "loss", "steps", "exploration", "episodes", "returns", "lengths")
 _GRAPH_LEAVES = (

@@ -141,8 +141,9 @@ def _train(run: _Run) -> TrainResult:
     run.listener(RunPreparing(run.config, run.name))
     began = time.perf_counter()
     with catch_signals(run.interrupts):
+        record = _describe_run(run)
         # A run whose components cannot be made leaves no record.
-        trainer = _Trainer(run, _make_components(run), began)
+        trainer = _Trainer(run, record, _make_components(run), began)
         result = trainer.train()
     run.listener(RunEnded(result))
     if result.status is RunStatus.KILLED and run.interrupts.signal is not None:
@@ -168,12 +169,35 @@ def _make_components(run: _Run) -> Components:
     return components
 
 
+def _describe_run(run: _Run) -> RunRecord:
+    config, resumption = run.config, run.resumption
+    tags = descriptions.tags(config)
+    # In the graph loop a resumed run logs the same points again; in the host loop other episodes
+    # follow, and their points stand beside those after the checkpoint.
+    repeats = False
+    if resumption is not None:
+        del tags[Tag.COMMAND]  # the command that began the run stays
+        tags[Tag.RESUMED_AT] = str(resumption.iteration)
+        repeats = resumption.checkpoint is None or config.training.loop == "graph"
+    return RunRecord(
+        experiment=config.name,
+        run_name=run.name,
+        params=config.flat(),
+        tags=tags,
+        description=descriptions.opening(config),
+        continues=resumption.run_id if resumption else None,
+        last_ended=resumption.ended if resumption else None,
+        repeats=repeats,
+    )
+
+
 class _Trainer:
     """The course of one run."""
 
-    def __init__(self, run: _Run, components: Components, began: float) -> None:
+    def __init__(self, run: _Run, record: RunRecord, components: Components, began: float) -> None:
         config = run.config
         self._run = run
+        self._record = record
         self._config = config
         self._tracker = run.tracker
         self._interrupts = run.interrupts
@@ -329,7 +353,7 @@ class _Trainer:
         The components are closed before the record.
         """
         with ThreadPoolExecutor(1) as pool:
-            record = _OpenRecord(pool.submit(self._tracker.start, self._describe_run()))
+            record = _OpenRecord(pool.submit(self._tracker.start, self._record))
             try:
                 with closing(self._components):
                     yield record
@@ -367,27 +391,6 @@ class _Trainer:
                 f"the checkpoint of iteration {last:,} is kept; `{self._resume_command}` "
                 "continues from it"
             )
-
-    def _describe_run(self) -> RunRecord:
-        resumption = self._run.resumption
-        tags = descriptions.tags(self._config)
-        # In the graph loop a resumed run logs the same points again; in the host loop other
-        # episodes follow, and their points stand beside those after the checkpoint.
-        repeats = False
-        if resumption is not None:
-            del tags[Tag.COMMAND]  # the command that began the run stays
-            tags[Tag.RESUMED_AT] = str(resumption.iteration)
-            repeats = resumption.checkpoint is None or self._config.training.loop == "graph"
-        return RunRecord(
-            experiment=self._config.name,
-            run_name=self._run.name,
-            params=self._config.flat(),
-            tags=tags,
-            description=descriptions.opening(self._config),
-            continues=resumption.run_id if resumption else None,
-            last_ended=resumption.ended if resumption else None,
-            repeats=repeats,
-        )
 
     def what_is_kept(self) -> str:
         """Return a clause on what an interrupted run has recorded and how to continue it."""

@@ -15,7 +15,7 @@ from dqnkit.config.sections import Config
 from dqnkit.errors import TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.tracking.client import connect, end_stale_runs, quoted, wrap_store_errors
-from dqnkit.tracking.location import StoreLocation, locate_store
+from dqnkit.tracking.location import AUTO, StoreLocation, locate_store
 from dqnkit.tracking.names import Artifact
 
 _ATTEMPTS = 3
@@ -187,7 +187,7 @@ class MlflowRunEditor(RunEditor):
         return None
 
 
-def make_run_editor(config: Config, tracking_uri: str | None = "auto") -> RunEditor:
+def make_run_editor(config: Config, tracking_uri: str | None = AUTO) -> RunEditor:
     """Make the editor of an experiment's runs.
 
     Args:

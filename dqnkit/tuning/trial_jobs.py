@@ -176,13 +176,13 @@ class TrialJobs(Jobs):
         seeds = list(range(first, first + definition.seeds_per_trial))
         try:
             config = definition.space.configure(definition.config, claim.values)
-            name = f"{self._study.name}-t{claim.number:03d}"
-            trial = RunningTrial(claim, config, name, seeds)
-            if len(seeds) > 1:
-                self._records.open_group(trial)
         except ConfigError as error:  # values that are valid one by one but not together
             self._count_failure(claim, str(error), is_external=False)
             return None
+        trial = RunningTrial(claim, config, f"{self._study.name}-t{claim.number:03d}", seeds)
+        try:
+            if len(seeds) > 1:
+                self._records.open_group(trial)
         except TrackingError as error:
             self._count_failure(claim, str(error), is_external=True)
             return None
@@ -254,8 +254,6 @@ class TrialJobs(Jobs):
     def _failed(self, trial: RunningTrial, cause: str, *, is_external: bool) -> None:
         self.problems += self._records.close(trial, "failed", RunStatus.FAILED, cause)
         self._count_failure(trial.claim, cause, is_external=is_external)
-        number = trial.claim.number
-        self._listener(TrialEnded(number, "failed", None, standing_of(self._study)))
 
     def _interrupted(self, trial: RunningTrial) -> None:
         number = trial.claim.number
@@ -277,6 +275,7 @@ class TrialJobs(Jobs):
         problem = f"trial {claim.number} failed, {consequence}: {cause}"
         self._warn(problem)
         self.problems.append(problem)
+        self._listener(TrialEnded(claim.number, "failed", None, standing_of(self._study)))
         self._failures.add(claim.number, cause, is_external=is_external)
         if self._failures.has_reached_limit:
             self._give_up()

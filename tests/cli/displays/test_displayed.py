@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from cli import displays
 from cli.displays import LiveDisplay, displayed, print_warnings
+from dqnkit.errors import ConfigError
 from dqnkit.events import Event, Listener, Warned, WorkerReady
 
 
@@ -38,11 +39,24 @@ def test_a_terminal_shows_the_live_display(
     console = partial(Console, file=screen, force_terminal=True, width=80)
     monkeypatch.setattr(displays, "Console", console)
     with displayed(_Live, _plain, as_json=False, quiet=False, transient=transient) as listener:
-        assert isinstance(listener, _Live)
         listener(WorkerReady())
     assert "WorkerReady()" in screen.getvalue()
     erased = screen.getvalue().rstrip().endswith("\x1b[2K")
     assert erased == transient
+
+
+def test_a_mistake_before_the_first_event_leaves_no_display(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    console = partial(Console, file=screen, force_terminal=True, width=80)
+    monkeypatch.setattr(displays, "Console", console)
+    with (
+        pytest.raises(ConfigError),
+        displayed(_Live, _plain, as_json=False, quiet=False, transient=False),
+    ):
+        raise ConfigError("there is no such environment")
+    assert screen.getvalue().rstrip().endswith("\x1b[2K")
 
 
 def test_a_pipe_gets_the_plain_listener() -> None:

@@ -7,7 +7,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from dqnkit.analysis.video import VideoOptions, render
+from dqnkit.analysis.video import render
 from dqnkit.config import loading
 from dqnkit.errors import ConfigError, EnvironmentFailedError, UnsupportedEnvironmentError
 from dqnkit.events import EpisodesPlayed, Event
@@ -212,11 +212,12 @@ def test_an_environment_that_fails_in_an_episode_leaves_no_file(
         ({"max_steps": 0}, "max_steps=0"),
         ({"seed": -1}, "seed=-1"),
         ({"seed": 2**63}, "seed="),
+        ({"baseline": "best"}, "baseline=best: expected random"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        VideoOptions(**options)
+        render("latest", **options)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from dqnkit._system.arrays import Arrays
 from dqnkit._system.tensorflow import tf
 from dqnkit.agents.learner import DqnLearner, UpdateInfo
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
-from dqnkit.loops.base import Arrays
 from dqnkit.loops.graph import TABLE, GraphLoop
 from dqnkit.loops.host import HostLoop
 from dqnkit.runs.components import make_host_loop, make_loop
@@ -26,7 +26,7 @@ AnyLoop = GraphLoop | HostLoop
 
 
 class Make(Protocol):
-    """Makes a loop in a Corridor, not started."""
+    """Makes a loop in a Corridor without starting it."""
 
     def __call__(
         self, *assignments: str, length: int = 5, limit: int = 1_000, observe: str = "state"
@@ -35,7 +35,7 @@ class Make(Protocol):
 
 @pytest.fixture(params=["graph", "host", "host-next-step", "host-disabled"])
 def make(request: pytest.FixtureRequest, small: Small) -> Iterator[Make]:
-    """Each loop, and the host loop for each of Gymnasium's autoreset modes."""
+    """Return a function that makes the graph loop, or the host loop in one autoreset mode."""
     kind: str = request.param
     loops: list[AnyLoop] = []
 
@@ -66,7 +66,7 @@ def make(request: pytest.FixtureRequest, small: Small) -> Iterator[Make]:
 
 
 def stored(loop: AnyLoop) -> np.ndarray:
-    """Rows (observation, action, reward, discount, next observation) of a Corridor's replay."""
+    """Return rows (observation, action, reward, discount, next observation) of the replay."""
     if isinstance(loop, HostLoop):
         sample = loop._replay.transitions()
         return np.concatenate([sample.frames[:, 0], sample.scalars, sample.frames[:, 1]], axis=1)
@@ -89,7 +89,7 @@ def test_a_terminal_state_has_discount_zero_and_no_transition_crosses_a_reset(
     assert set(observation) == {0.0, 1.0, 2.0, 3.0, 4.0}
 
 
-def test_a_time_limit_keeps_its_discount_and_its_true_last_observation(make: Make) -> None:
+def test_truncation_keeps_the_discount_and_the_true_last_observation(make: Make) -> None:
     loop = make(length=1_000, limit=3)
     loop.start()
     observation, _, _, discount, following = stored(loop).T
@@ -98,7 +98,7 @@ def test_a_time_limit_keeps_its_discount_and_its_true_last_observation(make: Mak
     np.testing.assert_array_equal(discount, 1.0)
 
 
-def test_an_end_that_is_both_terminal_and_truncated_is_terminal(make: Make) -> None:
+def test_a_step_that_is_both_terminal_and_truncated_is_terminal(make: Make) -> None:
     loop = make(length=3, limit=3)
     loop.start()
     observation, _, _, discount, _ = stored(loop).T
@@ -150,7 +150,7 @@ def test_every_variant_converges_to_the_discounted_sum_of_rewards(make: Make, va
 
 
 @pytest.mark.parametrize("variant", [[], ["agent.n_step=4", "replay.kind=prioritized"]])
-def test_rewards_go_on_behind_a_time_limit(make: Make, variant: list[str]) -> None:
+def test_truncated_episodes_bootstrap(make: Make, variant: list[str]) -> None:
     loop = make(*TABULAR, *variant, length=1_000, limit=5, observe="constant")
     loop.start()
     loop.advance(3_000)
@@ -159,7 +159,7 @@ def test_rewards_go_on_behind_a_time_limit(make: Make, variant: list[str]) -> No
 
 
 @pytest.mark.parametrize("kind", ["graph", "host"])
-def test_how_training_is_cut_into_chunks_changes_nothing(small: Small, kind: str) -> None:
+def test_the_size_of_chunks_changes_nothing(small: Small, kind: str) -> None:
     outcomes = []
     for chunks in ([60], [1] * 60, [7, 20, 33]):
         loop = make_loop(*resolve(small("training.log_interval=7", f"training.loop={kind}")))
@@ -175,7 +175,7 @@ def test_how_training_is_cut_into_chunks_changes_nothing(small: Small, kind: str
 
 
 @pytest.mark.parametrize("kind", ["graph", "host"])
-def test_seeds_decide_everything(small: Small, kind: str) -> None:
+def test_equal_seeds_give_equal_states(small: Small, kind: str) -> None:
     states = []
     for seed in (1, 1, 2):
         loop = make_loop(*resolve(small(f"training.seed={seed}", f"training.loop={kind}")))
@@ -265,7 +265,7 @@ def test_a_low_temperature_acts_greedily_and_a_high_one_uniformly(make: Make) ->
     rows = stored(greedy)[1:]
     values = greedy.learner.q_values(tf.constant(rows[:, :1], tf.float32)).numpy()
     taken = np.take_along_axis(values, rows[:, 1:2].astype(int), axis=1)[:, 0]
-    np.testing.assert_allclose(taken, values.max(axis=1), atol=1e-4)  # equals are shared
+    np.testing.assert_allclose(taken, values.max(axis=1), atol=1e-4)  # ties are random
     assert np.ptp(values, axis=1).max() > 0.01
 
     random = make("exploration.temperature=1e6", *still)
@@ -277,7 +277,7 @@ def test_a_low_temperature_acts_greedily_and_a_high_one_uniformly(make: Make) ->
 
 
 def _leaves(loop: AnyLoop) -> np.ndarray:
-    """Priorities of the transitions that `stored` gives."""
+    """Return the priorities of the transitions that `stored` returns."""
     if isinstance(loop, HostLoop):
         return loop._replay._tree.leaves[loop._replay.transitions().rows]  # type: ignore[attr-defined]
     leaves = loop._state.replay.priorities.levels[0].numpy()
@@ -286,10 +286,10 @@ def _leaves(loop: AnyLoop) -> np.ndarray:
 
 @pytest.mark.parametrize("make", ["graph", "host"], indirect=True)
 @pytest.mark.parametrize("beta", [0.0, 1.0])
-def test_what_an_update_finds_decides_how_often_a_transition_comes_and_what_it_weighs(
+def test_td_errors_become_priorities_and_importance_weights(
     make: Make, beta: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An update that learns nothing: its errors are the observations, its loss is all weights."""
+    """The update is replaced: its TD errors are the observations, its loss the sum of weights."""
 
     def update(_: DqnLearner, transitions: Transitions, weights: tf.Tensor) -> UpdateInfo:
         errors = tf.reshape(tf.cast(transitions.observation, tf.float32), [-1])
@@ -302,7 +302,7 @@ def test_what_an_update_finds_decides_how_often_a_transition_comes_and_what_it_w
     )
     loop.start()
     *_, last = loop.advance(200)
-    observation, leaves = stored(loop)[:-1, 0], _leaves(loop)[:-1]  # all but what is just begun
+    observation, leaves = stored(loop)[:-1, 0], _leaves(loop)[:-1]  # without the newest
     own = (observation + 1e-6) ** 0.5
     highest = 4.000001**0.5
     drawn = np.isclose(leaves, own, rtol=1e-5)
@@ -314,7 +314,7 @@ def test_what_an_update_finds_decides_how_often_a_transition_comes_and_what_it_w
         assert 0.0 < last.loss < 7.0
 
 
-def test_a_log_interval_that_is_broken_off_is_not_lost(make: Make) -> None:
+def test_an_unfinished_log_interval_is_flushed(make: Make) -> None:
     loop = make("training.log_interval=50", "training.initial_collect_steps=1")
     loop.start()
     assert loop.flush() == []
@@ -331,7 +331,7 @@ def test_a_foreign_state_is_refused(make: Make) -> None:
         make().restore({"a": np.zeros(3)})
 
 
-def test_a_replay_beyond_all_memory_is_refused_with_its_size(make: Make) -> None:
+def test_a_replay_that_exceeds_the_memory_is_refused_with_its_size(make: Make) -> None:
     with pytest.raises(ConfigError, match=r"needs [\d,]+ GiB, and this machine has"):
         make("replay.replay_buffer_max_length=1e12")
 
@@ -346,7 +346,7 @@ def test_without_gradient_steps_nothing_is_learned(make: Make) -> None:
 
 
 def assert_same(mine: Arrays, other: Arrays) -> None:
-    """Every array to the last bit."""
+    """Assert that all arrays are equal to the last bit."""
     assert mine.keys() == other.keys()
     for name, value in mine.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)

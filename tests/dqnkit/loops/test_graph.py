@@ -22,7 +22,7 @@ RAINBOW = (
     ("env_id", "variant"),
     [("CartPole-v1", ()), ("Acrobot-v1", ()), ("FrozenLake-v1", ()), ("CartPole-v1", RAINBOW)],
 )
-def test_a_restored_loop_goes_on_bit_for_bit(
+def test_a_restored_loop_continues_bit_for_bit(
     small: Callable[..., Config], env_id: str, variant: tuple[str, ...]
 ) -> None:
     config, spec = resolve(small("env.num_envs=2", f"env.id={env_id}", *variant))

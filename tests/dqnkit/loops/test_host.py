@@ -33,9 +33,7 @@ def _loop(config: Config, **kwargs: Any) -> HostLoop:
 
 
 @pytest.mark.parametrize("kind", ["uniform", "prioritized"])
-def test_a_restored_loop_has_all_but_the_episodes_that_were_under_way(
-    small: Small, kind: str
-) -> None:
+def test_a_restored_loop_has_everything_but_unfinished_episodes(small: Small, kind: str) -> None:
     config = small("env.num_envs=2", f"replay.kind={kind}")
     loop = _loop(config)
     loop.start()
@@ -51,14 +49,14 @@ def test_a_restored_loop_has_all_but_the_episodes_that_were_under_way(
     np.testing.assert_array_equal(loop.policy_weights(), restored.policy_weights())
     metrics = restored.advance(35)
     assert [m.iteration for m in metrics] == [30, 40, 50, 60]
-    # What follows is whole: no transition joins the old episode to the new one.
+    # No transition joins the old episode to the new one.
     following = restored._replay.transitions().frames[..., 0]
     np.testing.assert_array_equal(following[:, 1], following[:, 0] + 1)
     again.advance(35)
     assert_same(restored.state(), again.state())
 
 
-def test_environments_in_processes_train_as_those_in_turn(small: Small) -> None:
+def test_environments_in_processes_train_like_those_in_sequence(small: Small) -> None:
     states = []
     for vectorization in ("sync", "async"):
         loop = _loop(small("env.num_envs=2", f"env.vectorization={vectorization}"))
@@ -94,8 +92,8 @@ def test_every_kind_of_observation_trains(
     loop.close()
 
 
-def test_stacks_in_the_replay_are_those_that_were_acted_on(small: Small) -> None:
-    """Each frame is stored once; sampled stacks repeat an episode's first frame before it."""
+def test_stacks_in_the_replay_are_the_observations_that_were_acted_on(small: Small) -> None:
+    """Frames are stored once; sampled stacks repeat the first frame of an episode before it."""
     loop = _loop(
         small("env.frame_stack=3", "training.initial_collect_steps=12"), observe="image", length=5
     )
@@ -109,14 +107,14 @@ def test_stacks_in_the_replay_are_those_that_were_acted_on(small: Small) -> None
     np.testing.assert_array_equal(frames[-1, 1:], loop._environment.observation[0])
 
 
-def test_actions_that_start_elsewhere_arrive_as_the_environment_counts_them(small: Small) -> None:
+def test_actions_are_offset_by_the_first_action_of_the_environment(small: Small) -> None:
     loop = _loop(small("exploration.epsilon=1"), first_action=7)  # the Corridor checks each
     loop.start()
     loop.advance(30)
     assert set(loop._replay.transitions().scalars[:, 0]) == {0.0, 1.0, 2.0}
 
 
-def test_a_discrete_observation_is_kept_in_two_bytes_and_given_back_as_it_was(
+def test_a_discrete_observation_is_stored_in_two_bytes_and_restored(
     small: Small,
 ) -> None:
     loop = _loop(small(), observe="discrete")
@@ -139,7 +137,7 @@ def test_bits_in_every_autoreset_mode(small: Small, mode: str) -> None:
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "ale_py:ALE/Pong-v5"])
-def test_vector_classes_of_the_environments_own_train(small: Small, env_id: str) -> None:
+def test_environments_with_vector_classes_of_their_own_train(small: Small, env_id: str) -> None:
     config = small(
         f"env.id={env_id}",
         "env.vectorization=vector_entry_point",
@@ -152,7 +150,7 @@ def test_vector_classes_of_the_environments_own_train(small: Small, env_id: str)
     loop.close()
 
 
-def test_processes_leave_the_parents_signals_alone_and_no_process_behind(small: Small) -> None:
+def test_environment_processes_keep_the_parents_signals_and_are_all_ended(small: Small) -> None:
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGHUP)]
     loop = _loop(small("env.num_envs=2", "env.vectorization=async"))
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGHUP)] == before
@@ -170,7 +168,7 @@ def test_processes_leave_the_parents_signals_alone_and_no_process_behind(small: 
     assert not second.is_alive()
 
 
-def test_what_an_environment_raises_is_named_as_its_fault(small: Small) -> None:
+def test_an_exception_of_an_environment_is_named(small: Small) -> None:
     loop = _loop(small("exploration.epsilon=1"), first_action=0)
     loop.start()
     loop._environment._envs.envs[0].unwrapped.action_space = gymnasium.spaces.Discrete(1, start=9)
@@ -179,7 +177,7 @@ def test_what_an_environment_raises_is_named_as_its_fault(small: Small) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_numbers_that_are_none_name_the_environment(small: Small, number: float) -> None:
+def test_rewards_that_are_not_finite_name_the_environment(small: Small, number: float) -> None:
     factor = {"tests.environments.Doubled": {"factor": number}}
     config = small()
     env = config.env.model_copy(update={"wrappers": EnvConfig(wrappers=[factor]).wrappers})
@@ -212,7 +210,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_terminals_interrupt_reaches_all_processes_and_ends_the_run_in_order() -> None:
+def test_an_interrupt_of_the_terminal_reaches_all_processes_and_ends_the_run_cleanly() -> None:
     Path("interrupted.py").write_text(_INTERRUPTED_GROUP, encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, "interrupted.py"],
@@ -226,7 +224,7 @@ def test_a_terminals_interrupt_reaches_all_processes_and_ends_the_run_in_order()
     assert "Traceback" not in ended.stderr
 
 
-def test_bits_are_kept_as_bits(small: Small) -> None:
+def test_bits_are_stored_as_bits(small: Small) -> None:
     loop = _loop(small(), observe="bits")
     loop.start()
     assert loop._replay._frames.shape[1:] == (12,)  # 90 bits

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from dqnkit._system.arrays import Arrays
 from dqnkit._system.tensorflow import tf
 from dqnkit.errors import ConfigError
-from dqnkit.loops.base import Arrays
 from dqnkit.loops.state import (
     generator_state,
     named_leaves,

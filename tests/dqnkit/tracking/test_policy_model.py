@@ -1,4 +1,4 @@
-"""A recorded policy in the hands of those who serve it."""
+"""Recorded policies as MLflow and TensorFlow serve them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ FALLING = np.float32([[0, 0, -0.1, -0.5], [0, 0, 0.1, 0.5]])
 
 @pytest.fixture
 def folder() -> Path:
-    """The policy of a run."""
+    """Return the folder of a recorded policy."""
     record(weights=LEAN, with_policy=True)
     (found,) = Path("mlruns/artifacts").glob("*/*/artifacts/policy")
     return found.resolve()
 
 
-def test_a_policy_carries_what_serving_it_takes(folder: Path) -> None:
+def test_a_policy_holds_signature_example_requirements_and_configuration(folder: Path) -> None:
     from mlflow.models import Model
 
     model = Model.load(str(folder))
@@ -54,7 +54,7 @@ def test_a_policy_carries_what_serving_it_takes(folder: Path) -> None:
     assert model.metadata["env"] == "CartPole-v1"
 
 
-def test_its_signature_gives_actions_and_q_values_by_tensorflow_alone(folder: Path) -> None:
+def test_tensorflow_alone_serves_actions_and_q_values(folder: Path) -> None:
     code = f"""
 import json, sys, tensorflow as tf
 policy = tf.saved_model.load({str(folder / "artifacts/saved_model")!r})
@@ -95,7 +95,7 @@ def test_an_example_is_an_observation(observation: ObservationSpec, expected: An
 
 @contextlib.contextmanager
 def _served(folder: Path) -> Iterator[str]:
-    """`mlflow models serve` on loopback, in a process that knows nothing of dqnkit."""
+    """Serve a policy by `mlflow models serve`, in a process that does not import dqnkit."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -135,7 +135,7 @@ def _invoke(address: str, body: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_mlflow_serves_it_over_http(folder: Path) -> None:
+def test_mlflow_serves_a_policy_over_http(folder: Path) -> None:
     with _served(folder) as address:
         assert _invoke(address, {"inputs": FALLING.tolist()}) == {"predictions": [0, 1]}
         example = json.loads((folder / "serving_input_example.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Every form of RUN, on one store with runs of every kind."""
+"""References of every form, to runs of every kind in one store."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Recorded(NamedTuple):
     ids: dict[str, str]
 
 
-def test_a_store_that_may_only_be_read_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_store_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = record(name="a-run", finals=[1.0])
-    record(name="died", status=None)  # which would be set right
+    record(name="died", status=None)  # reading would end it, if the store could be written
     Path("mlruns/.lock").unlink()
     Path("mlruns/.lock").mkdir()  # as a lock that cannot be opened
     monkeypatch.setattr(identity, "is_dead", lambda _: True)
@@ -45,7 +45,7 @@ def test_a_store_that_may_only_be_read_is_read(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("folder", ["50%", "a%20b", "with space é"])
-def test_a_store_may_stand_in_any_folder(folder: str) -> None:
+def test_a_store_may_be_in_any_folder(folder: str) -> None:
     record(name="a-run", tracking_uri=folder)
     assert [run.name for run in RunStore(locate_store(folder)).runs()] == ["a-run"]
     assert (Path(folder) / "mlflow.db").is_file()
@@ -71,7 +71,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     for number, run_id in enumerate((ids["good"], ids["better"])):
         client.create_model_version("cartpole", f"runs:/{run_id}/policy", run_id)
         client.set_registered_model_alias("cartpole", "champion", number + 1)
-    # Neither somebody else's run nor a comparison is one of ours.
+    # References find neither foreign runs nor comparisons.
     experiment = reader.experiment_ids("cartpole")[0]
     client.create_run(experiment, run_name="foreign")
     client.create_run(experiment, run_name="compared", tags={"dqnkit.kind": "comparison"})
@@ -96,13 +96,13 @@ def test_each_form_finds_its_run(recorded: Recorded, reference: str, name: str) 
     assert find_run(recorded.reader, reference).id == recorded.ids[name]
 
 
-def test_ids_and_their_beginnings_find_their_run(recorded: Recorded) -> None:
+def test_ids_and_their_prefixes_find_their_run(recorded: Recorded) -> None:
     for run_id in recorded.ids.values():
         assert find_run(recorded.reader, run_id).id == run_id
         assert find_run(recorded.reader, run_id[:12]).id == run_id
 
 
-def test_a_beginning_that_several_ids_share_lists_them() -> None:
+def test_a_prefix_of_several_ids_lists_them() -> None:
     by_first: dict[str, list[str]] = {}
     while not by_first or max(map(len, by_first.values())) == 1:  # at most 17 runs
         run_id = record(name=f"run-{len(by_first)}")
@@ -112,7 +112,7 @@ def test_a_beginning_that_several_ids_share_lists_them() -> None:
         find_run(RunStore(locate_store()), first)
 
 
-def test_a_name_that_is_the_beginning_of_an_id_means_both() -> None:
+def test_a_name_that_is_the_prefix_of_an_id_is_ambiguous() -> None:
     run_id = record(name="a-run")
     record(name=run_id[:8])
     with pytest.raises(ConfigError, match=f"'{run_id[:8]}' matches 2 runs"):
@@ -139,7 +139,7 @@ def test_a_name_that_is_the_beginning_of_an_id_means_both() -> None:
         ("", ["no run ''"]),
     ],
 )
-def test_what_means_no_run_or_several_is_explained(
+def test_a_reference_to_no_run_or_several_is_explained(
     recorded: Recorded, reference: str, parts: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -148,7 +148,7 @@ def test_what_means_no_run_or_several_is_explained(
         assert part in str(caught.value)
 
 
-def test_a_deleted_run_says_how_to_restore_it(recorded: Recorded) -> None:
+def test_a_deleted_run_names_the_command_that_restores_it(recorded: Recorded) -> None:
     run_id = record(name="deleted", tracking_uri=recorded.uri)
     recorded.reader.client.delete_run(run_id)
     with pytest.raises(ConfigError, match=f"mlflow runs restore --run-id {run_id}"):
@@ -166,7 +166,7 @@ def test_a_policy_is_fetched_with_its_configuration(recorded: Recorded, referenc
     assert (source.folder.saved_model / "saved_model.pb").is_file()
 
 
-def test_a_folder_on_disk_is_a_policy_wherever_it_stands(recorded: Recorded) -> None:
+def test_a_folder_on_disk_is_a_policy_wherever_it_is(recorded: Recorded) -> None:
     fetched = find_policy(recorded.reader, "better", Path.cwd()).folder.path
     shutil.copytree(fetched, "moved/policy")
     empty = RunStore(locate_store("nowhere"))
@@ -178,7 +178,7 @@ def test_a_folder_on_disk_is_a_policy_wherever_it_stands(recorded: Recorded) -> 
 
 
 @pytest.mark.parametrize("missing", ["artifacts/config.yaml", "artifacts/saved_model"])
-def test_a_folder_that_is_not_whole_says_what_is_missing(recorded: Recorded, missing: str) -> None:
+def test_an_incomplete_folder_names_the_missing_file(recorded: Recorded, missing: str) -> None:
     fetched = find_policy(recorded.reader, "better", Path.cwd()).folder.path
     shutil.copytree(fetched, "torn")
     if (Path("torn") / missing).is_dir():
@@ -191,7 +191,7 @@ def test_a_folder_that_is_not_whole_says_what_is_missing(recorded: Recorded, mis
         find_policy(recorded.reader, "./torn", Path.cwd())
 
 
-def test_paths_that_hold_no_policy_are_explained(recorded: Recorded) -> None:
+def test_paths_without_a_policy_are_explained(recorded: Recorded) -> None:
     Path("empty").mkdir()
     with pytest.raises(ConfigError, match="is not a policy of dqnkit"):
         find_policy(recorded.reader, "./empty", Path.cwd())
@@ -207,12 +207,12 @@ def test_paths_that_hold_no_policy_are_explained(recorded: Recorded) -> None:
         find_policy(recorded.reader, "../../../../etc/passwd", Path.cwd())
 
 
-def test_a_run_without_a_policy_says_why_and_who_has_one(recorded: Recorded) -> None:
+def test_a_run_without_a_policy_names_the_reason_and_runs_that_have_one(recorded: Recorded) -> None:
     with pytest.raises(ConfigError, match=r"failed \(.*is FAILED and has no policy.*better"):
         find_policy(recorded.reader, "failed", Path.cwd())
 
 
-def test_an_artifact_that_has_gone_is_a_fault_outside() -> None:
+def test_a_lost_artifact_is_an_error() -> None:
     record(name="torn", with_policy=True)
     reader = RunStore(locate_store())
     (folder,) = Path("mlruns/artifacts").glob("*/*/artifacts/policy")
@@ -225,7 +225,7 @@ def test_an_artifact_that_has_gone_is_a_fault_outside() -> None:
 
 
 @pytest.mark.parametrize("reference", ["latest", "best", "best:x", "abc", "a-name", "models:/a@b"])
-def test_an_empty_store_is_not_made_by_looking(reference: str) -> None:
+def test_an_empty_store_is_not_created_by_a_search(reference: str) -> None:
     reader = RunStore(locate_store())
     with pytest.raises(ConfigError) as caught:
         find_run(reader, reference)
@@ -233,7 +233,7 @@ def test_an_empty_store_is_not_made_by_looking(reference: str) -> None:
     assert not Path("mlruns").exists()
 
 
-def test_a_server_that_does_not_answer_is_told_without_its_password(
+def test_a_server_that_does_not_answer_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -243,7 +243,7 @@ def test_a_server_that_does_not_answer_is_told_without_its_password(
     assert "secret" not in str(caught.value)
 
 
-def test_filters_choose(recorded: Recorded) -> None:
+def test_filters_restrict_runs(recorded: Recorded) -> None:
     def names(**chosen: Any) -> list[str]:
         return [run.name for run in recorded.reader.runs(RunFilter(**chosen))]
 
@@ -255,7 +255,7 @@ def test_filters_choose(recorded: Recorded) -> None:
     assert [run.name for run in recorded.reader.runs(limit=2)] == ["swing", SLASH]
 
 
-def test_more_runs_than_a_page_are_all_given(
+def test_more_runs_than_a_page_are_all_returned(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.store._PAGE", 2)
@@ -263,7 +263,7 @@ def test_more_runs_than_a_page_are_all_given(
     assert len(recorded.reader.runs(limit=5)) == 5
 
 
-def test_what_is_added_to_a_run_takes_the_place_of_what_it_had() -> None:
+def test_additions_replace_the_values_of_a_run() -> None:
     record(finals=[10.0, 20.0], curve={0: [1.0]})
     reader = RunStore(locate_store())
     run = find_run(reader, "latest")
@@ -282,7 +282,7 @@ def test_what_is_added_to_a_run_takes_the_place_of_what_it_had() -> None:
     assert steps == [5_000, 5_000]
 
 
-def test_a_run_that_is_no_more_is_a_problem_and_no_failure() -> None:
+def test_adding_to_a_deleted_run_is_a_problem_and_no_exception() -> None:
     record(finals=[10.0])
     reader = RunStore(locate_store())
     run = find_run(reader, "latest")
@@ -291,23 +291,23 @@ def test_a_run_that_is_no_more_is_a_problem_and_no_failure() -> None:
     assert "could not be added to" in problem
 
 
-def test_a_run_that_ends_while_it_is_looked_at_is_not_called_killed(
+def test_a_run_that_ends_while_it_is_examined_is_not_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run_id = record(name="ending", status=None)
     ending = RunStore(locate_store()).client
 
-    def ends_now(process: str) -> bool:
+    def ends_meanwhile(process: str) -> bool:
         ending.set_terminated(run_id, "FINISHED")
         return True
 
-    monkeypatch.setattr(identity, "is_dead", ends_now)
+    monkeypatch.setattr(identity, "is_dead", ends_meanwhile)
     (run,) = RunStore(locate_store()).runs()
     assert run.status == "FINISHED"
     assert "killed" not in run.tags["mlflow.note.content"]
 
 
-def test_a_run_is_over_when_it_was_last_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_ends_at_its_last_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     record(name="died", status=None, curve={0: [1.0]})
     time.sleep(1.0)
     monkeypatch.setattr(identity, "is_dead", lambda _: True)
