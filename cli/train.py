@@ -96,6 +96,7 @@ def train(
         _refuse_beside_resume(resume, others)
         _resume(resume, tracking_uri, as_json=as_json, quiet=quiet)
         return
+    placement = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
     if actors is not None:
         assignments = [f"training.num_actors={actors}", *(assignments or [])]
     several = f"--workers {workers}" if workers is not None else f"--launcher {launcher}"
@@ -119,7 +120,7 @@ def train(
         num_seeds=seeds,
         workers=workers,
         run_name=name,
-        placement=Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
+        placement=placement,
     )
 
 

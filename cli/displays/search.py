@@ -15,7 +15,7 @@ from typing_extensions import override
 from cli import displays
 from cli.displays import LiveDisplay
 from cli.displays.workers import WorkerTable, clock, short_values
-from cli.output import Column, duration, say, say_document, say_table, warn, warning
+from cli.output import Column, duration, say, say_document, say_table, shown, warn, warning
 from dqnkit.evaluation.formatting import format_interval, format_number
 from dqnkit.events import (
     ConfirmationStarted,
@@ -54,7 +54,7 @@ def print_search(event: Event) -> None:
         case ConfirmationStarted():
             say(_confirming_line(event))
         case Warned(text) | WorkerEvent(event=Warned(text)):
-            warn([text])
+            say(shown(text))
 
 
 class LiveSearch(LiveDisplay):

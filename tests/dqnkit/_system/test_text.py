@@ -13,6 +13,7 @@ from dqnkit._system.text import one_line
         (ValueError("wrong\nvalue"), "wrong value"),
         (ValueError(), "ValueError"),
         (KeyError("name"), "'name'"),
+        ("there is no `name`: run `pip install x`", "there is no 'name': run `pip install x`"),
         (OSError("cannot reach http://me:hidden@host/x"), "cannot reach http://host/x"),
     ],
 )
