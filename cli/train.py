@@ -92,6 +92,9 @@ def train(
             "--storage": storage,
             "--name": name,
             "--launcher": None if launcher == "local" else launcher,
+            "--ray-address": ray_address,
+            "--cpus": None if cpus == 1.0 else cpus,
+            "--gpus": None if gpus == 0.0 else gpus,
         }
         _refuse_beside_resume(resume, others)
         _resume(resume, tracking_uri, as_json=as_json, quiet=quiet)

@@ -111,6 +111,7 @@ CAUSES = [
 """Argument of the library, command line, and the beginning of the message."""
 
 ELSEWHERE = {
+    "baseline": "Typer accepts only random",
     "checkpoints": "tests/cli/test_replay_server.py, for it needs Reverb",
     "host": "tests/cli/test_replay_server.py, for it needs Reverb",
     "launcher": "needs a system without Ray, or a cluster of several nodes (tests/test_ray.py)",

@@ -113,6 +113,7 @@ def test_wrong_use_is_one_message(run: Run, arguments: list[str], parts: list[st
         *(("cartpole",), ("--env", "CartPole-v1"), ("--set", "agent.gamma=0.9"), ("--seed", "1")),
         *(("--seeds", "2"), ("--workers", "2"), ("--actors", "2"), ("--from-study", "s")),
         *(("--storage", "sqlite:///x.db"), ("--name", "n"), ("--launcher", "ray")),
+        *(("--ray-address", "a:1"), ("--cpus", "2"), ("--gpus", "0.5")),
     ],
     ids=" ".join,
 )

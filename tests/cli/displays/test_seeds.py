@@ -6,7 +6,14 @@ import pytest
 
 from cli.displays.seeds import LiveSeeds, displayed, print_result, print_seed
 from dqnkit.config import loading
-from dqnkit.events import RunAssigned, SeedEnded, SeedsStarted, WorkerEvent, WorkerReady
+from dqnkit.events import (
+    RunAssigned,
+    SeedEnded,
+    SeedsStarted,
+    Warned,
+    WorkerEvent,
+    WorkerReady,
+)
 from dqnkit.workers.seed_group import SeedResult, aggregate
 from dqnkit.workers.seeds import SeedsResult
 from tests.cli.displays.screen import shown
@@ -50,6 +57,16 @@ def test_plain_lines_show_every_seed(capsys: pytest.CaptureFixture[str]) -> None
         "mine · CartPole-v1 · auto loop · seeds 3 to 5  run mine-3-seeds-abcd",
         "seed    3  last evaluations    100.0  best policy    110.0  1 min 15 s",
     ]
+
+
+def test_warnings_of_workers_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_seed(WorkerEvent(0, Warned("actor 0 is replaced")))
+    LiveSeeds()(Warned("look here"))
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (
+        "",
+        "warning: actor 0 is replaced\nwarning: look here\n",
+    )
 
 
 def _result(run_id: str | None = "0123") -> SeedsResult:
