@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,15 +22,21 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "DQNKIT_STORAGE"):
+    for name in ("MLFLOW_TRACKING_URI", "DQNKIT_STORAGE", "UV"):
         monkeypatch.delenv(name, raising=False)
+    # Messages name commands as they can be typed here: without a path, if it is on the PATH.
+    programs = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", programs, prepend=os.pathsep)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
 
 
 @pytest.fixture
 def small() -> Callable[..., Config]:
-    """Function that makes a configuration whose training takes seconds, with overrides on top."""
+    """Function that makes a configuration whose training takes seconds, with overrides on top.
+
+    Its loop is the host loop, which starts three times as fast as the graph loop compiles.
+    """
 
     def build(*assignments: str) -> Config:
         return loading.default_config(
@@ -36,6 +44,7 @@ def small() -> Callable[..., Config]:
             [
                 "network.fc_layer_params=[8]",
                 "replay.replay_buffer_max_length=500",
+                "training.loop=host",
                 "training.num_iterations=60",
                 "training.initial_collect_steps=20",
                 "training.batch_size=8",

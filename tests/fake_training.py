@@ -6,14 +6,19 @@ Faults are chosen by `tracking.tags` of the configuration, whose values are part
 
 from __future__ import annotations
 
+import gc
 import math
+import multiprocessing
 import os
 import signal
 import sys
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 from dqnkit._system import memory
 from dqnkit.config.sections import Config
@@ -28,15 +33,29 @@ from dqnkit.events import (
     RunStarted,
     RunStatus,
 )
+from dqnkit.processes import launcher
 from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.names import Metric, RunKind, Tag
 from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker
-from dqnkit.workers import worker
+from dqnkit.tuning import search
+from dqnkit.workers import seeds, worker
+from dqnkit.workers.pool import WorkerPool
 
 BEST_RATE = 1e-3
 """The learning rate with the highest score, 100."""
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let searches and groups of seeds start workers that train with arithmetic.
+
+    Workers are forked from a process that has loaded MLflow, which takes each of them two seconds.
+    """
+    for module in (search, seeds):
+        monkeypatch.setattr(module, "WorkerPool", partial(WorkerPool, target=serve))
+    multiprocessing.set_forkserver_preload([__name__, "mlflow.store.tracking.sqlalchemy_store"])
+    monkeypatch.setattr(launcher, "_START_METHOD", "forkserver")
 
 
 def serve(connection: Connection, output: str | None, most_memory: int) -> None:
@@ -44,6 +63,7 @@ def serve(connection: Connection, output: str | None, most_memory: int) -> None:
     name = "dqnkit._system.tensorflow"
     sys.modules[name] = ModuleType(name)
     worker.train = train
+    gc.freeze()  # the worker collects after every run, and need not look at what MLflow consists of
     worker.serve(connection, output, most_memory)
 
 

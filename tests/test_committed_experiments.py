@@ -29,7 +29,22 @@ BRIEF = [
 ]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+VARIATIONS = {
+    *("acrobot", "acrobot-100k", "cartpole", "cartpole-50k", "mountain-car", "mountain-car-120k"),
+    *("rainbow-lite-acrobot", "rainbow-lite-mountain-car"),
+}
+"""Experiments that differ from one outside this set in numbers or in a classic environment."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(*each.values, marks=[*each.marks, pytest.mark.slow])
+        if each.values[0] in VARIATIONS
+        else each
+        for each in EXPERIMENTS
+    ],
+)
 def test_it_runs_from_end_to_end(name: str) -> None:
     result = train(loading.load(name, BRIEF))
     assert result.iterations == 10

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
@@ -24,6 +25,8 @@ They are the connection to the parent, the path of the file that takes the worke
 leave the output alone), and the memory limit in bytes. See `dqnkit.workers.worker.serve`.
 """
 
+_START_METHOD = "spawn"
+"""How `multiprocessing` starts a process; a fork would share TensorFlow's locks, and hang."""
 _EXIT_SECONDS = 10.0
 """Time to wait for a process to exit after its connection has closed."""
 _MIN_MEMORY = 3 * 2**29
@@ -93,8 +96,7 @@ class LocalLauncher(Launcher):
 class _Process(Handle):
     def __init__(self, target: Target, number: int, output: Path, limit: int) -> None:
         self._output = output
-        # A forked process would share TensorFlow's threads and locks, and hang.
-        context = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context(_START_METHOD)
         self.connection, child_connection = context.Pipe()
         self.process = context.Process(
             target=target,

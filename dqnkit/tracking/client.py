@@ -106,14 +106,15 @@ def end_stale_runs(client: Any, experiment_ids: Iterable[str]) -> None:
     for found in client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'"):
         if not identity.is_dead(found.data.tags.get(Tag.PROCESS, "")):
             continue
+        last = client.get_metric_history(found.info.run_id, Metric.EVAL_MEAN)
+        ended = max((point.timestamp for point in last), default=None)
+        # Its parent may end it as failed meanwhile, so nothing comes between look and change.
         run = client.get_run(found.info.run_id)
-        if run.info.status != "RUNNING":  # it has ended since the search
+        if run.info.status != "RUNNING":
             continue
+        client.set_terminated(run.info.run_id, str(RunStatus.KILLED), ended)
         note = run.data.tags.get(Tag.NOTE, "")
         client.set_tag(run.info.run_id, Tag.NOTE, f"{note}\n\nIts process was killed.")
-        last = client.get_metric_history(run.info.run_id, Metric.EVAL_MEAN)
-        ended = max((point.timestamp for point in last), default=None)
-        client.set_terminated(run.info.run_id, str(RunStatus.KILLED), ended)
 
 
 def quoted(text: str) -> str:

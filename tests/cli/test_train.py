@@ -16,6 +16,8 @@ from tests.cli.conftest import FAST, Run, assert_misused
 from tests.processes import assert_same_state, last_state
 from tests.runs import record
 
+GRAPH = ("--set", "training.loop=graph")
+
 
 def _runs() -> list[Any]:
     from mlflow import MlflowClient
@@ -26,7 +28,7 @@ def _runs() -> list[Any]:
 
 
 def test_a_finished_run_is_recorded_and_printed(run: Run) -> None:
-    code, out, err = run("train", "tutorial", "--seed", "3", "--name", "my-run", *FAST)
+    code, out, err = run("train", "tutorial", "--seed", "3", "--name", "my-run", *FAST, *GRAPH)
     assert (code, err) == (0, "")
     assert "tutorial · CartPole-v0 · graph loop · seed 3  run my-run" in out
     assert "95 % interval" in out
@@ -188,26 +190,24 @@ def _console_script(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_reader_that_closes_the_pipe_does_not_end_the_training() -> None:
-    process = _console_script("train", "tutorial", *FAST)
+def test_a_fresh_process_gives_the_same_curve_bit_for_bit_though_nobody_reads_it(run: Run) -> None:
+    arguments = ("train", "tutorial", "--seed", "7", *FAST, *GRAPH)
+    process = _console_script(*arguments)
     assert process.stdout is not None
     process.stdout.readline()
-    process.stdout.close()
+    process.stdout.close()  # a closed pipe does not end the training
     assert process.stderr is not None
     assert process.stderr.read() == ""
     assert process.wait(timeout=120) == 0
-    assert _runs()[0].info.status == "FINISHED"
+    assert run(*arguments)[0] == 0
+    first, second = _runs()
+    assert first.info.status == second.info.status == "FINISHED"
+    assert_same_state(last_state(first), last_state(second))
 
 
-def test_a_fresh_process_gives_the_same_curve_bit_for_bit_and_no_noise() -> None:
-    for _ in range(2):
-        process = _console_script("train", "tutorial", "--seed", "7", *FAST)
-        _, err = process.communicate(timeout=120)
-        assert (process.returncode, err) == (0, "")
-    assert_same_state(*(last_state(each) for each in _runs()))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_real_process_with_130_and_a_killed_run(number: signal.Signals) -> None:
     process = _console_script(
         "train", "tutorial", *FAST, "--set", "training.num_iterations=1_000_000_000"

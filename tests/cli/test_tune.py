@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,6 @@ import pytest
 
 from dqnkit._system import arrays
 from dqnkit.tracking import location
-from dqnkit.tuning import search
-from dqnkit.workers import seeds
-from dqnkit.workers.pool import WorkerPool
 from tests import fake_training
 from tests.cli.conftest import Run, assert_misused
 from tests.runs import make_store
@@ -44,8 +40,7 @@ WARNING = (
 
 
 def test_the_result_is_one_document_or_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
-    monkeypatch.setattr(seeds, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
+    fake_training.install(monkeypatch)
     make_store()
     arguments = ("tune", "tutorial", *FAST, "--study", "mine", "--trials", "3", "--confirm", "2")
     code, out, err = run(*arguments, "--json")

@@ -16,6 +16,7 @@ from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
+from dqnkit.loops.base import IntervalMetrics
 from dqnkit.loops.graph import TABLE, GraphLoop
 from dqnkit.loops.host import HostLoop
 from dqnkit.runs.components import make_host_loop, make_loop
@@ -159,33 +160,25 @@ def test_truncated_episodes_bootstrap(make: Make, variant: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["graph", "host"])
-def test_the_size_of_chunks_changes_nothing(small: Small, kind: str) -> None:
-    outcomes = []
-    for chunks in ([60], [1] * 60, [7, 20, 33]):
-        loop = make_loop(*resolve(small("training.log_interval=7", f"training.loop={kind}")))
+def test_the_state_depends_on_the_seed_and_not_on_the_size_of_chunks(
+    small: Small, kind: str
+) -> None:
+    def play(seed: int, chunks: list[int]) -> tuple[list[IntervalMetrics], Arrays]:
+        settings = (f"training.seed={seed}", "training.log_interval=7", f"training.loop={kind}")
+        loop = make_loop(*resolve(small(*settings)))
         loop.start()
-        outcomes.append(
-            ([m for chunk in chunks for m in loop.advance(chunk)], loop.state(), loop.env_steps)
-        )
-    (expected, whole, _), *others = outcomes
-    assert [m.iteration for m in expected] == list(range(7, 60, 7))
-    for metrics, state, _ in others:
-        assert repr(metrics) == repr(expected)  # repr, because NaN differs from itself
-        assert_same(whole, state)
+        return [metrics for chunk in chunks for metrics in loop.advance(chunk)], loop.state()
 
+    expected, whole = play(1, [60])
+    assert [each.iteration for each in expected] == list(range(7, 60, 7))
+    metrics, state = play(1, [*[1] * 15, 25, 20])
+    assert repr(metrics) == repr(expected)  # repr, because NaN differs from itself
+    assert_same(whole, state)
 
-@pytest.mark.parametrize("kind", ["graph", "host"])
-def test_equal_seeds_give_equal_states(small: Small, kind: str) -> None:
-    states = []
-    for seed in (1, 1, 2):
-        loop = make_loop(*resolve(small(f"training.seed={seed}", f"training.loop={kind}")))
-        loop.start()
-        loop.advance(30)
-        states.append(loop.state())
-    assert_same(states[0], states[1])
-    table = next(k for k, v in states[0].items() if v.dtype == np.float32 and v.ndim > 1)
+    _, other = play(2, [60])
+    table = next(k for k, v in whole.items() if v.dtype == np.float32 and v.ndim > 1)
     for name in ("agent/online/parameters", table):
-        assert not np.array_equal(states[0][name], states[2][name])
+        assert not np.array_equal(whole[name], other[name])
 
 
 def test_a_restored_loop_may_be_started_and_loses_nothing(make: Make) -> None:

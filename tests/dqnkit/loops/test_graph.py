@@ -25,7 +25,9 @@ RAINBOW = (
 def test_a_restored_loop_continues_bit_for_bit(
     small: Callable[..., Config], env_id: str, variant: tuple[str, ...]
 ) -> None:
-    config, spec = resolve(small("env.num_envs=2", f"env.id={env_id}", *variant))
+    config, spec = resolve(
+        small("training.loop=graph", "env.num_envs=2", f"env.id={env_id}", *variant)
+    )
     straight, restored = make_loop(config, spec), make_loop(config, spec)
     straight.start()
     straight.advance(25)
@@ -38,7 +40,7 @@ def test_a_restored_loop_continues_bit_for_bit(
 
 def test_the_state_of_another_replay_is_refused(small: Callable[..., Config]) -> None:
     uniform, prioritized, longer = (
-        make_loop(*resolve(small(*assignments)))
+        make_loop(*resolve(small("training.loop=graph", *assignments)))
         for assignments in (
             (),
             ("replay.kind=prioritized",),

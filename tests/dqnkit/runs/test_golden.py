@@ -32,7 +32,8 @@ def test_losses_and_returns_are_those_of_earlier_versions(
     resumption of runs whose checkpoints an earlier version wrote.
     """
     golden, events = GOLDEN[name], Events()
-    result = train(small(*golden["assignments"]), tracking_uri=None, listener=events)
+    config = small("training.loop=auto", *golden["assignments"])
+    result = train(config, tracking_uri=None, listener=events)
     assert events.losses == golden["losses"]
     assert [list(each.returns) for each in result.evaluations] == golden["returns"]
     assert list(result.final.returns) == golden["final"]

@@ -118,7 +118,10 @@ def tracker(use: Use) -> MemoryTracker:
 def test_a_run_records_metrics_files_tags_and_a_description(
     small: Small, tracker: MemoryTracker
 ) -> None:
-    config = small("name=my-experiment", "tracking.tags={team: blue}", "description=Says **why**.")
+    config = small(
+        *("training.loop=auto", "name=my-experiment"),
+        *("tracking.tags={team: blue}", "description=Says **why**."),
+    )
     result = train(config, run_name="a-name")
 
     assert tracker.statuses == [RunStatus.FINISHED]
@@ -182,7 +185,9 @@ def test_the_last_checkpoint_is_the_loops_state_and_the_policy_is_the_best(
     small: Small, tracker: MemoryTracker
 ) -> None:
     # Steps as large as these undo what was learned: the best policy is not the last.
-    config = small("optimizer.learning_rate=1", "training.num_iterations=200")
+    config = small(
+        *("training.loop=graph", "optimizer.learning_rate=1", "training.num_iterations=200")
+    )
     result = train(config)
     assert result.best.iteration < result.last.iteration == 200
 
@@ -262,13 +267,14 @@ COURSE = [
 
 
 def test_two_runs_in_one_process_emit_their_events_in_order(small: Small) -> None:
+    graph = small("training.loop=graph")
     first, second = Events(), Events()
-    result = dqnkit.train(small(), tracking_uri=None, listener=first, run_name="one")
-    dqnkit.train(small("training.loop=host"), tracking_uri=None, listener=second)
+    result = dqnkit.train(graph, tracking_uri=None, listener=first, run_name="one")
+    dqnkit.train(small(), tracking_uri=None, listener=second)
     assert _course(first.all) == _course(second.all) == COURSE
 
     (preparing,) = first.of(RunPreparing)
-    assert preparing.config == resolve(small())[0]
+    assert preparing.config == resolve(graph)[0]
     assert preparing.run_name == "one"
     (started,) = first.of(RunStarted)
     assert (started.run_id, started.iteration) == (None, 0)

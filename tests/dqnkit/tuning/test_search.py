@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ from dqnkit.tuning import catalog, figures, search
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.results import TuneResult
 from dqnkit.tuning.storage import locate_storage
-from dqnkit.workers.pool import WorkerPool
 from tests import fake_training
 from tests.conftest import ROOT
 from tests.dqnkit.tuning.helpers import SHORT, EventLog
@@ -44,7 +42,7 @@ from tests.runs import make_store
 
 @pytest.fixture(autouse=True)
 def _fake_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
+    fake_training.install(monkeypatch)
     if "pictures" not in request.keywords:  # figures take seconds
         monkeypatch.setattr(figures, "draw", lambda *_: None)
 
@@ -510,14 +508,13 @@ def test_after_a_timeout_the_best_trials_are_confirmed() -> None:
 
 PARENT = """
 import sys
-from functools import partial
+import pytest
 from dqnkit.config import loading
 from dqnkit.tuning import search
 from dqnkit.tuning.options import TuneOptions
-from dqnkit.workers.pool import WorkerPool
 from tests import fake_training
 if __name__ == "__main__":
-    search.WorkerPool = partial(WorkerPool, target=fake_training.serve)
+    fake_training.install(pytest.MonkeyPatch())
     lengths = ["training.num_iterations=100", "evaluation.eval_interval=10"]
     config = loading.default_config("sought", lengths)
     search.tune(config, TuneOptions(trials=3, workers=1, confirm=1))

@@ -41,6 +41,11 @@ def _config(*assignments: str) -> Config:
     )
 
 
+@pytest.fixture(autouse=True)
+def _forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_training.install(monkeypatch)
+
+
 @pytest.fixture
 def pool() -> Iterator[WorkerPool]:
     with WorkerPool(1, fake_training.serve) as started:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ from dqnkit.events import (
 )
 from dqnkit.processes.launcher import LocalLauncher
 from dqnkit.tracking.location import locate_store
-from dqnkit.workers import seeds
-from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import SeedResult
 from dqnkit.workers.seeds import check_workers, train_seeds
 from tests import fake_training
@@ -42,7 +39,7 @@ Small = Callable[..., Config]
 @pytest.fixture(autouse=True)
 def _fake_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "real_training" not in request.keywords:
-        monkeypatch.setattr(seeds, "WorkerPool", partial(WorkerPool, target=fake_training.serve))
+        fake_training.install(monkeypatch)
         make_store()
 
 
