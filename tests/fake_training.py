@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import math
-import multiprocessing
 import os
 import signal
 import sys
@@ -42,20 +41,17 @@ from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker
 from dqnkit.tuning import search
 from dqnkit.workers import seeds, worker
 from dqnkit.workers.pool import WorkerPool
+from tests.processes import FORKED
 
 BEST_RATE = 1e-3
 """The learning rate with the highest score, 100."""
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let searches and groups of seeds start workers that train with arithmetic.
-
-    Workers are forked from a process that has loaded MLflow, which takes each of them two seconds.
-    """
+    """Let searches and groups of seeds start workers that train with arithmetic."""
     for module in (search, seeds):
         monkeypatch.setattr(module, "WorkerPool", partial(WorkerPool, target=serve))
-    multiprocessing.set_forkserver_preload([__name__, "mlflow.store.tracking.sqlalchemy_store"])
-    monkeypatch.setattr(launcher, "_START_METHOD", "forkserver")
+    monkeypatch.setattr(launcher, "_START_METHOD", FORKED.get_start_method())
 
 
 def serve(connection: Connection, output: str | None, most_memory: int) -> None:

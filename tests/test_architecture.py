@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -61,8 +62,13 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
-def _imports(module: str) -> Iterator[str]:
-    """Yield the dotted names that a module imports when it runs, also inside functions."""
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """Return the dotted names that a module imports when it runs, also inside functions."""
+    return tuple(_walk_imports(module))
+
+
+def _walk_imports(module: str) -> Iterator[str]:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -151,35 +157,36 @@ def test_each_large_dependency_has_one_home(dependency: str) -> None:
     assert not {user for user in users if not any(f"{user}.".startswith(f"{h}.") for h in homes)}
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import dqnkit; dir(dqnkit)",
-        "import dqnkit; dqnkit.load('cartpole')",
-        "import dqnkit, inspect; inspect.signature(dqnkit.train); inspect.signature(dqnkit.tune)",
-        "from cli.main import run; run(['--help'])",
-        "from cli.main import run; run(['train', '--help'])",
-        "from cli.main import run; run(['tune', '--help'])",
-        "from cli.main import run; run(['tune', '--trials', '0'])",
-        "from cli.main import run; run(['tune', 'no-such-experiment'])",
-        "from cli.main import run; run(['tune', '--set', 'search.agent.gama={type: float}'])",
-        "from cli.main import run; run(['train', '--from-study', 'none'])",
-        "from cli.main import run; run(['experiments'])",
-        "from cli.main import run; run(['train', 'no-such-experiment'])",
-        "from cli.main import run; run(['runs'])",
-        "from cli.main import run; run(['eval', 'latest'])",
-        "from cli.main import run; run(['render', './nowhere'])",
-        "from cli.main import run; run(['compare', 'latest'])",
-        "from cli.main import run; run(['ui'])",
-        "from dqnkit.tracking.location import locate_store; locate_store().make()",
-    ],
-)
-def test_neither_tensorflow_nor_mlflow_is_loaded_without_need(code: str) -> None:
-    check = (
-        "import sys; loaded = {'tensorflow', 'mlflow', 'matplotlib'} & set(sys.modules); "
-        "sys.exit(f'loaded: {loaded}' if loaded else 0)"
-    )
+LIGHT = [
+    "import dqnkit; dir(dqnkit)",
+    "import dqnkit; dqnkit.load('cartpole')",
+    "import dqnkit, inspect; inspect.signature(dqnkit.train); inspect.signature(dqnkit.tune)",
+    "from cli.main import run; run(['--help'])",
+    "from cli.main import run; run(['train', '--help'])",
+    "from cli.main import run; run(['tune', '--help'])",
+    "from cli.main import run; run(['tune', '--trials', '0'])",
+    "from cli.main import run; run(['tune', 'no-such-experiment'])",
+    "from cli.main import run; run(['tune', '--set', 'search.agent.gama={type: float}'])",
+    "from cli.main import run; run(['train', '--from-study', 'none'])",
+    "from cli.main import run; run(['experiments'])",
+    "from cli.main import run; run(['train', 'no-such-experiment'])",
+    "from cli.main import run; run(['runs'])",
+    "from cli.main import run; run(['eval', 'latest'])",
+    "from cli.main import run; run(['render', './nowhere'])",
+    "from cli.main import run; run(['compare', 'latest'])",
+    "from cli.main import run; run(['ui'])",
+    "from dqnkit.tracking.location import locate_store; locate_store().make()",
+]
+"""Steps that need neither training nor a store."""
+
+
+def test_neither_tensorflow_nor_mlflow_is_loaded_without_need() -> None:
+    check = "loaded = {'tensorflow', 'mlflow', 'matplotlib'} & set(sys.modules)"
+    steps = [f"{step}\n{check}\nif loaded: sys.exit({step!r} + f': {{loaded}}')" for step in LIGHT]
     result = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "\n".join(["import sys", *steps])],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr

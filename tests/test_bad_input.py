@@ -238,7 +238,7 @@ def test_references_to_runs(a_store: Path, reference: str) -> None:
         assert find_run(RunStore(location.locate_store(str(a_store))), reference).name == "a-run"
 
 
-@FAST
+@settings(_FEW, max_examples=20)
 @given(reference=references)
 def test_commands_about_runs(a_store: Path, reference: str) -> None:
     reference = reference.replace("\x00", "")

@@ -315,6 +315,8 @@ class MlflowTracker(Tracker):
     def _deliver(self) -> None:
         failures = 0
         while not self._is_out_of_patience:
+            # Asked after a delivery, the answer could be true of what was added since.
+            is_last_delivery = self._closing.is_set()
             try:
                 while self._delivery.deliver_next():
                     failures, self._last_success = 0, time.monotonic()
@@ -323,7 +325,7 @@ class MlflowTracker(Tracker):
                 self._pause(failures)
                 failures += 1
                 continue
-            if self._closing.is_set():
+            if is_last_delivery:
                 return
             with self._changed:
                 while not self._has_news and not self._closing.is_set():

@@ -191,7 +191,7 @@ def test_gradient_clipping_bounds_the_norm_of_the_whole_gradient(small: Small) -
 
 def test_the_target_network_is_updated_at_its_period(small: Small) -> None:
     learner = _linear(small, "agent.target_update_period=3")
-    update = tf.function(learner.update, jit_compile=True)
+    update = tf.function(learner.update, jit_compile=True, autograph=False)
     for updates in range(1, 7):
         update(BATCH)
         online, target = _parameters(learner)

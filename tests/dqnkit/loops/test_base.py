@@ -34,7 +34,12 @@ class Make(Protocol):
     ) -> AnyLoop: ...
 
 
-@pytest.fixture(params=["graph", "host", "host-next-step", "host-disabled"])
+in_every_autoreset_mode = pytest.mark.parametrize(
+    "make", ["graph", "host", "host-next-step", "host-disabled"], indirect=True
+)
+
+
+@pytest.fixture(params=["graph", "host"])
 def make(request: pytest.FixtureRequest, small: Small) -> Iterator[Make]:
     """Return a function that makes the graph loop, or the host loop in one autoreset mode."""
     kind: str = request.param
@@ -74,6 +79,7 @@ def stored(loop: AnyLoop) -> np.ndarray:
     return loop.state()[TABLE][:, :-1]  # without the ends of episodes
 
 
+@in_every_autoreset_mode
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_a_terminal_state_has_discount_zero_and_no_transition_crosses_a_reset(
     make: Make, num_envs: int
@@ -90,6 +96,7 @@ def test_a_terminal_state_has_discount_zero_and_no_transition_crosses_a_reset(
     assert set(observation) == {0.0, 1.0, 2.0, 3.0, 4.0}
 
 
+@in_every_autoreset_mode
 def test_truncation_keeps_the_discount_and_the_true_last_observation(make: Make) -> None:
     loop = make(length=1_000, limit=3)
     loop.start()
@@ -99,6 +106,7 @@ def test_truncation_keeps_the_discount_and_the_true_last_observation(make: Make)
     np.testing.assert_array_equal(discount, 1.0)
 
 
+@in_every_autoreset_mode
 def test_a_step_that_is_both_terminal_and_truncated_is_terminal(make: Make) -> None:
     loop = make(length=3, limit=3)
     loop.start()
@@ -115,6 +123,7 @@ TABULAR = (
 )
 
 
+@in_every_autoreset_mode
 def test_q_values_converge_to_the_discounted_sum_of_rewards(make: Make) -> None:
     """The value of state 4 is the reward alone: a terminal state is not bootstrapped from."""
     loop = make(*TABULAR, observe="one_hot")
@@ -126,6 +135,7 @@ def test_q_values_converge_to_the_discounted_sum_of_rewards(make: Make) -> None:
 
 
 C51 = ("agent.v_min=0", "agent.v_max=40", "agent.num_atoms=81")
+PARTS = ("c51", "n_step", "dueling", "prioritized", "boltzmann")
 VARIANTS = {
     "double_dqn": ["agent.kind=double_dqn"],
     "c51": ["agent.kind=c51", *C51],
@@ -140,8 +150,11 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("make", ["graph", "host"], indirect=True)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    # Those in the middle are parts of "all".
+    ["double_dqn", *(pytest.param(name, marks=pytest.mark.slow) for name in PARTS), "all"],
+)
 def test_every_variant_converges_to_the_discounted_sum_of_rewards(make: Make, variant: str) -> None:
     loop = make(*TABULAR, *VARIANTS[variant], "env.num_envs=2", observe="one_hot")
     loop.start()
@@ -150,8 +163,16 @@ def test_every_variant_converges_to_the_discounted_sum_of_rewards(make: Make, va
     np.testing.assert_allclose(values.max(axis=1), [10.0, 15.0, 17.5, 18.75, 19.375], rtol=0.01)
 
 
-@pytest.mark.parametrize("variant", [[], ["agent.n_step=4", "replay.kind=prioritized"]])
-def test_truncated_episodes_bootstrap(make: Make, variant: list[str]) -> None:
+@in_every_autoreset_mode
+def test_truncated_episodes_bootstrap(make: Make) -> None:
+    _check_bootstrap(make)
+
+
+def test_truncated_episodes_bootstrap_over_n_steps(make: Make) -> None:
+    _check_bootstrap(make, "agent.n_step=4", "replay.kind=prioritized")
+
+
+def _check_bootstrap(make: Make, *variant: str) -> None:
     loop = make(*TABULAR, *variant, length=1_000, limit=5, observe="constant")
     loop.start()
     loop.advance(3_000)
@@ -198,6 +219,7 @@ def test_a_restored_loop_may_be_started_and_loses_nothing(make: Make) -> None:
     assert np.isfinite(rest.loss)
 
 
+@in_every_autoreset_mode
 def test_counters_and_metrics_are_those_of_the_corridor(make: Make) -> None:
     loop = make(
         "env.num_envs=2",
@@ -277,7 +299,6 @@ def _leaves(loop: AnyLoop) -> np.ndarray:
     return np.asarray(leaves[: len(stored(loop))])
 
 
-@pytest.mark.parametrize("make", ["graph", "host"], indirect=True)
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_td_errors_become_priorities_and_importance_weights(
     make: Make, beta: float, monkeypatch: pytest.MonkeyPatch

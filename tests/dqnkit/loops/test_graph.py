@@ -20,7 +20,12 @@ RAINBOW = (
 
 @pytest.mark.parametrize(
     ("env_id", "variant"),
-    [("CartPole-v1", ()), ("Acrobot-v1", ()), ("FrozenLake-v1", ()), ("CartPole-v1", RAINBOW)],
+    [
+        ("FrozenLake-v1", ()),
+        ("CartPole-v1", RAINBOW),
+        pytest.param("CartPole-v1", (), marks=pytest.mark.slow),
+        pytest.param("Acrobot-v1", (), marks=pytest.mark.slow),
+    ],
 )
 def test_a_restored_loop_continues_bit_for_bit(
     small: Callable[..., Config], env_id: str, variant: tuple[str, ...]
@@ -47,8 +52,7 @@ def test_the_state_of_another_replay_is_refused(small: Callable[..., Config]) ->
             ("replay.replay_buffer_max_length=600",),
         )
     )
-    for loop in (uniform, prioritized):
-        loop.start()
+    uniform.start()
     with pytest.raises(ConfigError, match="'loop/"):
         uniform.restore(prioritized.state())
     with pytest.raises(ConfigError, match="'loop/"):

@@ -19,6 +19,7 @@ from dqnkit.events import RunStarted, RunStatus
 from dqnkit.runs import checkpoints
 from dqnkit.runs.checkpoints import Checkpoint, CheckpointFolder, CheckpointWriter, Clocks
 from dqnkit.runs.components import make_loop
+from dqnkit.runs.result import TrainResult
 from dqnkit.runs.trainer import resume, train
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
@@ -293,10 +294,30 @@ def test_format_1_is_read_with_the_names_of_format_2(name: str) -> None:
 @recorded_arithmetic
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_run_that_dqnkit_0_1_has_begun_ends_with_the_numbers_of_dqnkit_0_1(name: str) -> None:
-    """The numbers are those that dqnkit 0.1 ends with after it has resumed the run.
+    """The numbers are those that dqnkit 0.1 ends with after it has resumed the run."""
+    expected, events = EXPECTED[name], Events()
+    result = _resume_format_1(name, events)
+    assert events.of(RunStarted)[0].iteration == 40
+    assert events.losses == expected["losses"]
+    assert [list(each.returns) for each in result.evaluations] == expected["returns"]
+    assert list(result.final.returns) == expected["final"]
+    assert (result.env_steps, result.iterations) == (expected["env_steps"], 60)
+    assert isinstance(result.checkpoints, int)
 
-    In the graph loop they are also those of a run without an interruption, bit for bit.
-    """
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name.startswith("graph")])
+def test_a_run_that_dqnkit_0_1_has_begun_ends_as_if_it_had_not_been_interrupted(name: str) -> None:
+    _resume_format_1(name, Events())
+    (resumed,) = runs()
+    config = Checkpoint.load(FORMAT_1 / f"{name}.npz").config
+    whole = train(loading.load_recorded(config, "config.yaml"))
+    state = next(last_state(run) for run in runs() if run.info.run_id == whole.run_id)
+    assert_same_state(last_state(resumed), state)
+
+
+def _resume_format_1(name: str, events: Events) -> TrainResult:
+    """Record an interrupted run with a checkpoint of dqnkit 0.1, and resume it."""
     make_store()
     files = Path("files/checkpoints")
     files.mkdir(parents=True)
@@ -305,19 +326,4 @@ def test_a_run_that_dqnkit_0_1_has_begun_ends_with_the_numbers_of_dqnkit_0_1(nam
     tracker.start(RunRecord("format-1", "old", {}, {Tag.KIND: RunKind.TRAINING}))
     tracker.add_artifacts(Path("files"))
     assert tracker.finish(RunStatus.KILLED) == []
-
-    expected, events = EXPECTED[name], Events()
-    result = resume("old", listener=events)
-    assert events.of(RunStarted)[0].iteration == 40
-    assert events.losses == expected["losses"]
-    assert [list(each.returns) for each in result.evaluations] == expected["returns"]
-    assert list(result.final.returns) == expected["final"]
-    assert (result.env_steps, result.iterations) == (expected["env_steps"], 60)
-    assert isinstance(result.checkpoints, int)
-    if name.startswith("graph"):
-        (resumed,) = runs()
-        config = loading.load_recorded(Checkpoint.load(files / "last.npz").config, "config.yaml")
-        whole = train(config)
-        assert list(whole.final.returns) == expected["final"]
-        state = next(last_state(run) for run in runs() if run.info.run_id == whole.run_id)
-        assert_same_state(last_state(resumed), state)
+    return resume("old", listener=events)

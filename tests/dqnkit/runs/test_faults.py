@@ -32,6 +32,11 @@ def _store() -> None:
     make_store()
 
 
+def _faulty(small: Small, vectorization: str, fault: str, call: str) -> Config:
+    kwargs = f"env.kwargs={{fault: {fault}, call: {call}}}"
+    return small(*FAULTY, f"env.vectorization={vectorization}", kwargs)
+
+
 @pytest.mark.parametrize(
     ("vectorization", "fault", "call", "message"),
     [
@@ -51,7 +56,7 @@ def _store() -> None:
         ("async", "nan reward", "step", "gave a reward that is not finite"),
     ],
 )
-def test_a_broken_environment_is_named_and_the_run_resumes_once_it_is_fixed(
+def test_a_broken_environment_is_named(
     small: Small,
     vectorization: str,
     fault: str,
@@ -59,11 +64,7 @@ def test_a_broken_environment_is_named_and_the_run_resumes_once_it_is_fixed(
     message: str,
     tally: Callable[..., None],
 ) -> None:
-    config = small(
-        *FAULTY,
-        f"env.vectorization={vectorization}",
-        f"env.kwargs={{fault: {fault}, call: {call}}}",
-    )
+    config = _faulty(small, vectorization, fault, call)
     BROKEN.touch()
     with pytest.raises(EnvironmentFailedError, match=message) as caught:
         train(config)
@@ -76,6 +77,17 @@ def test_a_broken_environment_is_named_and_the_run_resumes_once_it_is_fixed(
     assert message in run.data.tags["mlflow.note.content"]
     assert where in run.data.tags["mlflow.note.content"]
 
+
+@pytest.mark.parametrize(
+    ("vectorization", "fault"),
+    [("sync", "raise"), ("sync", "hang"), ("sync", "nan reward"), ("async", "die")],
+)
+def test_a_run_resumes_once_its_environment_is_fixed(
+    small: Small, vectorization: str, fault: str
+) -> None:
+    BROKEN.touch()
+    with pytest.raises(EnvironmentFailedError):
+        train(_faulty(small, vectorization, fault, "step"))
     BROKEN.unlink()
     result = resume("latest")
     assert (result.status, result.iterations) == (RunStatus.FINISHED, 300)

@@ -71,7 +71,8 @@ def _interrupted(config: Config, iteration: int = 25) -> Any:
 @pytest.mark.parametrize(
     "variant",
     [
-        ("agent.kind=double_c51", "agent.n_step=3", "agent.v_min=0", "agent.v_max=50"),
+        (),
+        slow("agent.kind=double_c51", "agent.n_step=3", "agent.v_min=0", "agent.v_max=50"),
         slow("replay.kind=prioritized", "network.dueling=true"),
         slow("env.id=Acrobot-v1", "env.num_envs=3", "exploration.schedule=linear"),
         slow("env.id=FrozenLake-v1", "optimizer.kind=rmsprop", "optimizer.schedule=linear"),

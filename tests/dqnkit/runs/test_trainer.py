@@ -238,7 +238,7 @@ def test_evaluation_episodes_differ_from_each_other_but_not_between_runs(
     small: Small, use: Use
 ) -> None:
     """Evaluations of weights that never change differ by their episodes alone."""
-    still = small("training.gradient_steps_per_iteration=0", "evaluation.num_eval_episodes=50")
+    still = small("training.gradient_steps_per_iteration=0", "evaluation.num_eval_episodes=10")
     trackers = []
     for _ in range(2):
         trackers.append(use(MemoryTracker()))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,9 @@ from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.names import RunKind, Tag
 from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import ParentRun, RunRecord
+from tests.dqnkit.tracking.recording_processes import record_one_of_four, start_and_die
 from tests.environments import vector_spec
+from tests.processes import FORKED
 from tests.runs import make_store
 
 TAGS = {"tag": "value", Tag.KIND: RunKind.TRAINING}
@@ -70,6 +71,30 @@ def test_everything_that_is_logged_is_in_the_store(tracker: MlflowTracker) -> No
     assert experiment.name == "an-experiment"
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert Path("mlruns/artifacts/an-experiment").resolve().as_uri() == experiment.artifact_location
+
+
+def test_what_is_added_while_the_sender_finds_nothing_is_sent(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a run comes just after the sender has found that nothing is left to send."""
+    tracker.start(RECORD)
+    outbox, deliver_next = tracker._outbox, tracker._delivery.deliver_next
+    assert outbox is not None
+
+    def deliver_and_end() -> bool:
+        has_more = deliver_next()
+        if not has_more and not tracker._closing.is_set():
+            tracker.log({"last": 2.0}, 1)
+            outbox.set_closing(status="FINISHED", ended=1)
+            tracker._closing.set()
+        return has_more
+
+    monkeypatch.setattr(tracker._delivery, "deliver_next", deliver_and_end)
+    tracker.log({"first": 1.0}, 0)
+    assert tracker._closing.wait(30.0)
+    assert tracker.finish(RunStatus.FINISHED) == []
+    run = _client().get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"first": 1.0, "last": 2.0})
 
 
 def test_hints_name_the_command_or_the_page_of_a_server(tracker: MlflowTracker) -> None:
@@ -292,26 +317,17 @@ def test_passwords_are_in_no_hint() -> None:
 def test_a_run_whose_process_was_killed_is_ended_by_the_next_one(
     tracker: MlflowTracker,
 ) -> None:
-    code = """
-import os
-from dqnkit.tracking.location import locate_store
-from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import RunRecord
-tracker = MlflowTracker(locate_store().make())
-tracker.start(RunRecord("another-experiment", "victim", {}))
-print(tracker.run_id, flush=True)
-os.kill(os.getpid(), 9)
-"""
-    victim = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert victim.returncode == -9
+    victim = FORKED.Process(target=start_and_die)
+    victim.start()
+    victim.join()
+    assert victim.exitcode == -signal.SIGKILL
     client = _client()
-    assert client.get_run(victim.stdout.strip()).info.status == "RUNNING"
+    run_id = Path("run_id").read_text(encoding="utf-8")
+    assert client.get_run(run_id).info.status == "RUNNING"
     alive = MlflowTracker(locate_store().make())
     alive.start(RECORD)
     tracker.start(RECORD)
-    assert client.get_run(victim.stdout.strip()).info.status == "KILLED"
+    assert client.get_run(run_id).info.status == "KILLED"
     assert client.get_run(alive.run_id).info.status == "RUNNING"
     for each in (alive, tracker):
         each.finish(RunStatus.FINISHED)
@@ -363,20 +379,11 @@ def test_a_deleted_experiment_names_the_command_that_restores_it(tracker: Mlflow
 
 
 def test_four_processes_that_start_on_an_empty_store_all_record_their_run() -> None:
-    code = """
-from dqnkit.events import RunStatus
-from dqnkit.tracking.location import locate_store
-from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import RunRecord
-tracker = MlflowTracker(locate_store().make())
-tracker.start(RunRecord("an-experiment", "one-of-four", {}))
-tracker.log({"m": 1.0}, 0)
-raise SystemExit(len(tracker.finish(RunStatus.FINISHED)))
-"""
-    command = [sys.executable, "-c", code]
-    starts = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
-    for process in starts:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()
+    processes = [FORKED.Process(target=record_one_of_four) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
     runs = _client().search_runs([_client().get_experiment_by_name("an-experiment").experiment_id])
     assert [(run.info.status, run.data.metrics["m"]) for run in runs] == [("FINISHED", 1.0)] * 4

@@ -30,6 +30,7 @@ def test_one_process_at_a_time_holds_the_lock_of_a_study(storage: StudyStorage) 
     code = """
 import sys
 from dqnkit.tuning.storage import locate_storage
+print("asking", flush=True)
 with locate_storage(sys.argv[1] or None).lock("s"):
     print("locked", flush=True)
 """
@@ -38,8 +39,10 @@ with locate_storage(sys.argv[1] or None).lock("s"):
         other = subprocess.Popen(
             [sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True
         )
+        assert other.stdout is not None
+        assert other.stdout.readline() == "asking\n"
         with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(6)
+            other.wait(1.5)
     out, _ = other.communicate(timeout=60)
     assert out == "locked\n"
 

@@ -57,7 +57,7 @@ def test_no_more_trials_are_claimed_than_are_to_end(open_study: OpenStudy) -> No
     assert [trial.number for trial in study.ended()] == [0, 2, 3]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_exactly_n_trials_end_in_random_interleavings(open_study: OpenStudy, seed: int) -> None:
     rng = random.Random(seed)
     processes = [open_study(total=7) for _ in range(3)]

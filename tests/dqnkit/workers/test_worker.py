@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +81,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Train], ServedW
     """A function that starts a worker whose runs call a given function."""
     tensorflow = "dqnkit._system.tensorflow"
     monkeypatch.setitem(sys.modules, tensorflow, ModuleType(tensorflow))
+    # A collection takes seconds in a process in which hundreds of tests have run.
+    monkeypatch.setattr(worker, "gc", SimpleNamespace(freeze=lambda: None, collect=lambda: None))
     connections: list[Connection] = []
 
     def start(train: Train, most_memory: int = sys.maxsize) -> ServedWorker:
