@@ -31,7 +31,7 @@ BRIEF = [
 
 VARIATIONS = {
     *("acrobot", "acrobot-100k", "cartpole", "cartpole-50k", "mountain-car", "mountain-car-120k"),
-    *("rainbow-lite-acrobot", "rainbow-lite-mountain-car"),
+    *("rainbow-lite-acrobot", "rainbow-lite-mountain-car", "tutorial"),
 }
 """Experiments that differ from one outside this set in numbers or in a classic environment."""
 

@@ -72,26 +72,29 @@ class WorkerTable:
 
     def __rich__(self) -> Table:
         """Render the table; without values, the column of values is left out."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        rows = [(str(worker), row) for worker, row in sorted(self._rows.items())]
-        labels = max((len(row.label) for _, row in rows), default=0)
-        has_values = any(row.values for _, row in rows)
-        # The minimum widths let a narrow terminal cut only the column of values.
-        table.add_column("worker", no_wrap=True, min_width=6)
-        table.add_column("run", no_wrap=True, min_width=labels)
-        table.add_column("progress", no_wrap=True, min_width=_BAR_WIDTH)
-        table.add_column("steps/s", no_wrap=True, min_width=7, justify="right")
-        table.add_column("score", no_wrap=True, min_width=6, justify="right")
+        table = self._empty_table()
+        has_values = any(row.values for row in self._rows.values())
         if has_values:
             table.add_column("values", no_wrap=True)
-        for worker, row in rows:
+        for worker, row in sorted(self._rows.items()):
             bar: RenderableType = Text(row.activity, "dim")
             if not row.activity:
                 bar = ProgressBar(total=row.total, completed=row.iteration, width=_BAR_WIDTH)
             speed = f"{row.steps_per_second:,.0f}" if row.steps_per_second else ""
             score = "" if row.score is None else format_number(row.score)
-            cells = [worker, row.label, bar, speed, score]
+            cells = [str(worker), row.label, bar, speed, score]
             table.add_row(*cells, *([row.values] if has_values else []))
+        return table
+
+    def _empty_table(self) -> Table:
+        """Return the table without rows; a narrow terminal cuts only columns that come later."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        labels = max((len(row.label) for row in self._rows.values()), default=0)
+        table.add_column("worker", no_wrap=True, min_width=6)
+        table.add_column("run", no_wrap=True, min_width=labels)
+        table.add_column("progress", no_wrap=True, min_width=_BAR_WIDTH)
+        table.add_column("steps/s", no_wrap=True, min_width=7, justify="right")
+        table.add_column("score", no_wrap=True, min_width=6, justify="right")
         return table
 
 

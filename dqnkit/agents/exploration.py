@@ -9,6 +9,9 @@ import numpy as np
 from dqnkit._system.random_bits import below, uniform
 from dqnkit._system.tensorflow import Tensor, tf
 
+HostQValues = Callable[[], np.ndarray]
+"""Function that computes Q-values, float32 [B, num_actions]."""
+
 
 def epsilon_greedy(
     q_values: Tensor, epsilon: Tensor, explore_bits: Tensor, action_bits: Tensor
@@ -59,10 +62,7 @@ GRAPH_POLICIES: dict[str, Callable[..., Tensor]] = {
 
 
 def host_epsilon_greedy(
-    q_values: Callable[[], np.ndarray],
-    epsilon: float,
-    rng: np.random.Generator,
-    shape: tuple[int, int],
+    q_values: HostQValues, epsilon: float, rng: np.random.Generator, shape: tuple[int, int]
 ) -> np.ndarray:
     """Select a random action with probability epsilon, else the first action of highest value.
 
@@ -84,10 +84,7 @@ def host_epsilon_greedy(
 
 
 def host_boltzmann(
-    q_values: Callable[[], np.ndarray],
-    temperature: float,
-    rng: np.random.Generator,
-    shape: tuple[int, int],
+    q_values: HostQValues, temperature: float, rng: np.random.Generator, shape: tuple[int, int]
 ) -> np.ndarray:
     """Sample an action with probability in proportion to exp(Q / temperature).
 

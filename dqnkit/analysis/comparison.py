@@ -253,11 +253,9 @@ def _record(
 
     tracker = MlflowTracker(location)
     ids = [run.id for group in comparison.groups for run in group.runs]
-    names = [group.runs[0].name for group in comparison.groups]
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
     record = RunRecord(
         COMPARISONS,
-        " vs ".join(names[:2]) + more,
+        _run_name(comparison),
         params={},
         tags={Tag.KIND: RunKind.COMPARISON, Tag.COMPARED_RUNS: ",".join(ids[:_MAX_TAGGED])},
         description=_markdown(comparison),
@@ -270,21 +268,27 @@ def _record(
         return None, [f"the comparison was not recorded: {error}"]
 
 
+def _run_name(comparison: Comparison) -> str:
+    names = [group.runs[0].name for group in comparison.groups]
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return " vs ".join(names[:2]) + more
+
+
+def _row(group: Group, keys: Sequence[str]) -> list[str]:
+    return [
+        group.label,
+        group.sample_of,
+        *(group.params[key] for key in keys),
+        format_interval(*(group.score or (None, None, None))),
+        format_number(group.median(Metric.BEST_MEAN)),
+        format_number(group.median(Metric.STEPS_PER_SECOND), whole=True),
+    ]
+
+
 def _markdown(comparison: Comparison) -> str:
     keys = list(comparison.groups[0].params)
     header = ["runs", "sample", *keys, "score: IQM (95 % interval)", "best", "steps/s"]
-    rows = [
-        [
-            group.label,
-            group.sample_of,
-            *(group.params[key] for key in keys),
-            format_interval(*(group.score or (None, None, None))),
-            format_number(group.median(Metric.BEST_MEAN)),
-            format_number(group.median(Metric.STEPS_PER_SECOND), whole=True),
-        ]
-        for group in comparison.groups
-    ]
-    table = markdown_table(header, rows)
+    table = markdown_table(header, [_row(group, keys) for group in comparison.groups])
     if comparison.improvement is None:
         return table
     value, low, high = comparison.improvement

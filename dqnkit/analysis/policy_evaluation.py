@@ -180,8 +180,7 @@ def _play(
 ) -> TimedEpisodes:
     from dqnkit.evaluation.factory import make_evaluator  # imports TensorFlow
 
-    in_graph = config.training.loop == "graph"
-    batch = episodes if in_graph else min(episodes, _HOST_BATCH)
+    batch = episodes if config.training.loop == "graph" else min(episodes, _HOST_BATCH)
     with ExitStack() as stack:
         evaluator = make_evaluator(config, policy, batch, later_evaluation_keys(seed))
         stack.callback(evaluator.close)
@@ -193,8 +192,7 @@ def _play(
             done = min(episodes, batch * (counter + 1))
             listener(EpisodesPlayed((name,), done, episodes))
         seconds = time.perf_counter() - start
-    returns = np.concatenate([returns for returns, _ in played])[:episodes]
-    lengths = np.concatenate([lengths for _, lengths in played])[:episodes]
+    returns, lengths = (np.concatenate(each)[:episodes] for each in zip(*played, strict=True))
     return TimedEpisodes(
         returns=tuple(returns.tolist()), lengths=tuple(lengths.tolist()), seconds=seconds
     )

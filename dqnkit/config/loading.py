@@ -149,11 +149,10 @@ def parse_override(text: str, given: str | None = None) -> Override:
 
     Args:
       text: Text of the override.
-      given: Text by which messages call the override; the text itself by default.
+      given: Text with which messages begin; the text itself by default.
 
     Raises:
-      ConfigError: If the text has another form, or the value is not valid YAML. The message begins
-        with `given`.
+      ConfigError: If the text has another form, or the value is not valid YAML.
     """
     given = text if given is None else given
     key, equals, value = text.partition("=")

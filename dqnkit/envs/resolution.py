@@ -34,15 +34,14 @@ def resolve(config: Config) -> tuple[Config, EnvSpec]:
     Raises:
       ConfigError: If environment and configuration do not fit together, or if the configuration
         needs Reverb and it is not installed.
-      UnsupportedEnvironmentError: If the environment cannot be created, or if a DQN cannot use it.
+      UnsupportedEnvironmentError: If the environment cannot be created or a DQN cannot use it.
     """
     if config.replay.kind == "reverb":
         check_installed("replay.kind=reverb")
     spec = factory.describe_env(config.env)
     _check_evaluation(config, spec)
-    training = config.training.model_copy(update={"loop": _loop(config)})
     update = {
-        "training": training,
+        "training": config.training.model_copy(update={"loop": _loop(config)}),
         "network": _network(config.network, spec.observation),
         "agent": _agent(config),
     }

@@ -98,14 +98,8 @@ def make_learning_curves_figure(curves: Mapping[str, Curve], title: str) -> Figu
         axes.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=0.18, lw=0)
         style = _LINE_STYLES[number // len(_COLORS) % len(_LINE_STYLES)]
         marker = "o" if len(curve.steps) == 1 else ""  # a line of one point is invisible
-        axes.plot(
-            curve.steps,
-            curve.middle,
-            style + marker,
-            color=color,
-            lw=1.8,
-            label=_escape_math(label),
-        )
+        name = _escape_math(label)
+        axes.plot(curve.steps, curve.middle, style + marker, color=color, lw=1.8, label=name)
     axes.set_xlabel("environment steps")
     axes.set_ylabel("evaluation return: IQM, 95 % interval")
     axes.set_title(_escape_math(title))

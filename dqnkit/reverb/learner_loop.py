@@ -220,9 +220,9 @@ class LearnerLoop(Loop):
         elif time.monotonic() > self._last_progress + _STALLED_SECONDS:
             address = self._replay.server.address
             raise ReplayError(
-                f"no transition has come to {address} for "
-                f"{_STALLED_SECONDS:.0f} s: no actor is connected, or their environments hang; "
-                f"start actors with `{command_line('actor', connect=address)}`"
+                f"no transition has come to {address} for {_STALLED_SECONDS:.0f} s: no actor is "
+                "connected, or their environments hang; start actors with "
+                f"`{command_line('actor', connect=address)}`"
             )
         if self._actors is not None:
             self._actors.replace_dead(progressed=self._env_steps > before)

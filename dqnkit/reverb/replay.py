@@ -159,13 +159,15 @@ class ReverbReplay(HostReplay):
         if size not in self._streams:
             if on_wait is None and not self.num_transitions:
                 raise ValueError("a replay without transitions has nothing to sample")
-            # Where other processes add to the table, the limiter may block for long: the stream
-            # then needs a connection with a thread of its own.
-            is_shared = self._config.address is not None or not self._num_envs
-            server = ServerConnection(self.server.address) if is_shared else self.server
-            in_process = self._local_server is not None
-            self._streams[size] = _SampleStream(server, size, in_process=in_process)
+            self._streams[size] = self._open_stream(size)
         return self._convert(self._streams[size].next(on_wait or self._make_timeout()))
+
+    def _open_stream(self, size: int) -> _SampleStream:
+        # Where other processes add to the table, the limiter may block for long: the stream then
+        # needs a connection with a thread of its own.
+        is_shared = self._config.address is not None or not self._num_envs
+        server = ServerConnection(self.server.address) if is_shared else self.server
+        return _SampleStream(server, size, in_process=self._local_server is not None)
 
     @override
     def update_priorities(self, rows: np.ndarray, td_errors: np.ndarray) -> None:

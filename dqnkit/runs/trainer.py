@@ -375,10 +375,8 @@ class _Trainer:
         with suppress(OSError):  # no space for a copy
             self._artifacts.add_newest_checkpoint()
         if isinstance(error, EnvironmentFailedError):
-            error.add_note(
-                f"this was after iteration {self._loop.iteration:,}, environment step "
-                f"{self._loop.env_steps:,}"
-            )
+            steps = f"environment step {self._loop.env_steps:,}"
+            error.add_note(f"this was after iteration {self._loop.iteration:,}, {steps}")
         self._tracker.describe(descriptions.interrupted(self._config, error))
         status = RunStatus.KILLED if killed else RunStatus.FAILED
         for problem in self._tracker.finish(status, patiently=not killed):

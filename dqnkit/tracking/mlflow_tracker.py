@@ -83,12 +83,7 @@ class MlflowTracker(Tracker):
         warnings = []
         try:
             with wrap_store_errors(self._location, advice):
-                if record.continues is None or not self._continue(record.continues, record):
-                    self._begin(Outbox.create(self._location.home, self._header(record)))
-                if self._may_start_unrecorded(record):
-                    self._open_in_time()
-                else:
-                    self._open()
+                self._open_record(record)
         except TrackingError as error:
             passes = self._may_start_unrecorded(record) and is_transient(error.__cause__)
             if self._outbox is None or not passes:
@@ -174,6 +169,14 @@ class MlflowTracker(Tracker):
         return {"show it": self._location.command_line("ui")}
 
     # -- Opening the record
+
+    def _open_record(self, record: RunRecord) -> None:
+        if record.continues is None or not self._continue(record.continues, record):
+            self._begin(Outbox.create(self._location.home, self._header(record)))
+        if self._may_start_unrecorded(record):
+            self._open_in_time()
+        else:
+            self._open()
 
     def _header(self, record: RunRecord) -> OutboxHeader:
         tags = {

@@ -57,9 +57,6 @@ def default_distributions(config: Config) -> dict[str, Distribution]:
     """
     rate = config.optimizer.learning_rate
     layers = config.network.fc_layer_params or ()
-    batch_size = config.training.batch_size
-    capacity = config.replay.replay_buffer_max_length
-    batch_sizes = sorted({each for each in _BATCH_SIZES if each <= capacity} | {batch_size})
     return {
         "optimizer.learning_rate": FloatRange(
             type="float", low=min(1e-5, rate), high=max(1e-2, rate), log=True
@@ -71,8 +68,14 @@ def default_distributions(config: Config) -> dict[str, Distribution]:
             low=min((16, *layers)),
             high=max((256, *layers)),
         ),
-        "training.batch_size": Choices(type="categorical", choices=tuple(batch_sizes)),
+        "training.batch_size": Choices(type="categorical", choices=_batch_sizes(config)),
     }
+
+
+def _batch_sizes(config: Config) -> tuple[int, ...]:
+    capacity = config.replay.replay_buffer_max_length
+    sizes = {size for size in _BATCH_SIZES if size <= capacity}
+    return tuple(sorted(sizes | {config.training.batch_size}))
 
 
 def _check_key(key: str, known: Sequence[str]) -> None:

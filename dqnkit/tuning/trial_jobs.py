@@ -109,10 +109,13 @@ class TrialJobs(Jobs):
         except TrialTakenOverError as error:
             self._warn(str(error))
             return None
-        if claim is None:
-            if has_reaped and not self._running:
-                self._report_waits()
-            return None
+        if claim is not None:
+            return self._begin_or_give_back(claim)
+        if has_reaped and not self._running:
+            self._report_waits()
+        return None
+
+    def _begin_or_give_back(self, claim: ClaimedTrial) -> Task | None:
         try:
             return self._begin(claim)
         except BaseException:  # no other part of the program knows the claim yet

@@ -33,11 +33,7 @@ class Placement:
 
     def __post_init__(self) -> None:
         if self.launcher != "ray":
-            for each in fields(self):
-                value = getattr(self, each.name)
-                if each.name != "launcher" and value != each.default:
-                    problem = "applies only to a Ray cluster; choose `launcher` ray as well"
-                    raise ArgumentError(each.name, value, problem)
+            self._check_defaults()
         address = self.ray_address
         if address is not None and address.startswith("ray://"):
             raise ArgumentError(
@@ -54,6 +50,13 @@ class Placement:
         if not 0 <= self.gpus <= _MAX_RESOURCES:
             problem = f"expected a number from 0 to {_MAX_RESOURCES:g}"
             raise ArgumentError("gpus", f"{self.gpus:g}", problem)
+
+    def _check_defaults(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name != "launcher" and value != each.default:
+                problem = "applies only to a Ray cluster; choose `launcher` ray as well"
+                raise ArgumentError(each.name, value, problem)
 
     def arguments(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of each argument that differs from its default."""

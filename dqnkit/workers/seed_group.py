@@ -186,18 +186,19 @@ class SeedGroup:
         Returns:
           Descriptions of what could not be recorded.
         """
-        problems: list[str] = []
-        if self.results:
-            scores = aggregate(self.results)
-            self._tracker.log(_metrics(scores), self.results[0].curve[-1][0])
-            table = scores_table(self.results, scores)
-            self._tracker.describe(f"{self._introduction()}\n\n{table}")
-            problems += self._add_files(scores)
+        problems = self._add_aggregate() if self.results else []
         if tags:
             self._editor.mark(self.run_id, tags)
         if self.run_id is not None:
             self._editor.end_stale()  # runs whose workers were killed
         return problems + self._tracker.finish(status) + self._editor.problems
+
+    def _add_aggregate(self) -> list[str]:
+        scores = aggregate(self.results)
+        self._tracker.log(_metrics(scores), self.results[0].curve[-1][0])
+        table = scores_table(self.results, scores)
+        self._tracker.describe(f"{self._introduction()}\n\n{table}")
+        return self._add_files(scores)
 
     def _introduction(self) -> str:
         text = [self.config.description] if self.config.description else []

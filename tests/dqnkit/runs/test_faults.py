@@ -28,7 +28,7 @@ FAULTY = (
 
 
 @pytest.fixture(autouse=True)
-def _store() -> None:
+def _store(_brief_end: None) -> None:
     make_store()
 
 

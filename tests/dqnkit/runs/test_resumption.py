@@ -39,7 +39,7 @@ Small = Callable[..., Config]
 
 
 @pytest.fixture(autouse=True)
-def _store() -> None:
+def _store(_brief_end: None) -> None:
     make_store()
 
 
