@@ -37,7 +37,7 @@ from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.names import Metric, RunKind, Tag
-from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker
+from dqnkit.tracking.tracker import ParentRun, RunHeader, Tracker
 from dqnkit.tuning import search
 from dqnkit.workers import seeds, worker
 from dqnkit.workers.pool import WorkerPool
@@ -101,7 +101,7 @@ def train(
     status = RunStatus.FAILED
     with catch_signals(interrupts):
         tags = {Tag.KIND: RunKind.TRAINING}
-        tracker.start(RunRecord(config.name, run_name, config.flat(), tags))
+        tracker.start(RunHeader(config.name, run_name, config.flat(), tags))
         try:
             listener(RunStarted(tracker.run_id, 0.1, 0))
             _fail_if_asked(config, run_name)

@@ -25,7 +25,7 @@ from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.names import FINAL, Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import RunRecord
+from dqnkit.tracking.tracker import RunHeader
 
 LEAN = np.float32([-0.1, -0.3, -1.0, -0.4, 0.1, 0.3, 1.0, 0.4, 0.0, 0.0])
 """Weights of a linear network that balances CartPole's pole without end."""
@@ -77,7 +77,7 @@ def record(
     tracker = MlflowTracker(locate_store(tracking_uri))
     params = resolve(config)[0].flat()
     kind = {Tag.KIND: RunKind.TRAINING}
-    tracker.start(RunRecord(config.name, name, params, {**kind, **tags}, "**About it.**"))
+    tracker.start(RunHeader(config.name, name, params, {**kind, **tags}, "**About it.**"))
     with tempfile.TemporaryDirectory() as scratch:
         if finals:
             final = _episodes(finals)

@@ -27,7 +27,7 @@ from dqnkit.tracking.names import COMPARISONS, Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_run
 from dqnkit.tracking.store import RunFilter, RunStore
-from dqnkit.tracking.tracker import RunRecord
+from dqnkit.tracking.tracker import RunHeader
 
 if TYPE_CHECKING:  # takes half a second
     from matplotlib.figure import Figure
@@ -253,7 +253,7 @@ def _record(
 
     tracker = MlflowTracker(location)
     ids = [run.id for group in comparison.groups for run in group.runs]
-    record = RunRecord(
+    header = RunHeader(
         COMPARISONS,
         _run_name(comparison),
         params={},
@@ -261,7 +261,7 @@ def _record(
         description=_markdown(comparison),
     )
     try:
-        tracker.start(record)
+        tracker.start(header)
         tracker.add_artifacts(files)
         return tracker.run_id, tracker.finish(RunStatus.FINISHED)
     except DqnkitError as error:  # the comparison is still shown

@@ -104,7 +104,7 @@ def _outcome(
 def _deliver(store: StoreLocation, outbox: Outbox) -> str:
     """Deliver everything; return what it was, in words."""
     # A process that has set the final status may have been killed while it removed the outbox.
-    was_killed = "status" not in outbox.pending_closing and not outbox.header.ended
+    was_killed = "status" not in outbox.pending_final_state and not outbox.header.ended
     if was_killed:
         _add_checkpoint(outbox)
     what = outbox.describe_pending()

@@ -41,7 +41,7 @@ from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.names import Metric, Tag
 from dqnkit.tracking.store import RunStore
-from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, Tracker
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader, Tracker
 
 CHUNK_SECONDS = 0.25
 """Target duration of a chunk: a smooth display and a prompt reaction to Ctrl-C, in few calls."""
@@ -141,9 +141,9 @@ def _train(run: _Run) -> TrainResult:
     run.listener(RunPreparing(run.config, run.name))
     began = time.perf_counter()
     with catch_signals(run.interrupts):
-        record = _describe_run(run)
+        header = _describe_run(run)
         # A run whose components cannot be made leaves no record.
-        trainer = _Trainer(run, record, _make_components(run), began)
+        trainer = _Trainer(run, header, _make_components(run), began)
         result = trainer.train()
     run.listener(RunEnded(result))
     if result.status is RunStatus.KILLED and run.interrupts.signal is not None:
@@ -169,7 +169,7 @@ def _make_components(run: _Run) -> Components:
     return components
 
 
-def _describe_run(run: _Run) -> RunRecord:
+def _describe_run(run: _Run) -> RunHeader:
     config, resumption = run.config, run.resumption
     tags = descriptions.tags(config)
     # In the graph loop a resumed run logs the same points again; in the host loop other episodes
@@ -179,7 +179,7 @@ def _describe_run(run: _Run) -> RunRecord:
         del tags[Tag.COMMAND]  # the command that began the run stays
         tags[Tag.RESUMED_AT] = str(resumption.iteration)
         repeats = resumption.checkpoint is None or config.training.loop == "graph"
-    return RunRecord(
+    return RunHeader(
         experiment=config.name,
         run_name=run.name,
         params=config.flat(),
@@ -194,10 +194,10 @@ def _describe_run(run: _Run) -> RunRecord:
 class _Trainer:
     """The course of one run."""
 
-    def __init__(self, run: _Run, record: RunRecord, components: Components, began: float) -> None:
+    def __init__(self, run: _Run, header: RunHeader, components: Components, began: float) -> None:
         config = run.config
         self._run = run
-        self._record = record
+        self._header = header
         self._config = config
         self._tracker = run.tracker
         self._interrupts = run.interrupts
@@ -353,7 +353,7 @@ class _Trainer:
         The components are closed before the record.
         """
         with ThreadPoolExecutor(1) as pool:
-            record = _OpenRecord(pool.submit(self._tracker.start, self._record))
+            record = _OpenRecord(pool.submit(self._tracker.start, self._header))
             try:
                 with closing(self._components):
                     yield record

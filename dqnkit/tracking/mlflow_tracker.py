@@ -25,13 +25,13 @@ from dqnkit.tracking.location import StoreLocation, experiment_url
 from dqnkit.tracking.names import Artifact, RunKind, Tag
 from dqnkit.tracking.outbox import Delivery, MetricPoint, Outbox, OutboxHeader, folders_of_run
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord, Tracker
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader, Tracker
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 _ATTEMPTS = 3
 _PATIENCE_SECONDS = 15.0
 """Longest time that `finish` waits for a store that accepts nothing."""
-_HASTE_SECONDS = 2.0
+_SHORT_PATIENCE_SECONDS = 2.0
 """Longest time that `finish` waits for such a store when the user is waiting."""
 _OPEN_SECONDS = 5.0
 """Longest time that training waits for a server before it begins."""
@@ -77,15 +77,15 @@ class MlflowTracker(Tracker):
         return self._outbox.folder if self._outbox else None
 
     @override
-    def start(self, record: RunRecord) -> list[str]:
-        trains = record.tags.get(Tag.KIND) not in {None, RunKind.COMPARISON}
+    def start(self, header: RunHeader) -> list[str]:
+        trains = header.tags.get(Tag.KIND) not in {None, RunKind.COMPARISON}
         advice = ", or train without a record: tracking.enabled=false" if trains else ""
         warnings = []
         try:
             with wrap_store_errors(self._location, advice):
-                self._open_record(record)
+                self._open_record(header)
         except TrackingError as error:
-            passes = self._may_start_unrecorded(record) and is_transient(error.__cause__)
+            passes = self._may_start_unrecorded(header) and is_transient(error.__cause__)
             if self._outbox is None or not passes:
                 self._abandon()
                 raise
@@ -124,7 +124,7 @@ class MlflowTracker(Tracker):
     @override
     def describe(self, markdown: str) -> None:
         if self._outbox is not None:
-            self._outbox.set_closing(description=redact_secrets(markdown))
+            self._outbox.set_final_state(description=redact_secrets(markdown))
             self._wake_sender()
 
     @override
@@ -153,7 +153,7 @@ class MlflowTracker(Tracker):
     @override
     def finish(self, status: RunStatus, *, patiently: bool = True) -> list[str]:
         if self._outbox is not None:
-            self._outbox.set_closing(status=str(status), ended=int(time.time() * 1000))
+            self._outbox.set_final_state(status=str(status), ended=int(time.time() * 1000))
         return self._close(patiently=patiently)
 
     @override
@@ -170,29 +170,29 @@ class MlflowTracker(Tracker):
 
     # -- Opening the record
 
-    def _open_record(self, record: RunRecord) -> None:
-        if record.continues is None or not self._continue(record.continues, record):
-            self._begin(Outbox.create(self._location.home, self._header(record)))
-        if self._may_start_unrecorded(record):
+    def _open_record(self, header: RunHeader) -> None:
+        if header.continues is None or not self._continue(header.continues, header):
+            self._begin(Outbox.create(self._location.home, self._outbox_header(header)))
+        if self._may_start_unrecorded(header):
             self._open_in_time()
         else:
             self._open()
 
-    def _header(self, record: RunRecord) -> OutboxHeader:
+    def _outbox_header(self, header: RunHeader) -> OutboxHeader:
         tags = {
-            **record.tags,
+            **header.tags,
             **self._parent.tags,
             **({Tag.PARENT: self._parent.run_id} if self._parent.run_id else {}),
             Tag.PROCESS: identity.identity(),
-            Tag.NOTE: record.description,
+            Tag.NOTE: header.description,
             Tag.SOURCE: "dqnkit",
             Tag.USER: getpass.getuser(),
         }
         return OutboxHeader(
             store=self._location.name,
-            experiment=record.experiment,
-            run_name=record.run_name,
-            params={key: redact_secrets(str(value)) for key, value in record.params.items()},
+            experiment=header.experiment,
+            run_name=header.run_name,
+            params={key: redact_secrets(str(value)) for key, value in header.params.items()},
             tags={key: redact_secrets(str(value)) for key, value in tags.items()},
             started=int(time.time() * 1000),
         )
@@ -214,14 +214,14 @@ class MlflowTracker(Tracker):
             else:
                 return
 
-    def _may_start_unrecorded(self, record: RunRecord) -> bool:
+    def _may_start_unrecorded(self, header: RunHeader) -> bool:
         """Return whether training may begin before the store has created the run.
 
         Runs whose id other runs need must not (parents and their children), nor must resumed runs.
         """
         has_parent = self._parent != NO_PARENT
-        is_training = record.tags.get(Tag.KIND) == RunKind.TRAINING
-        return is_training and not has_parent and record.continues is None
+        is_training = header.tags.get(Tag.KIND) == RunKind.TRAINING
+        return is_training and not has_parent and header.continues is None
 
     def _open_in_time(self) -> None:
         """Open the record, and treat a slow server as one that does not answer.
@@ -251,24 +251,26 @@ class MlflowTracker(Tracker):
         if failures:
             raise failures[0]
 
-    def _continue(self, run_id: str, record: RunRecord) -> bool:
+    def _continue(self, run_id: str, header: RunHeader) -> bool:
         """Continue an earlier run; return False if the store does not have it any more."""
-        exclusive = not record.is_shared
+        exclusive = not header.is_shared
         left = self._outbox_left_by_others(run_id, exclusive=exclusive)
         self._is_new_outbox = left is None
         if left is None:
-            header = replace(self._header(record), run_id=run_id)
-            left = Outbox.create(self._location.home, header, exclusive=exclusive)
+            outbox_header = replace(self._outbox_header(header), run_id=run_id)
+            left = Outbox.create(self._location.home, outbox_header, exclusive=exclusive)
         outbox = left
         self._begin(outbox)
         client = self._delivery.connect()
-        tags = {key: redact_secrets(str(value)) for key, value in record.tags.items()}
-        if not resume_run(client, run_id, tags, exclusive=exclusive, last_ended=record.last_ended):
+        tags = {key: redact_secrets(str(value)) for key, value in header.tags.items()}
+        if not resume_run(client, run_id, tags, exclusive=exclusive, last_ended=header.last_ended):
             self._abandon()
             return False
-        outbox.closing_delivered(outbox.pending_closing)  # the status of the earlier process
+        outbox.final_state_delivered(
+            outbox.pending_final_state
+        )  # the status of the earlier process
         outbox.run_created(run_id)
-        if record.repeats:
+        if header.repeats:
             self._find_known_steps(outbox, client, run_id)
         return True
 
@@ -356,7 +358,7 @@ class MlflowTracker(Tracker):
         if outbox is None:
             return self._problems
         self._last_success = time.monotonic()
-        self._patience = _PATIENCE_SECONDS if patiently else _HASTE_SECONDS
+        self._patience = _PATIENCE_SECONDS if patiently else _SHORT_PATIENCE_SECONDS
         self._closing.set()
         self._wake_sender()
         while self._sender.is_alive() and not self._is_out_of_patience:
@@ -423,7 +425,7 @@ def resume_run(
       run_id: Id of the run.
       tags: Tags to set.
       exclusive: True if no other process may write the run.
-      last_ended: End time of the run when its checkpoint was read (`RunRecord.last_ended`).
+      last_ended: End time of the run when its checkpoint was read (`RunHeader.last_ended`).
 
     Returns:
       False if the store does not have the run any more.

@@ -95,7 +95,7 @@ class Outbox:
         self._pending_points: list[tuple[MetricPoint, int]] = []
         """Each point with the size of the file up to and including it."""
         self._size = 0
-        self._closing: dict[str, Any] = {}
+        self._final_state: dict[str, Any] = {}
         self._next_batch = 0
 
     @classmethod
@@ -136,7 +136,7 @@ class Outbox:
         try:
             outbox = cls(folder, _load_header(folder), _hold(folder))
             outbox._load_points()
-            outbox._closing = _load_json(folder / "pending.json") or {}
+            outbox._final_state = _load_json(folder / "pending.json") or {}
         except (OSError, ValueError, TypeError) as error:
             raise TrackingError(f"{folder} cannot be read: {error}") from error
         numbers = [int(path.name) for path in outbox.pending_files()]
@@ -237,24 +237,24 @@ class Outbox:
 
     # -- Description and status
 
-    def set_closing(self, **values: Any) -> None:
+    def set_final_state(self, **values: Any) -> None:
         """Set values that are delivered last: `description`, or `status` and `ended`."""
         with self._lock:
-            self._closing = self._closing | values
-            self._write_closing()
+            self._final_state = self._final_state | values
+            self._write_final_state()
 
     @property
-    def pending_closing(self) -> Mapping[str, Any]:
-        """Values of `set_closing` that are not delivered."""
+    def pending_final_state(self) -> Mapping[str, Any]:
+        """Values of `set_final_state` that are not delivered."""
         with self._lock:
-            return dict(self._closing)
+            return dict(self._final_state)
 
-    def closing_delivered(self, values: Mapping[str, Any]) -> None:
+    def final_state_delivered(self, values: Mapping[str, Any]) -> None:
         """Record that these values are delivered, unless they have changed since."""
         with self._lock:
-            items = self._closing.items()
-            self._closing = {key: value for key, value in items if values.get(key) != value}
-            self._write_closing()
+            items = self._final_state.items()
+            self._final_state = {key: value for key, value in items if values.get(key) != value}
+            self._write_final_state()
 
     # -- The whole outbox
 
@@ -265,7 +265,7 @@ class Outbox:
             self.run_id is not None
             and not self._pending_points
             and not self.pending_files()
-            and not self._closing
+            and not self._final_state
         )
 
     def describe_pending(self) -> str:
@@ -275,8 +275,10 @@ class Outbox:
             pending.append(f"{len(self._pending_points):,} metric points")
         if self.pending_files():
             pending.append("files")
-        if self._closing:
-            pending.append("its final status" if "status" in self._closing else "its description")
+        if self._final_state:
+            pending.append(
+                "its final status" if "status" in self._final_state else "its description"
+            )
         return ", ".join(pending)
 
     def remove(self) -> None:
@@ -311,9 +313,9 @@ class Outbox:
     def _write_header(self) -> None:
         write_text_atomically(self.folder / "run.json", _HEADER.dump_json(self.header).decode())
 
-    def _write_closing(self) -> None:
+    def _write_final_state(self) -> None:
         with contextlib.suppress(OSError):  # full disk: delivered from memory all the same
-            write_text_atomically(self.folder / "pending.json", json.dumps(self._closing))
+            write_text_atomically(self.folder / "pending.json", json.dumps(self._final_state))
 
 
 class Delivery:
@@ -369,17 +371,17 @@ class Delivery:
             self.client.log_artifacts(run_id, str(batch))
             shutil.rmtree(batch)
             return True
-        return self._deliver_closing(outbox.pending_closing)
+        return self._deliver_final_state(outbox.pending_final_state)
 
-    def _deliver_closing(self, closing: Mapping[str, Any]) -> bool:
+    def _deliver_final_state(self, state: Mapping[str, Any]) -> bool:
         run_id = self._outbox.run_id
-        if "description" in closing:
-            self.client.set_tag(run_id, Tag.NOTE, closing["description"])
-        if "status" in closing:
-            self.client.set_terminated(run_id, closing["status"], closing["ended"])
+        if "description" in state:
+            self.client.set_tag(run_id, Tag.NOTE, state["description"])
+        if "status" in state:
+            self.client.set_terminated(run_id, state["status"], state["ended"])
             self._outbox.run_ended()
-        self._outbox.closing_delivered(closing)
-        return bool(closing)
+        self._outbox.final_state_delivered(state)
+        return bool(state)
 
     def _create_run(self) -> None:
         from mlflow.entities import Param  # already loaded by the client

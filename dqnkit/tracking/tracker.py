@@ -24,7 +24,7 @@ NO_PARENT = ParentRun()
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunHeader:
     """Everything that is known about a run when its record is opened."""
 
     experiment: str
@@ -65,14 +65,14 @@ class Tracker:
         """Folder on this machine for files that must outlive the process; None if there is none."""
         return None
 
-    def start(self, record: RunRecord) -> list[str]:
+    def start(self, header: RunHeader) -> list[str]:
         """Create or continue the run; return warnings for the user.
 
         Raises:
           TrackingError: If the store cannot be used.
           BusyRunError: If another process writes the run to continue.
         """
-        del record
+        del header
         return []
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

@@ -15,7 +15,7 @@ from dqnkit.tracking.names import Tag
 from dqnkit.tuning import report
 from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.confirmation import Confirmation
-from dqnkit.tuning.confirmed import ConfirmedTrial
+from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.standing import best_trials
 from dqnkit.tuning.study import SharedStudy

@@ -8,7 +8,7 @@ from typing import Any
 from dqnkit.tracking.names import RunKind, Tag
 from dqnkit.tracking.tracker import ParentRun
 from dqnkit.tuning.attributes import StudyAttr
-from dqnkit.tuning.confirmed import ConfirmedTrial, fresh_seeds
+from dqnkit.tuning.confirmed_trial import ConfirmedTrial, fresh_seeds
 from dqnkit.tuning.standing import TrialScore
 from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun

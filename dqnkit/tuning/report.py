@@ -14,7 +14,7 @@ from dqnkit.config.sections import Config
 from dqnkit.evaluation.episodes import LATE_EVALUATIONS
 from dqnkit.evaluation.formatting import format_interval, format_number, markdown_table
 from dqnkit.tuning.attributes import TrialAttr
-from dqnkit.tuning.confirmed import ConfirmedTrial, fresh_seeds, is_overturned
+from dqnkit.tuning.confirmed_trial import ConfirmedTrial, fresh_seeds, is_overturned
 from dqnkit.tuning.definition import StudyDefinition
 from dqnkit.tuning.space import describe
 from dqnkit.tuning.standing import Standing, TrialScore

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dqnkit.config.sections import Config
-from dqnkit.tuning.confirmed import ConfirmedTrial, is_overturned
+from dqnkit.tuning.confirmed_trial import ConfirmedTrial, is_overturned
 from dqnkit.tuning.standing import Standing
 
 

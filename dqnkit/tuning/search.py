@@ -20,7 +20,7 @@ from dqnkit.tracking.location import AUTO
 from dqnkit.tuning import report
 from dqnkit.tuning.catalog import find_definition, find_unfinished, open_study
 from dqnkit.tuning.conclusion import Conclusion, ConclusionResult
-from dqnkit.tuning.confirmed import FRESH_SEEDS
+from dqnkit.tuning.confirmed_trial import FRESH_SEEDS
 from dqnkit.tuning.definition import StudyDefinition
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.results import TuneResult

@@ -16,10 +16,10 @@ from dqnkit.runs import descriptions
 from dqnkit.tracking.editor import make_run_editor
 from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.names import CHAMPION, STUDY, Artifact, RunKind, Tag
-from dqnkit.tracking.tracker import RunRecord
+from dqnkit.tracking.tracker import RunHeader
 from dqnkit.tuning import figures, report
 from dqnkit.tuning.attributes import StudyAttr
-from dqnkit.tuning.confirmed import ConfirmedTrial
+from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.standing import Standing, standing_of
@@ -84,10 +84,10 @@ class StudyRun:
         Raises:
           TrackingError: If the store cannot be used.
         """
-        record = self._describe_run(options)
+        header = self._describe_run(options)
         with self._study.lock():  # two hosts that start together make one run
             continues = self._study.get_attr(StudyAttr.RUN_ID)
-            self._tracker.start(replace(record, continues=continues))
+            self._tracker.start(replace(header, continues=continues))
             if self.run_id is not None:
                 self._study.set_attr(StudyAttr.RUN_ID, self.run_id)
         status = RunStatus.FAILED
@@ -138,7 +138,7 @@ class StudyRun:
                 self._problems.append(f"the figures could not be drawn: {error}")
             self._tracker.add_artifacts(folder)
 
-    def _describe_run(self, options: TuneOptions) -> RunRecord:
+    def _describe_run(self, options: TuneOptions) -> RunHeader:
         definition = self._study.definition
         config = definition.config
         space = {f"search.{key}": value for key, value in definition.space.as_dict().items()}
@@ -147,7 +147,7 @@ class StudyRun:
             "tune.pruner": options.pruner,
             "tune.seeds_per_trial": definition.seeds_per_trial,
         }
-        return RunRecord(
+        return RunHeader(
             experiment=config.name,
             run_name=self._study.name,
             params={**config.flat(), **space, **chosen},

@@ -25,7 +25,7 @@ from dqnkit.tracking.editor import make_run_editor
 from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.location import AUTO
 from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
-from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunRecord
+from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class SeedGroup:
         seeds = _join(self.seeds)
         tags = {Tag.KIND: self._record.kind, Tag.SEED: seeds}
         self._tracker.start(
-            RunRecord(
+            RunHeader(
                 experiment=self.config.name,
                 run_name=self.name,
                 params={**self.config.flat(), "training.seed": seeds},

@@ -18,7 +18,7 @@ from dqnkit.events import (
     Warned,
     WorkerEvent,
 )
-from dqnkit.tuning.confirmed import ConfirmedTrial
+from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.results import TuneResult
 from dqnkit.tuning.standing import Standing, TrialScore
 from dqnkit.workers.seed_group import SeedResult, aggregate

@@ -24,7 +24,7 @@ from dqnkit.runs.trainer import resume, train
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.names import RunKind, Tag
-from dqnkit.tracking.tracker import RunRecord, Tracker
+from dqnkit.tracking.tracker import RunHeader, Tracker
 from tests.arithmetic import recorded_arithmetic
 from tests.events import Events
 from tests.processes import assert_same_state, last_state, runs
@@ -323,7 +323,7 @@ def _resume_format_1(name: str, events: Events) -> TrainResult:
     files.mkdir(parents=True)
     (files / "last.npz").write_bytes((FORMAT_1 / f"{name}.npz").read_bytes())
     tracker = MlflowTracker(locate_store())
-    tracker.start(RunRecord("format-1", "old", {}, {Tag.KIND: RunKind.TRAINING}))
+    tracker.start(RunHeader("format-1", "old", {}, {Tag.KIND: RunKind.TRAINING}))
     tracker.add_artifacts(Path("files"))
     assert tracker.finish(RunStatus.KILLED) == []
     return resume("old", listener=events)

@@ -277,7 +277,7 @@ def test_a_failed_resumption_loses_nothing_that_is_pending(
     def gone(*_: object, **__: object) -> None:
         raise ConnectionError("away")
 
-    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._HASTE_SECONDS", 0.1)
+    monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._SHORT_PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.1,))
     interrupts = Interrupts()
     config = small()

@@ -42,7 +42,7 @@ def _outbox(**changes: Any) -> Outbox:
 
 def test_a_run_that_the_store_never_saw_is_created_and_ended() -> None:
     outbox = _outbox()
-    outbox.set_closing(description="**text**", status="FINISHED", ended=5_000)
+    outbox.set_final_state(description="**text**", status="FINISHED", ended=5_000)
     outbox.close()
     result = sync()
     (synced,) = result.runs
@@ -88,7 +88,7 @@ def test_an_ended_run_gets_no_checkpoint() -> None:
     """The last checkpoint is among the artifacts, and may be newer than those in the outbox."""
     outbox = _outbox()
     CheckpointFolder(outbox.folder / "checkpoints").add(CHECKPOINT)
-    outbox.set_closing(status="FAILED", ended=5_000)
+    outbox.set_final_state(status="FAILED", ended=5_000)
     outbox.close()
     assert sync().left == 0
     (run,) = runs()
@@ -103,7 +103,7 @@ def test_one_run_that_cannot_be_sent_does_not_hold_up_the_others(
 
     for name in ("first", "second"):
         outbox = _outbox(run_name=name)
-        outbox.set_closing(status="FINISHED", ended=5_000)
+        outbox.set_final_state(status="FINISHED", ended=5_000)
         outbox.close()
     create_run = MlflowClient.create_run
 

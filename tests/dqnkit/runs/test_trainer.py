@@ -34,7 +34,7 @@ from dqnkit.runs.components import make_loop
 from dqnkit.runs.resumption import Resumption
 from dqnkit.runs.trainer import resume, train
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import ParentRun, RunRecord, Tracker
+from dqnkit.tracking.tracker import ParentRun, RunHeader, Tracker
 from tests.events import Events, once, stop_at
 from tests.runs import make_store
 
@@ -49,7 +49,7 @@ class MemoryTracker(Tracker):
     keeps_files = True
 
     def __init__(self) -> None:
-        self.record: RunRecord | None = None
+        self.record: RunHeader | None = None
         self.points: list[tuple[str, float, int]] = []
         self.files: dict[str, bytes] = {}
         self.policies: list[np.ndarray] = []
@@ -58,7 +58,7 @@ class MemoryTracker(Tracker):
         self.description = ""
 
     @override
-    def start(self, record: RunRecord) -> list[str]:
+    def start(self, record: RunHeader) -> list[str]:
         assert self.record is None
         self.record = record
         return []
@@ -315,7 +315,7 @@ def test_a_log_interval_that_the_end_cuts_short_is_emitted(small: Small) -> None
 def test_warnings_of_the_store_come_before_the_start(small: Small, use: Use) -> None:
     class Slow(MemoryTracker):
         @override
-        def start(self, record: RunRecord) -> list[str]:
+        def start(self, record: RunHeader) -> list[str]:
             super().start(record)
             return ["the store does not answer"]
 
@@ -479,7 +479,7 @@ def test_a_store_that_cannot_be_opened_is_reported_before_any_training(
 ) -> None:
     class Closed(MemoryTracker):
         @override
-        def start(self, record: RunRecord) -> list[str]:
+        def start(self, record: RunHeader) -> list[str]:
             raise TrackingError("no store here")
 
     use(Closed())

@@ -9,13 +9,13 @@ from pathlib import Path
 from dqnkit.events import RunStatus
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
-from dqnkit.tracking.tracker import RunRecord
+from dqnkit.tracking.tracker import RunHeader
 
 
 def start_and_die() -> None:
     """Start a run, write its id to `run_id`, and die."""
     tracker = MlflowTracker(locate_store().make())
-    tracker.start(RunRecord("another-experiment", "victim", {}))
+    tracker.start(RunHeader("another-experiment", "victim", {}))
     Path("run_id").write_text(str(tracker.run_id), encoding="utf-8")
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -23,7 +23,7 @@ def start_and_die() -> None:
 def record_one_of_four() -> None:
     """Record a complete run."""
     tracker = MlflowTracker(locate_store().make())
-    tracker.start(RunRecord("an-experiment", "one-of-four", {}))
+    tracker.start(RunHeader("an-experiment", "one-of-four", {}))
     tracker.log({"m": 1.0}, 0)
     problems = tracker.finish(RunStatus.FINISHED)
     assert problems == [], problems

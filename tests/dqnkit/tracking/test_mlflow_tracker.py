@@ -20,14 +20,14 @@ from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.names import RunKind, Tag
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import ParentRun, RunRecord
+from dqnkit.tracking.tracker import ParentRun, RunHeader
 from tests.dqnkit.tracking.recording_processes import record_one_of_four, start_and_die
 from tests.environments import vector_spec
 from tests.processes import FORKED
 from tests.runs import make_store
 
 TAGS = {"tag": "value", Tag.KIND: RunKind.TRAINING}
-RECORD = RunRecord("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text**")
+RECORD = RunHeader("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text**")
 
 
 def _client() -> Any:
@@ -85,7 +85,7 @@ def test_what_is_added_while_the_sender_finds_nothing_is_sent(
         has_more = deliver_next()
         if not has_more and not tracker._closing.is_set():
             tracker.log({"last": 2.0}, 1)
-            outbox.set_closing(status="FINISHED", ended=1)
+            outbox.set_final_state(status="FINISHED", ended=1)
             tracker._closing.set()
         return has_more
 

@@ -61,8 +61,8 @@ def outbox() -> Outbox:
 
 def test_an_outbox_is_read_as_it_was_left(outbox: Outbox) -> None:
     outbox.add_points(_points(1, 2, 3))
-    outbox.set_closing(description="text")
-    outbox.set_closing(status="FAILED", ended=7)
+    outbox.set_final_state(description="text")
+    outbox.set_final_state(status="FAILED", ended=7)
     outbox.run_requested()
     outbox.run_created("an-id")
     again = _reopened(outbox)
@@ -70,7 +70,7 @@ def test_an_outbox_is_read_as_it_was_left(outbox: Outbox) -> None:
     assert again.run_id == "an-id"
     assert again.pending_points(10) == _points(1, 2, 3)
     assert again.pending_points(2) == _points(1, 2)
-    assert again.pending_closing == {"description": "text", "status": "FAILED", "ended": 7}
+    assert again.pending_final_state == {"description": "text", "status": "FAILED", "ended": 7}
     assert again.write_error is None
 
 
@@ -221,13 +221,13 @@ def test_a_full_disk_leaves_no_partial_batch(
 
 
 def test_a_closing_that_changes_while_it_is_delivered_stays(outbox: Outbox) -> None:
-    outbox.set_closing(description="first")
-    sent = outbox.pending_closing
-    outbox.set_closing(description="second", status="FINISHED", ended=1)
-    outbox.closing_delivered(sent)
-    assert outbox.pending_closing == {"description": "second", "status": "FINISHED", "ended": 1}
-    outbox.closing_delivered(outbox.pending_closing)
-    assert _reopened(outbox).pending_closing == {}
+    outbox.set_final_state(description="first")
+    sent = outbox.pending_final_state
+    outbox.set_final_state(description="second", status="FINISHED", ended=1)
+    outbox.final_state_delivered(sent)
+    assert outbox.pending_final_state == {"description": "second", "status": "FINISHED", "ended": 1}
+    outbox.final_state_delivered(outbox.pending_final_state)
+    assert _reopened(outbox).pending_final_state == {}
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,11 @@ def test_a_closing_that_changes_while_it_is_delivered_stays(outbox: Outbox) -> N
         (lambda _: None, "the run itself"),
         (lambda outbox: outbox.run_created("id"), ""),
         (lambda outbox: outbox.add_points(_points(*range(1_500))), "1,500 metric points"),
-        (lambda outbox: outbox.set_closing(description="x"), "its description"),
-        (lambda outbox: outbox.set_closing(description="x", status="FAILED"), "its final status"),
+        (lambda outbox: outbox.set_final_state(description="x"), "its description"),
+        (
+            lambda outbox: outbox.set_final_state(description="x", status="FAILED"),
+            "its final status",
+        ),
         (lambda outbox: outbox.add_files(_folder("files", "x")), "files"),
     ],
 )
@@ -359,7 +362,7 @@ def test_everything_is_delivered_once(
     monkeypatch.setattr(outboxes, "_POINTS_PER_CALL", 2)
     outbox.add_points(_points(1, 2, 3))
     outbox.add_files(_folder("files", "x"))
-    outbox.set_closing(description="**text**", status="FAILED", ended=9_000)
+    outbox.set_final_state(description="**text**", status="FAILED", ended=9_000)
     assert _deliver(location, outbox) == 4  # points, points, files, closing
     assert outbox.is_delivered
     assert outbox.header.ended
@@ -383,7 +386,7 @@ def test_a_lost_answer_doubles_nothing(
 
     outbox.add_points(_points(1, 2))
     outbox.add_files(_folder("files", "x"))
-    outbox.set_closing(status="FINISHED", ended=9_000)
+    outbox.set_final_state(status="FINISHED", ended=9_000)
     real = getattr(MlflowClient, method)
 
     def lost(*arguments: Any, **named: Any) -> None:

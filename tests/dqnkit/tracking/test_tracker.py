@@ -9,7 +9,7 @@ from dqnkit.envs.resolution import resolve
 from dqnkit.events import RunStatus
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.policy_folder import PolicyFiles
-from dqnkit.tracking.tracker import RunRecord, Tracker
+from dqnkit.tracking.tracker import RunHeader, Tracker
 
 Small = Callable[..., Config]
 
@@ -18,7 +18,7 @@ def test_a_tracker_without_a_store_does_nothing(small: Small) -> None:
     tracker = Tracker()
     assert tracker.run_id is tracker.folder is None
     assert not tracker.keeps_files
-    assert tracker.start(RunRecord("an-experiment", "a-run", {})) == []
+    assert tracker.start(RunHeader("an-experiment", "a-run", {})) == []
     tracker.log({"m": 1.0}, 1)
     tracker.add_artifacts(Path("nowhere"))
     tracker.add_policy(PolicyFiles(Path("a"), Path("b"), resolve(small())[1]))

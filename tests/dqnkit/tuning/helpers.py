@@ -18,7 +18,7 @@ from dqnkit.events import Evaluated, Event, RunEnded, RunFailed, RunStatus, Warn
 from dqnkit.processes import identity
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.editor import RunEditor
-from dqnkit.tuning.confirmed import ConfirmedTrial
+from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.definition import StudyDefinition
 from dqnkit.tuning.samplers import make_pruner, make_sampler
 from dqnkit.tuning.space_factory import make_space

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dqnkit.tuning.confirmed import FRESH_SEEDS, ConfirmedTrial, fresh_seeds, is_overturned
+from dqnkit.tuning.confirmed_trial import FRESH_SEEDS, ConfirmedTrial, fresh_seeds, is_overturned
 from dqnkit.tuning.standing import TrialScore
 from dqnkit.workers.seed_group import aggregate
 from tests.dqnkit.tuning.helpers import make_confirmed, make_definition, make_seed_result
