@@ -25,7 +25,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "DQNKIT_STORAGE", "UV"):
         monkeypatch.delenv(name, raising=False)
-    # Messages name commands as they can be typed here: without a path, if it is on the PATH.
+    # With `dqnkit` on the PATH, messages name commands without their folder.
     programs = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", programs, prepend=os.pathsep)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -73,8 +73,8 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 def pytest_configure() -> None:
     """Handle signals as in a terminal, and collect garbage less often.
 
-    Under nohup or behind `&`, child processes would ignore signals. Each training leaves graphs of
-    a hundred thousand objects, for which the collector would look through all others each time.
+    Under nohup or behind `&`, child processes would ignore signals. Each training leaves a
+    hundred thousand objects, and frequent collections would walk through all of them.
     """
     gc.set_threshold(200_000, 20, 100)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -6,7 +6,6 @@ Faults are chosen by `tracking.tags` of the configuration, whose values are part
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import signal
@@ -59,7 +58,6 @@ def serve(connection: Connection, output: str | None, most_memory: int) -> None:
     name = "dqnkit._system.tensorflow"
     sys.modules[name] = ModuleType(name)
     worker.train = train
-    gc.freeze()  # the worker collects after every run, and need not look at what MLflow consists of
     worker.serve(connection, output, most_memory)
 
 

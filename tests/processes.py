@@ -18,7 +18,11 @@ from dqnkit._system import arrays
 from dqnkit.tracking.location import AUTO, locate_store
 
 FORKED = multiprocessing.get_context("forkserver")
-"""Starts processes that have loaded MLflow, in no time; those of their own take two seconds."""
+"""Context whose processes start at once, with MLflow loaded; a spawned one takes two seconds.
+
+They have the environment variables of the first one that was started, not those that a test sets
+later. A module that cannot be preloaded is only loaded later, by each process.
+"""
 FORKED.set_forkserver_preload(["tests.fake_training", "mlflow.store.tracking.sqlalchemy_store"])
 
 REPEATED = ("train/loss", "train/epsilon", "train/return_mean", "train/length_mean", "eval/")

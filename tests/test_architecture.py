@@ -177,7 +177,7 @@ LIGHT = [
     "from cli.main import run; run(['ui'])",
     "from dqnkit.tracking.location import locate_store; locate_store().make()",
 ]
-"""Steps that need neither training nor a store."""
+"""Steps that need neither TensorFlow nor MLflow."""
 
 
 def test_neither_tensorflow_nor_mlflow_is_loaded_without_need() -> None:

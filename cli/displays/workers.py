@@ -72,11 +72,12 @@ class WorkerTable:
 
     def __rich__(self) -> Table:
         """Render the table; without values, the column of values is left out."""
-        table = self._empty_table()
-        has_values = any(row.values for row in self._rows.values())
+        rows = sorted(self._rows.items())  # a copy: another thread draws than the one that updates
+        has_values = any(row.values for _, row in rows)
+        table = _empty_table(max((len(row.label) for _, row in rows), default=0))
         if has_values:
             table.add_column("values", no_wrap=True)
-        for worker, row in sorted(self._rows.items()):
+        for worker, row in rows:
             bar: RenderableType = Text(row.activity, "dim")
             if not row.activity:
                 bar = ProgressBar(total=row.total, completed=row.iteration, width=_BAR_WIDTH)
@@ -86,16 +87,16 @@ class WorkerTable:
             table.add_row(*cells, *([row.values] if has_values else []))
         return table
 
-    def _empty_table(self) -> Table:
-        """Return the table without rows; a narrow terminal cuts only columns that come later."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        labels = max((len(row.label) for row in self._rows.values()), default=0)
-        table.add_column("worker", no_wrap=True, min_width=6)
-        table.add_column("run", no_wrap=True, min_width=labels)
-        table.add_column("progress", no_wrap=True, min_width=_BAR_WIDTH)
-        table.add_column("steps/s", no_wrap=True, min_width=7, justify="right")
-        table.add_column("score", no_wrap=True, min_width=6, justify="right")
-        return table
+
+def _empty_table(label_width: int) -> Table:
+    """Return the columns that a narrow terminal does not cut; those added later it may."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("worker", no_wrap=True, min_width=6)
+    table.add_column("run", no_wrap=True, min_width=label_width)
+    table.add_column("progress", no_wrap=True, min_width=_BAR_WIDTH)
+    table.add_column("steps/s", no_wrap=True, min_width=7, justify="right")
+    table.add_column("score", no_wrap=True, min_width=6, justify="right")
+    return table
 
 
 def short_values(values: Mapping[str, Any]) -> str:

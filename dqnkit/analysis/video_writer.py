@@ -14,7 +14,6 @@ import imageio_ffmpeg
 import numpy as np
 
 from dqnkit._system.files import replace_atomically
-from dqnkit.config.fields import required
 from dqnkit.errors import ConfigError, RenderingError
 
 VideoFormat = Literal["mp4", "gif"]
@@ -91,8 +90,9 @@ class VideoWriter:
                 f"{self._path}: a frame of {width} by {height} came after frames of "
                 f"{self._size[0]} by {self._size[1]}; a video has one size"
             )
+        assert self._ffmpeg.stdin is not None
         try:
-            required(self._ffmpeg.stdin).write(np.ascontiguousarray(frame).data)
+            self._ffmpeg.stdin.write(np.ascontiguousarray(frame).data)
         except OSError as error:
             raise self._failure() from error
         self.frames += 1

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from typing_extensions import override
 
@@ -25,7 +25,7 @@ They are the connection to the parent, the path of the file that takes the worke
 leave the output alone), and the memory limit in bytes. See `dqnkit.workers.worker.serve`.
 """
 
-_START_METHOD = "spawn"
+_START_METHOD: Final = "spawn"
 """How `multiprocessing` starts a process; a fork would share TensorFlow's locks, and hang."""
 _EXIT_SECONDS = 10.0
 """Time to wait for a process to exit after its connection has closed."""
@@ -96,7 +96,7 @@ class LocalLauncher(Launcher):
 class _Process(Handle):
     def __init__(self, target: Target, number: int, output: Path, limit: int) -> None:
         self._output = output
-        context: Any = multiprocessing.get_context(_START_METHOD)
+        context = multiprocessing.get_context(_START_METHOD)
         self.connection, child_connection = context.Pipe()
         self.process = context.Process(
             target=target,

@@ -108,7 +108,7 @@ def end_stale_runs(client: Any, experiment_ids: Iterable[str]) -> None:
             continue
         last = client.get_metric_history(found.info.run_id, Metric.EVAL_MEAN)
         ended = max((point.timestamp for point in last), default=None)
-        # Its parent may end it as failed meanwhile, so nothing comes between look and change.
+        # Its parent may set FAILED meanwhile, so the status is read just before it is changed.
         run = client.get_run(found.info.run_id)
         if run.info.status != "RUNNING":
             continue

@@ -153,7 +153,11 @@ class MlflowRunEditor(RunEditor):
         from mlflow.entities import RunTag  # already loaded by the client
 
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        if status is not None and self._client.get_run(run_id).info.status == "RUNNING":
+        if status is None:
+            return
+        # Another process may have found the worker of a failed run dead, and ended it as KILLED.
+        open_for = {"RUNNING", "KILLED"} if status is RunStatus.FAILED else {"RUNNING"}
+        if self._client.get_run(run_id).info.status in open_for:
             self._client.set_terminated(run_id, str(status))
 
     def _register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str:

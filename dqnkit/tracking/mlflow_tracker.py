@@ -266,9 +266,8 @@ class MlflowTracker(Tracker):
         if not resume_run(client, run_id, tags, exclusive=exclusive, last_ended=header.last_ended):
             self._abandon()
             return False
-        outbox.final_state_delivered(
-            outbox.pending_final_state
-        )  # the status of the earlier process
+        # The status of the earlier process holds no longer.
+        outbox.final_state_delivered(outbox.pending_final_state)
         outbox.run_created(run_id)
         if header.repeats:
             self._find_known_steps(outbox, client, run_id)
@@ -320,7 +319,7 @@ class MlflowTracker(Tracker):
     def _deliver(self) -> None:
         failures = 0
         while not self._is_out_of_patience:
-            # Asked after a delivery, the answer could be true of what was added since.
+            # Read before the delivery: what is added during it must get another one.
             is_last_delivery = self._closing.is_set()
             try:
                 while self._delivery.deliver_next():

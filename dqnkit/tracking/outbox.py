@@ -276,9 +276,8 @@ class Outbox:
         if self.pending_files():
             pending.append("files")
         if self._final_state:
-            pending.append(
-                "its final status" if "status" in self._final_state else "its description"
-            )
+            has_status = "status" in self._final_state
+            pending.append("its final status" if has_status else "its description")
         return ", ".join(pending)
 
     def remove(self) -> None:

@@ -48,7 +48,7 @@ def serve(connection: Connection, output: str | None, most_memory: int) -> None:
     try:
         import dqnkit._system.tensorflow  # noqa: F401 - takes seconds, before the first task
 
-        gc.freeze()  # the collections below then take no time for TensorFlow's own objects
+        gc.freeze()  # the collection after each run then skips what TensorFlow has loaded
         while memory.process_memory() <= most_memory:
             connection.send(WorkerReady())
             # Orders for a run that has just ended come too late.

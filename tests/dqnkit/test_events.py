@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from dqnkit import events
-from dqnkit.events import Event, RunStarted, RunStatus, Warned, WorkerEvent, ignore
+from dqnkit.events import Event, RunStarted, RunStatus, WorkerEvent
 
 EVENTS = [
     each for _, each in inspect.getmembers(events, inspect.isclass) if issubclass(each, Event)
@@ -33,8 +33,3 @@ def test_a_status_is_the_text_that_mlflow_knows() -> None:
 
     for status in RunStatus:
         assert MlflowStatus.is_terminated(MlflowStatus.from_string(status))
-
-
-def test_the_default_listener_accepts_every_event() -> None:
-    for event in (Warned("text"), RunStarted(None, 0.0, 0)):
-        ignore(event)

@@ -135,7 +135,6 @@ def test_q_values_converge_to_the_discounted_sum_of_rewards(make: Make) -> None:
 
 
 C51 = ("agent.v_min=0", "agent.v_max=40", "agent.num_atoms=81")
-PARTS = ("c51", "n_step", "dueling", "prioritized", "boltzmann")
 VARIANTS = {
     "double_dqn": ["agent.kind=double_dqn"],
     "c51": ["agent.kind=c51", *C51],
@@ -152,8 +151,11 @@ VARIANTS = {
 
 @pytest.mark.parametrize(
     "variant",
-    # Those in the middle are parts of "all".
-    ["double_dqn", *(pytest.param(name, marks=pytest.mark.slow) for name in PARTS), "all"],
+    [
+        # The others are parts of "all".
+        pytest.param(name, marks=[] if name in {"double_dqn", "all"} else [pytest.mark.slow])
+        for name in VARIANTS
+    ],
 )
 def test_every_variant_converges_to_the_discounted_sum_of_rewards(make: Make, variant: str) -> None:
     loop = make(*TABULAR, *VARIANTS[variant], "env.num_envs=2", observe="one_hot")
@@ -168,6 +170,17 @@ def test_truncated_episodes_bootstrap(make: Make) -> None:
     _check_bootstrap(make)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        *("graph", "host"),
+        *(
+            pytest.param(f"host-{mode}", marks=pytest.mark.slow)
+            for mode in ("next-step", "disabled")
+        ),
+    ],
+    indirect=True,
+)
 def test_truncated_episodes_bootstrap_over_n_steps(make: Make) -> None:
     _check_bootstrap(make, "agent.n_step=4", "replay.kind=prioritized")
 

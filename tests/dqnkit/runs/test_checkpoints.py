@@ -306,12 +306,14 @@ def test_a_run_that_dqnkit_0_1_has_begun_ends_with_the_numbers_of_dqnkit_0_1(nam
 
 
 @pytest.mark.slow
+@recorded_arithmetic
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name.startswith("graph")])
 def test_a_run_that_dqnkit_0_1_has_begun_ends_as_if_it_had_not_been_interrupted(name: str) -> None:
     _resume_format_1(name, Events())
     (resumed,) = runs()
     config = Checkpoint.load(FORMAT_1 / f"{name}.npz").config
     whole = train(loading.load_recorded(config, "config.yaml"))
+    assert list(whole.final.returns) == EXPECTED[name]["final"]
     state = next(last_state(run) for run in runs() if run.info.run_id == whole.run_id)
     assert_same_state(last_state(resumed), state)
 

@@ -37,25 +37,25 @@ def _faulty(small: Small, vectorization: str, fault: str, call: str) -> Config:
     return small(*FAULTY, f"env.vectorization={vectorization}", kwargs)
 
 
-@pytest.mark.parametrize(
-    ("vectorization", "fault", "call", "message"),
-    [
-        ("sync", "raise", "step", "failed in step: RuntimeError: out of ice"),
-        ("sync", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
-        ("sync", "hang", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
-        ("sync", "busy", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
-        ("sync", "hang", "reset", "hangs: a step or reset took longer than env.step_timeout=1 "),
-        ("sync", "nan reward", "step", "gave a reward that is not finite"),
-        ("sync", "infinite reward", "step", "gave a reward that is not finite"),
-        ("sync", "nan observation", "step", "gave an observation that is not finite"),
-        ("sync", "infinite observation", "reset", "gave an observation that is not finite"),
-        ("async", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
-        ("async", "hang", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
-        ("async", "busy", "reset", "hangs: a step or reset took longer than env.step_timeout=1 "),
-        ("async", "die", "step", "'tests.faulty:Faulty-v0' has died in step"),
-        ("async", "nan reward", "step", "gave a reward that is not finite"),
-    ],
-)
+FAULTS = [
+    ("sync", "raise", "step", "failed in step: RuntimeError: out of ice"),
+    ("sync", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
+    ("sync", "hang", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
+    ("sync", "busy", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
+    ("sync", "hang", "reset", "hangs: a step or reset took longer than env.step_timeout=1 "),
+    ("sync", "nan reward", "step", "gave a reward that is not finite"),
+    ("sync", "infinite reward", "step", "gave a reward that is not finite"),
+    ("sync", "nan observation", "step", "gave an observation that is not finite"),
+    ("sync", "infinite observation", "reset", "gave an observation that is not finite"),
+    ("async", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
+    ("async", "hang", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
+    ("async", "busy", "reset", "hangs: a step or reset took longer than env.step_timeout=1 "),
+    ("async", "die", "step", "'tests.faulty:Faulty-v0' has died in step"),
+    ("async", "nan reward", "step", "gave a reward that is not finite"),
+]
+
+
+@pytest.mark.parametrize(("vectorization", "fault", "call", "message"), FAULTS)
 def test_a_broken_environment_is_named(
     small: Small,
     vectorization: str,
@@ -78,16 +78,24 @@ def test_a_broken_environment_is_named(
     assert where in run.data.tags["mlflow.note.content"]
 
 
+FEW = {("sync", "raise", "reset"), ("sync", "hang", "step"), ("async", "die", "step")}
+"""Faults after which the fast suite resumes."""
+
+
 @pytest.mark.parametrize(
-    ("vectorization", "fault"),
-    [("sync", "raise"), ("sync", "hang"), ("sync", "nan reward"), ("async", "die")],
+    "fault",
+    [
+        pytest.param(fault, marks=[] if fault in FEW else [pytest.mark.slow])
+        for fault in (row[:3] for row in FAULTS)
+    ],
+    ids="-".join,
 )
 def test_a_run_resumes_once_its_environment_is_fixed(
-    small: Small, vectorization: str, fault: str
+    small: Small, fault: tuple[str, str, str]
 ) -> None:
     BROKEN.touch()
     with pytest.raises(EnvironmentFailedError):
-        train(_faulty(small, vectorization, fault, "step"))
+        train(_faulty(small, *fault))
     BROKEN.unlink()
     result = resume("latest")
     assert (result.status, result.iterations) == (RunStatus.FINISHED, 300)

@@ -49,7 +49,7 @@ class MemoryTracker(Tracker):
     keeps_files = True
 
     def __init__(self) -> None:
-        self.record: RunHeader | None = None
+        self.header: RunHeader | None = None
         self.points: list[tuple[str, float, int]] = []
         self.files: dict[str, bytes] = {}
         self.policies: list[np.ndarray] = []
@@ -58,14 +58,14 @@ class MemoryTracker(Tracker):
         self.description = ""
 
     @override
-    def start(self, record: RunHeader) -> list[str]:
-        assert self.record is None
-        self.record = record
+    def start(self, header: RunHeader) -> list[str]:
+        assert self.header is None
+        self.header = header
         return []
 
     @override
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        assert self.record is not None
+        assert self.header is not None
         assert not self.statuses
         self.points += [(key, value, step) for key, value in metrics.items()]
 
@@ -125,12 +125,12 @@ def test_a_run_records_metrics_files_tags_and_a_description(
     result = train(config, run_name="a-name")
 
     assert tracker.statuses == [RunStatus.FINISHED]
-    assert tracker.record is not None
-    assert (tracker.record.experiment, tracker.record.run_name) == ("my-experiment", "a-name")
-    assert tracker.record.params == resolve(config)[0].flat()
-    assert tracker.record.params["training.loop"] == "graph"
-    assert not tracker.record.repeats
-    tags = tracker.record.tags
+    assert tracker.header is not None
+    assert (tracker.header.experiment, tracker.header.run_name) == ("my-experiment", "a-name")
+    assert tracker.header.params == resolve(config)[0].flat()
+    assert tracker.header.params["training.loop"] == "graph"
+    assert not tracker.header.repeats
+    tags = tracker.header.tags
     assert tags["team"] == "blue"
     assert {"dqnkit.version", "dqnkit.command", "dqnkit.device", "dqnkit.loop"} <= tags.keys()
 
@@ -315,8 +315,8 @@ def test_a_log_interval_that_the_end_cuts_short_is_emitted(small: Small) -> None
 def test_warnings_of_the_store_come_before_the_start(small: Small, use: Use) -> None:
     class Slow(MemoryTracker):
         @override
-        def start(self, record: RunHeader) -> list[str]:
-            super().start(record)
+        def start(self, header: RunHeader) -> list[str]:
+            super().start(header)
             return ["the store does not answer"]
 
     use(Slow())
@@ -444,8 +444,12 @@ def test_an_exception_ends_the_run_as_failed(small: Small, tracker: MemoryTracke
     assert tracker.statuses == [RunStatus.FAILED]
 
 
-def test_a_loss_that_overflows_ends_the_run_as_failed(small: Small, tracker: MemoryTracker) -> None:
-    config = small("optimizer.learning_rate=1e30", "training.log_interval=1000")
+@pytest.mark.parametrize("loop", ["graph", "host"])
+def test_a_loss_that_overflows_ends_the_run_as_failed(
+    small: Small, tracker: MemoryTracker, loop: str
+) -> None:
+    overflowing = ("optimizer.learning_rate=1e30", "training.log_interval=1000")
+    config = small(f"training.loop={loop}", *overflowing)
     with pytest.raises(TrainingDivergedError, match=r"learning_rate"):
         train(config)
     assert tracker.statuses == [RunStatus.FAILED]
@@ -456,7 +460,7 @@ def test_a_configuration_that_cannot_be_built_leaves_no_record(
 ) -> None:
     with pytest.raises(ConfigError, match="keep fewer transitions"):
         train(small("replay.replay_buffer_max_length=900000000000"))
-    assert tracker.record is None
+    assert tracker.header is None
     assert not tracker.statuses
 
 
@@ -470,7 +474,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_record_alone(
     monkeypatch.setattr("dqnkit.runs.trainer.find_resumption", lambda *_: found)
     with pytest.raises(ConfigError, match="saved state"):
         resume("name")
-    assert tracker.record is None
+    assert tracker.header is None
     assert not tracker.statuses
 
 
@@ -479,7 +483,7 @@ def test_a_store_that_cannot_be_opened_is_reported_before_any_training(
 ) -> None:
     class Closed(MemoryTracker):
         @override
-        def start(self, record: RunHeader) -> list[str]:
+        def start(self, header: RunHeader) -> list[str]:
             raise TrackingError("no store here")
 
     use(Closed())

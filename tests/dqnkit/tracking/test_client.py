@@ -181,6 +181,25 @@ def test_runs_of_dead_processes_are_ended(monkeypatch: pytest.MonkeyPatch) -> No
     assert note == "**About it.**\n\nIts process was killed."
 
 
+def test_a_run_that_its_parent_ends_meanwhile_keeps_its_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead = record(name="dead", status=None, curve={0: [1.0]})
+    store = connect(locate_store())
+    history = store.get_metric_history
+
+    def end_and_read(run_id: str, key: str) -> Any:
+        client().set_terminated(run_id, "FAILED")
+        return history(run_id, key)
+
+    monkeypatch.setattr(store, "get_metric_history", end_and_read)
+    monkeypatch.setattr(identity, "is_dead", lambda _: True)
+    end_stale_runs(store, [runs()[0].info.experiment_id])
+    (run,) = runs()
+    assert (run.info.run_id, run.info.status) == (dead, "FAILED")
+    assert "killed" not in run.data.tags["mlflow.note.content"]
+
+
 def test_a_store_without_a_lock_is_read_all_the_same() -> None:
     make_store()
     lock = Path("mlruns/.lock")

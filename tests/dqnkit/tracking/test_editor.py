@@ -63,6 +63,16 @@ def test_an_ended_run_keeps_its_status(editor: MlflowRunEditor) -> None:
     assert (run.info.status, run.data.tags["trial.state"]) == ("FINISHED", "failed")
 
 
+def test_a_failed_run_that_another_process_has_ended_as_killed_becomes_failed(
+    editor: MlflowRunEditor,
+) -> None:
+    run_id = record(status=RunStatus.KILLED)
+    editor.mark(run_id, {}, RunStatus.FAILED)
+    assert _run(run_id).info.status == "FAILED"
+    editor.mark(run_id, {}, RunStatus.KILLED)
+    assert _run(run_id).info.status == "FAILED"
+
+
 def test_a_run_that_is_not_recorded_cannot_be_marked(editor: MlflowRunEditor) -> None:
     editor.mark(None, {"a": "1"}, RunStatus.FAILED)
     assert editor.problems == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from tests.processes import FORKED
 from tests.runs import make_store
 
 TAGS = {"tag": "value", Tag.KIND: RunKind.TRAINING}
-RECORD = RunHeader("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text**")
+HEADER = RunHeader("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text**")
 
 
 def _client() -> Any:
@@ -45,7 +46,7 @@ def tracker() -> MlflowTracker:
 def test_everything_that_is_logged_is_in_the_store(tracker: MlflowTracker) -> None:
     assert tracker.run_id is None
     assert tracker.folder is None
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     for step in range(3_000):
         tracker.log({"train/loss": step / 2, "nothing": float("nan")}, step)
     folder = Path("files")
@@ -77,28 +78,31 @@ def test_what_is_added_while_the_sender_finds_nothing_is_sent(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of a run comes just after the sender has found that nothing is left to send."""
-    tracker.start(RECORD)
-    outbox, deliver_next = tracker._outbox, tracker._delivery.deliver_next
-    assert outbox is not None
+    tracker.start(HEADER)
+    deliver_next = tracker._delivery.deliver_next
+    problems: list[str] = []
+    end = threading.Thread(target=lambda: problems.extend(tracker.finish(RunStatus.FINISHED)))
 
     def deliver_and_end() -> bool:
         has_more = deliver_next()
         if not has_more and not tracker._closing.is_set():
             tracker.log({"last": 2.0}, 1)
-            outbox.set_final_state(status="FINISHED", ended=1)
-            tracker._closing.set()
+            end.start()
+            assert tracker._closing.wait(30.0)
         return has_more
 
     monkeypatch.setattr(tracker._delivery, "deliver_next", deliver_and_end)
     tracker.log({"first": 1.0}, 0)
-    assert tracker._closing.wait(30.0)
-    assert tracker.finish(RunStatus.FINISHED) == []
+    while end.ident is None:
+        time.sleep(0.01)
+    end.join()
+    assert problems == []
     run = _client().get_run(tracker.run_id)
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"first": 1.0, "last": 2.0})
 
 
 def test_hints_name_the_command_or_the_page_of_a_server(tracker: MlflowTracker) -> None:
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     tracker.finish(RunStatus.FINISHED)
     ((name, command),) = tracker.hints().items()
     assert name == "show it"
@@ -109,16 +113,16 @@ def test_hints_name_the_command_or_the_page_of_a_server(tracker: MlflowTracker) 
 
 @pytest.mark.parametrize("status", list(RunStatus))
 def test_the_final_status_is_recorded(tracker: MlflowTracker, status: RunStatus) -> None:
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     tracker.finish(status)
     assert _client().get_run(tracker.run_id).info.status == str(status)
 
 
 def test_a_child_has_the_tags_of_its_parent(tracker: MlflowTracker) -> None:
-    tracker.start(replace(RECORD, run_name="parent", tags={Tag.KIND: RunKind.STUDY}))
+    tracker.start(replace(HEADER, run_name="parent", tags={Tag.KIND: RunKind.STUDY}))
     parent = ParentRun(tracker.run_id, {Tag.STUDY: "a-study"})
     child = MlflowTracker(locate_store(), parent)
-    child.start(RECORD)
+    child.start(HEADER)
     assert child.finish(RunStatus.FINISHED) == tracker.finish(RunStatus.FINISHED) == []
     tags = _client().get_run(child.run_id).data.tags
     assert tags["mlflow.parentRunId"] == tracker.run_id
@@ -127,7 +131,7 @@ def test_a_child_has_the_tags_of_its_parent(tracker: MlflowTracker) -> None:
 
 
 def test_a_run_may_be_handed_over_to_another_process(tracker: MlflowTracker) -> None:
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     tracker.log({"m": 1.0}, 0)
     run_id = tracker.run_id
     assert tracker.hand_over("elsewhere/b/n/1/1") == []
@@ -136,7 +140,7 @@ def test_a_run_may_be_handed_over_to_another_process(tracker: MlflowTracker) -> 
     assert run.data.tags["dqnkit.process"] == "elsewhere/b/n/1/1"
 
     heir = MlflowTracker(locate_store())
-    heir.start(replace(RECORD, continues=run_id, is_shared=True))
+    heir.start(replace(HEADER, continues=run_id, is_shared=True))
     heir.take_over()
     assert heir.finish(RunStatus.FINISHED) == []
     run = _client().get_run(run_id)
@@ -145,12 +149,12 @@ def test_a_run_may_be_handed_over_to_another_process(tracker: MlflowTracker) -> 
 
 
 def test_points_that_a_repeated_run_already_has_are_left_out(tracker: MlflowTracker) -> None:
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     for step in (1, 2):
         tracker.log({"m": float(step)}, step)
     assert tracker.finish(RunStatus.KILLED) == []
     again = MlflowTracker(locate_store())
-    again.start(replace(RECORD, continues=tracker.run_id, repeats=True))
+    again.start(replace(HEADER, continues=tracker.run_id, repeats=True))
     for step in (1, 2, 3):
         again.log({"m": float(step)}, step)
     assert again.finish(RunStatus.FINISHED) == []
@@ -161,7 +165,7 @@ def test_points_that_a_repeated_run_already_has_are_left_out(tracker: MlflowTrac
 
 def test_a_run_that_the_store_has_lost_is_recorded_anew(tracker: MlflowTracker) -> None:
     make_store()
-    tracker.start(replace(RECORD, continues="0" * 32))
+    tracker.start(replace(HEADER, continues="0" * 32))
     assert tracker.finish(RunStatus.FINISHED) == []
     assert tracker.run_id not in {None, "0" * 32}
     assert _client().get_run(tracker.run_id).info.run_name == "a-run"
@@ -173,7 +177,7 @@ def test_a_policy_is_an_mlflow_model_that_predicts_actions(tracker: MlflowTracke
     spec = vector_spec(4, num_actions=2)
     policy = GreedyPolicy(spec, Config(network=NetworkConfig(fc_layer_params=(5,))))
     policy.save(Path("saved"))
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     Path("config.yaml").write_text(loading.dump(loading.load()), encoding="utf-8")
     tracker.add_policy(PolicyFiles(Path("saved"), Path("config.yaml"), spec))
     assert tracker.finish(RunStatus.FINISHED) == []
@@ -195,7 +199,7 @@ def test_a_store_that_fails_for_a_while_receives_everything_once(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     send, sent = tracker._delivery.client.log_batch, threading.Event()
     failures = iter(range(5))
 
@@ -219,7 +223,7 @@ def test_what_a_lost_store_did_not_receive_is_reported_and_sent_later(
 ) -> None:
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._RETRY_SECONDS", (0.01,))
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
-    tracker.start(RECORD)
+    tracker.start(HEADER)
 
     def gone(*_: Any, **__: Any) -> None:
         raise ConnectionError("away")
@@ -254,7 +258,7 @@ def test_files_without_space_for_a_copy_go_to_the_store_directly(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     monkeypatch.setattr(tracker._outbox, "add_files", full)
     Path("files").mkdir()
     Path("files/a.txt").write_text("content", encoding="utf-8")
@@ -276,7 +280,7 @@ def test_a_run_that_could_only_half_start_is_completed_later(
         send(*args, **kwargs)
 
     monkeypatch.setattr(MlflowClient, "log_batch", flaky)
-    (warning,) = tracker.start(RECORD)
+    (warning,) = tracker.start(HEADER)
     assert "does not answer: the run is kept in" in warning
     tracker.log({"m": 1.0}, 3)
     assert tracker.finish(RunStatus.FINISHED) == []
@@ -286,7 +290,7 @@ def test_a_run_that_could_only_half_start_is_completed_later(
     assert (run.info.run_id, run.info.status) == (tracker.run_id, "FINISHED")
     assert run.data.metrics == {"m": 1.0}
     assert (
-        run.data.params.items() >= {key: str(value) for key, value in RECORD.params.items()}.items()
+        run.data.params.items() >= {key: str(value) for key, value in HEADER.params.items()}.items()
     )
 
 
@@ -301,7 +305,7 @@ def test_a_parent_run_must_be_in_the_store_from_the_start(
     monkeypatch.setattr(MlflowClient, "log_batch", gone)
     tracker = MlflowTracker(locate_store().make())
     with pytest.raises(TrackingError, match="away"):
-        tracker.start(replace(RECORD, tags={Tag.KIND: RunKind.STUDY}))
+        tracker.start(replace(HEADER, tags={Tag.KIND: RunKind.STUDY}))
     assert tracker.finish(RunStatus.FAILED) == []
     (run,) = _client().search_runs(
         [_client().get_experiment_by_name("an-experiment").experiment_id]
@@ -325,8 +329,8 @@ def test_a_run_whose_process_was_killed_is_ended_by_the_next_one(
     run_id = Path("run_id").read_text(encoding="utf-8")
     assert client.get_run(run_id).info.status == "RUNNING"
     alive = MlflowTracker(locate_store().make())
-    alive.start(RECORD)
-    tracker.start(RECORD)
+    alive.start(HEADER)
+    tracker.start(HEADER)
     assert client.get_run(run_id).info.status == "KILLED"
     assert client.get_run(alive.run_id).info.status == "RUNNING"
     for each in (alive, tracker):
@@ -340,7 +344,7 @@ def test_a_server_that_does_not_answer_costs_neither_the_run_nor_its_record(
     monkeypatch.setattr("dqnkit.tracking.mlflow_tracker._PATIENCE_SECONDS", 0.5)
     uri = "http://user:secret@127.0.0.1:9"
     tracker = MlflowTracker(locate_store(uri))
-    (warning,) = tracker.start(RECORD)
+    (warning,) = tracker.start(HEADER)
     assert warning.startswith("the tracking store http://127.0.0.1:9 does not answer")
     tracker.log({"m": 1.0}, 3)
     (problem,) = tracker.finish(RunStatus.FINISHED)
@@ -365,17 +369,17 @@ def test_an_error_of_the_user_is_reported_at_once(
     monkeypatch.setattr(MlflowClient, "search_experiments", refused)
     tracker = MlflowTracker(locate_store().make())
     with pytest.raises(TrackingError, match="who are you") as caught:
-        tracker.start(RECORD)
+        tracker.start(HEADER)
     assert "or train without a record: tracking.enabled=false" in str(caught.value)
     assert not list(Path("mlruns/live").iterdir())
 
 
 def test_a_deleted_experiment_names_the_command_that_restores_it(tracker: MlflowTracker) -> None:
-    tracker.start(RECORD)
+    tracker.start(HEADER)
     tracker.finish(RunStatus.FINISHED)
     _client().delete_experiment(tracker._delivery.experiment_id)
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
-        MlflowTracker(locate_store().make()).start(RECORD)
+        MlflowTracker(locate_store().make()).start(HEADER)
 
 
 def test_four_processes_that_start_on_an_empty_store_all_record_their_run() -> None:

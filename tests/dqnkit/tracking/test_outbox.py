@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_no_partial_batch(
 # -- Description and status
 
 
-def test_a_closing_that_changes_while_it_is_delivered_stays(outbox: Outbox) -> None:
+def test_a_final_state_that_changes_while_it_is_delivered_stays(outbox: Outbox) -> None:
     outbox.set_final_state(description="first")
     sent = outbox.pending_final_state
     outbox.set_final_state(description="second", status="FINISHED", ended=1)
@@ -363,7 +363,7 @@ def test_everything_is_delivered_once(
     outbox.add_points(_points(1, 2, 3))
     outbox.add_files(_folder("files", "x"))
     outbox.set_final_state(description="**text**", status="FAILED", ended=9_000)
-    assert _deliver(location, outbox) == 4  # points, points, files, closing
+    assert _deliver(location, outbox) == 4  # points, points, files, final state
     assert outbox.is_delivered
     assert outbox.header.ended
     assert _deliver(location, outbox) == 0

@@ -29,9 +29,11 @@ def test_one_process_at_a_time_holds_the_lock_of_a_study(storage: StudyStorage) 
     storage.open("s")
     code = """
 import sys
+import psycopg, sqlalchemy
 from dqnkit.tuning.storage import locate_storage
+storage = locate_storage(sys.argv[1] or None)
 print("asking", flush=True)
-with locate_storage(sys.argv[1] or None).lock("s"):
+with storage.lock("s"):
     print("locked", flush=True)
 """
     url = storage.url.render_as_string(hide_password=False) if storage.url else ""
@@ -42,7 +44,7 @@ with locate_storage(sys.argv[1] or None).lock("s"):
         assert other.stdout is not None
         assert other.stdout.readline() == "asking\n"
         with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(1.5)
+            other.wait(2)
     out, _ = other.communicate(timeout=60)
     assert out == "locked\n"
 

@@ -217,12 +217,13 @@ def test_the_launcher_is_closed_if_the_record_cannot_be_made(
 
 
 @pytest.mark.real_training
+@pytest.mark.parametrize("loop", ["graph", pytest.param("host", marks=pytest.mark.slow)])
 def test_workers_train_what_this_process_would_and_the_parent_loads_no_tensorflow(
-    small: Small,
+    small: Small, loop: str
 ) -> None:
     from dqnkit.runs.trainer import train
 
-    config = small("training.seed=4", "tracking.enabled=false")
+    config = small(f"training.loop={loop}", "training.seed=4", "tracking.enabled=false")
     Path("config.yaml").write_text(loading.dump(config), encoding="utf-8")
     script = (
         "import json, sys\n"

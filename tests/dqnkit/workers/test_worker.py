@@ -77,12 +77,23 @@ class ServedWorker:
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Train], ServedWorker]]:
+def collector_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Calls of the garbage collector, which takes seconds in a process of hundreds of tests."""
+    calls: list[str] = []
+    collector = SimpleNamespace(
+        freeze=lambda: calls.append("freeze"), collect=lambda: calls.append("collect")
+    )
+    monkeypatch.setattr(worker, "gc", collector)
+    return calls
+
+
+@pytest.fixture
+def serve(
+    monkeypatch: pytest.MonkeyPatch, collector_calls: list[str]
+) -> Iterator[Callable[[Train], ServedWorker]]:
     """A function that starts a worker whose runs call a given function."""
     tensorflow = "dqnkit._system.tensorflow"
     monkeypatch.setitem(sys.modules, tensorflow, ModuleType(tensorflow))
-    # A collection takes seconds in a process in which hundreds of tests have run.
-    monkeypatch.setattr(worker, "gc", SimpleNamespace(freeze=lambda: None, collect=lambda: None))
     connections: list[Connection] = []
 
     def start(train: Train, most_memory: int = sys.maxsize) -> ServedWorker:
@@ -141,6 +152,17 @@ def test_the_events_of_a_run_are_sent_unchanged(serve: Serve) -> None:
     for _ in range(2):
         served.send(TASK)
         assert served.receive_run() == events
+
+
+def test_what_a_run_leaves_is_collected_before_the_next(
+    serve: Serve, collector_calls: list[str]
+) -> None:
+    served = serve(_do_nothing)
+    served.receive()
+    for _ in range(2):
+        served.send(TASK)
+        served.receive_run()
+    assert collector_calls == ["freeze", "collect", "collect"]
 
 
 def test_orders_for_an_earlier_run_are_skipped(serve: Serve) -> None:
