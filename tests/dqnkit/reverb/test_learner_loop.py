@@ -95,7 +95,8 @@ def test_a_learner_without_transitions_gives_up(
 ) -> None:
     monkeypatch.setattr(learner_loop, "_STALLED_SECONDS", 0.5)
     loop = LearnerLoop(*resolve(remote))
-    with pytest.raises(ReplayError, match=r"no transition has come.*`dqnkit actor`"):
+    command = rf"`dqnkit actor --connect {remote.replay.address}`"
+    with pytest.raises(ReplayError, match=rf"no transition has come.*{command}"):
         loop.start()
     loop.close()
 
