@@ -72,7 +72,7 @@ class WorkerTable:
 
     def __rich__(self) -> Table:
         """Render the table; without values, the column of values is left out."""
-        rows = sorted(self._rows.items())  # a copy: another thread draws than the one that updates
+        rows = sorted(self._rows.items())  # a copy, as another thread changes the rows
         has_values = any(row.values for _, row in rows)
         table = _empty_table(max((len(row.label) for _, row in rows), default=0))
         if has_values:
@@ -89,7 +89,10 @@ class WorkerTable:
 
 
 def _empty_table(label_width: int) -> Table:
-    """Return the columns that a narrow terminal does not cut; those added later it may."""
+    """Return a table with all columns but that of the values, and without rows.
+
+    The minimum widths let a narrow terminal cut only the column of values.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("worker", no_wrap=True, min_width=6)
     table.add_column("run", no_wrap=True, min_width=label_width)

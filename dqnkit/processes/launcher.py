@@ -26,7 +26,7 @@ leave the output alone), and the memory limit in bytes. See `dqnkit.workers.work
 """
 
 _START_METHOD: Final = "spawn"
-"""How `multiprocessing` starts a process; a fork would share TensorFlow's locks, and hang."""
+"""Start method of `multiprocessing`; a forked process would hang in TensorFlow's locks."""
 _EXIT_SECONDS = 10.0
 """Time to wait for a process to exit after its connection has closed."""
 _MIN_MEMORY = 3 * 2**29

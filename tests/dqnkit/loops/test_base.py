@@ -173,11 +173,10 @@ def test_truncated_episodes_bootstrap(make: Make) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        *("graph", "host"),
-        *(
-            pytest.param(f"host-{mode}", marks=pytest.mark.slow)
-            for mode in ("next-step", "disabled")
-        ),
+        "graph",
+        "host",
+        pytest.param("host-next-step", marks=pytest.mark.slow),
+        pytest.param("host-disabled", marks=pytest.mark.slow),
     ],
     indirect=True,
 )

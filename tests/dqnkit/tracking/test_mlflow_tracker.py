@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,8 +92,7 @@ def test_what_is_added_while_the_sender_finds_nothing_is_sent(
 
     monkeypatch.setattr(tracker._delivery, "deliver_next", deliver_and_end)
     tracker.log({"first": 1.0}, 0)
-    while end.ident is None:
-        time.sleep(0.01)
+    assert tracker._closing.wait(30.0)
     end.join()
     assert problems == []
     run = _client().get_run(tracker.run_id)
