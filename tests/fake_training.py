@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -107,7 +109,8 @@ def train(
             status = interrupts.status or RunStatus.FINISHED
         finally:
             problems = tracker.finish(status)
-    result = _make_result(config, run_name, tracker, status, evaluations, problems)
+    result = make_result(config, run_name, evaluations, status, tracker.run_id)
+    result = replace(result, problems=problems)
     listener(RunEnded(result))
     return result
 
@@ -135,31 +138,36 @@ def _evaluate_at_intervals(
             break
         time.sleep(float(config.tracking.tags.get("seconds", "0")))
         value = score(config, run_name) * iteration / total
-        evaluation = Evaluation(
-            returns=(value - 1, value, value, value + 1),
-            lengths=(10,) * 4,
-            iteration=iteration,
-            env_steps=iteration,
-        )
+        evaluation = make_evaluation(iteration, value)
         evaluations.append(evaluation)
         tracker.log({Metric.EVAL_MEAN: value}, iteration)
         listener(Progress(iteration, iteration, (), 1000.0))
         listener(Evaluated(evaluation, evaluation, late_episodes(evaluations)))
 
 
-def _make_result(
+def make_evaluation(iteration: int, value: float) -> Evaluation:
+    """Return an evaluation whose mean is a value, with one environment step per iteration."""
+    return Evaluation(
+        returns=(value - 1, value, value, value + 1),
+        lengths=(10,) * 4,
+        iteration=iteration,
+        env_steps=iteration,
+    )
+
+
+def make_result(
     config: Config,
     run_name: str,
-    tracker: Tracker,
-    status: RunStatus,
-    evaluations: list[Evaluation],
-    problems: list[str],
+    evaluations: Sequence[Evaluation],
+    status: RunStatus = RunStatus.FINISHED,
+    run_id: str | None = None,
 ) -> TrainResult:
+    """Return the result of a run with these evaluations, the last of which is its best."""
     last = evaluations[-1]
     return TrainResult(
         experiment=config.name,
         run_name=run_name,
-        run_id=tracker.run_id,
+        run_id=run_id,
         status=status,
         iterations=last.iteration,
         env_steps=last.env_steps,
@@ -175,7 +183,6 @@ def _make_result(
         checkpoints=0,
         checkpoint_seconds=0.0,
         checkpoint_megabytes=0.0,
-        problems=problems,
     )
 
 

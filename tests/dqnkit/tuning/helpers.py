@@ -28,6 +28,7 @@ from dqnkit.tuning.study import ClaimedTrial, SharedStudy, StudyPlan
 from dqnkit.workers.orders import Order, Task
 from dqnkit.workers.pool import WorkerMessage
 from dqnkit.workers.seed_group import SeedResult, aggregate
+from tests.fake_training import make_evaluation, make_result
 
 SHORT = ("training.num_iterations=100", "evaluation.eval_interval=10")
 """Ten evaluations, besides the one before training."""
@@ -120,42 +121,13 @@ def make_confirmed(
     return ConfirmedTrial(TrialScore(number, value, values), config, results, aggregate(results))
 
 
-def make_evaluation(iteration: int, value: float) -> Evaluation:
-    return Evaluation(
-        returns=(value - 1, value, value, value + 1),
-        lengths=(10,) * 4,
-        iteration=iteration,
-        env_steps=iteration,
-    )
-
-
 def make_train_result(
     task: Task,
     evaluations: Sequence[Evaluation],
     status: RunStatus = RunStatus.FINISHED,
     run_id: str | None = None,
 ) -> TrainResult:
-    last = evaluations[-1]
-    return TrainResult(
-        experiment=task.config.name,
-        run_name=task.run_name,
-        run_id=run_id,
-        status=status,
-        iterations=last.iteration,
-        env_steps=last.env_steps,
-        seconds=1.0,
-        compile_seconds=0.1,
-        training_seconds=0.9,
-        steps_per_second=1000.0,
-        last=last,
-        best=last,
-        final=last,
-        late=late_episodes(evaluations),
-        evaluations=tuple(evaluations),
-        checkpoints=0,
-        checkpoint_seconds=0.0,
-        checkpoint_megabytes=0.0,
-    )
+    return make_result(task.config, task.run_name, evaluations, status, run_id)
 
 
 # -- Workers and records

@@ -12,9 +12,9 @@ from dqnkit.tuning.study_run import StudyRun
 from tests.dqnkit.tuning.helpers import (
     RecordingEditor,
     ask,
-    make_evaluation,
     make_train_result,
 )
+from tests.fake_training import make_evaluation
 
 JournalStudy = Callable[..., SharedStudy]
 TAGS = {Tag.STUDY: "searched-1", Tag.TRIAL: "0"}

@@ -36,9 +36,9 @@ from tests.dqnkit.tuning.helpers import (
     ask,
     dead_process,
     evaluated,
-    make_evaluation,
     make_train_result,
 )
+from tests.fake_training import make_evaluation
 
 JournalStudy = Callable[..., SharedStudy]
 
