@@ -99,6 +99,26 @@ class Progress(Event):
 
 
 @dataclass(frozen=True)
+class Collecting(Event):
+    """Initial steps are being taken; emitted a few times per second."""
+
+    env_steps: int
+    """Number of environment steps up to now."""
+    total: int
+
+
+@dataclass(frozen=True)
+class Evaluating(Event):
+    """Evaluation episodes are being played outside the graph; emitted a few times per second."""
+
+    finished: int
+    """Number of finished episodes."""
+    total: int
+    steps: int
+    """Number of steps of the longest unfinished episode."""
+
+
+@dataclass(frozen=True)
 class Evaluated(Event):
     """An evaluation is done."""
 
@@ -255,3 +275,5 @@ class RunFailed(Event):
     cause: str
     retryable: bool
     """True if the same run may succeed another time: False if its configuration is the cause."""
+    is_interrupted: bool = False
+    """True if the run was stopped before its first evaluation, on request."""

@@ -16,7 +16,6 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dqnkit._system.tensorflow import Tensor, tf
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 
 VIEWS = {
     "state": spaces.Box(-np.inf, np.inf, (1,), np.float64),
@@ -160,8 +159,3 @@ class GraphCorridor:
         if self.observe_as == "constant":
             return tf.ones_like(state, tf.float32)
         return tf.cast(state, tf.float32)
-
-
-def vector_spec(size: int, num_actions: int = 3, env_id: str = "Corridor-v0") -> EnvSpec:
-    """Return the spec of an environment whose observations are float32 vectors."""
-    return EnvSpec(env_id, ObservationSpec(ObservationKind.VECTOR, (size,), "float32"), num_actions)

@@ -19,7 +19,9 @@ from cli.displays import LiveDisplay
 from cli.output import collecting, say, say_document, warn, warning
 from dqnkit.config.sections import Config
 from dqnkit.events import (
+    Collecting,
     Evaluated,
+    Evaluating,
     Event,
     Listener,
     Progress,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:  # deferred, so that a display appears at once
     from dqnkit.runs.result import TrainResult
 
 _SPARKS = "▁▂▃▄▅▆▇█"
+_WAIT_SECONDS = 10.0
+"""Minimum time between two plain lines on what takes long beside training."""
 _PLAIN_SECONDS = 5.0
 """Minimum time between two plain lines, which are printed after evaluations."""
 
@@ -56,26 +60,33 @@ def print_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
 
 
 def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
-    best, final, (low, high) = result.best.summary, result.final.summary, result.final.interval
+    best = result.best.summary
     lines = [
         ("best", f"{best.mean:.1f} over {best.n} episodes, at step {result.best.env_steps:,}"),
-        (
-            "final",
-            f"mean {final.mean:.1f}, IQM {final.iqm:.1f} (95 % interval {low:.1f} to {high:.1f}) "
-            f"over {final.n} fresh episodes",
-        ),
+    ]
+    if result.final is not None:
+        lines.append(("final", _final(result.final)))
+    lines.append(
         (
             "time",
             f"{result.seconds:.1f} s: compiling {result.compile_seconds:.1f} s, training "
             f"{result.training_seconds:.1f} s at {result.steps_per_second:,.0f} steps/s",
-        ),
-    ]
+        )
+    )
     if result.checkpoints:
         seconds, size = result.checkpoint_seconds, result.checkpoint_megabytes
         text = f"{result.checkpoints} checkpoints in {seconds:.2f} s, the last of {size:.1f} MB"
         lines.append(("saved", text))
     run = result.run_name + (f" ({result.run_id})" if result.run_id else "")
     return [*lines, ("run", run), *result.hints.items()]
+
+
+def _final(final: Evaluation) -> str:
+    summary, (low, high) = final.summary, final.interval
+    return (
+        f"mean {summary.mean:.1f}, IQM {summary.iqm:.1f} (95 % interval {low:.1f} to {high:.1f}) "
+        f"over {summary.n} fresh episodes"
+    )
 
 
 class PlainTraining:
@@ -97,13 +108,22 @@ class PlainTraining:
                 say(f"{_title(config)}  run {run_name}")
             case RunStarted():
                 say(_started(event))
+                self._printed_at = time.monotonic()
             case Progress():
                 self._rate = event.steps_per_second
                 self._metrics = event.metrics[-1] if event.metrics else self._metrics
             case Evaluated():
                 self._evaluated(event)
+            case Collecting() | Evaluating():
+                self._waited(event)
             case Warned(text):
                 warn([text])
+
+    def _waited(self, event: Collecting | Evaluating) -> None:
+        now = time.monotonic()
+        if now - self._printed_at >= _WAIT_SECONDS:
+            self._printed_at = now
+            say(_activity(event))
 
     def _evaluated(self, event: Evaluated) -> None:
         now, iteration = time.monotonic(), event.evaluation.iteration
@@ -140,9 +160,11 @@ class LiveTraining(LiveDisplay):
         self._best: Evaluation | None = None
         self._returns: list[float] = []
         self._warnings: list[str] = []
+        self._activity = ""
 
     @override
     def __call__(self, event: Event) -> None:
+        self._activity = _activity(event)
         match event:
             case RunPreparing(config, run_name):
                 self._total = config.training.num_iterations
@@ -179,7 +201,7 @@ class LiveTraining(LiveDisplay):
             ProgressBar(total=self._total, completed=self._iteration, width=32),
             f"{self._iteration:,}/{self._total:,} iterations",
             f"{self._rate:,.0f} steps/s",
-            Text(self._time_left(), "dim"),
+            Text(self._activity or self._time_left(), "dim"),
         )
         return Group(self._title, *warnings, bar, self._table())
 
@@ -213,6 +235,16 @@ class LiveTraining(LiveDisplay):
             )
         table.add_row(Text("curve", "dim"), Text(_sparkline(self._returns), "blue"))
         return table
+
+
+def _activity(event: Event) -> str:
+    """Return what a run does while it does not train; empty while it trains."""
+    match event:
+        case Collecting(env_steps, total):
+            return f"initial steps: {env_steps:,} of {total:,}"
+        case Evaluating(finished, total, steps):
+            return f"evaluating: {finished:,} of {total:,} episodes, at step {steps:,}"
+    return ""
 
 
 def _title(config: Config) -> str:

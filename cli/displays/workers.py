@@ -13,7 +13,9 @@ from rich.text import Text
 
 from dqnkit.evaluation.formatting import format_number
 from dqnkit.events import (
+    Collecting,
     Evaluated,
+    Evaluating,
     Progress,
     RunAssigned,
     RunEnded,
@@ -64,7 +66,12 @@ class WorkerTable:
                 self._rows[worker] = _Row(activity="idle")
             case RunStarted():
                 row.activity = ""
+            case Collecting():
+                row.activity = "collecting"
+            case Evaluating() if not row.iteration:
+                row.activity = "evaluating"
             case Progress() as progress:
+                row.activity = ""
                 row.iteration = progress.iteration
                 row.steps_per_second = progress.steps_per_second
             case Evaluated() as evaluated:

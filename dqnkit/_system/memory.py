@@ -36,7 +36,11 @@ def check_replay_fits_memory(max_length: int, needed: int) -> None:
     """
     memory = machine_memory()
     if needed > memory:
+        # Half of the memory is left to everything else.
+        fitting = int(float(f"{max_length * memory / needed / 2:.1g}"))
         raise ConfigError(
             f"replay.replay_buffer_max_length={max_length:,} needs {needed / 2**30:,.0f} GiB, "
-            f"and this machine has {memory / 2**30:,.0f} GiB: keep fewer transitions"
+            f"and this machine has {memory / 2**30:,.0f} GiB: keep fewer transitions, such as "
+            f"{fitting:,}, or make images smaller by gymnasium.wrappers.ResizeObservation or "
+            "GrayscaleObservation in env.wrappers"
         )

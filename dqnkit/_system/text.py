@@ -19,3 +19,8 @@ def one_line(thing: object, limit: int = 300) -> str:
     line = re.sub(r"`(\w+)`", r"'\1'", " ".join(str(thing).split()))
     text = redact_secrets(line) or type(thing).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def short_repr(value: object, limit: int = 80) -> str:
+    """Return the representation of a value on one line, at most `limit` characters long."""
+    return one_line(repr(value), limit)

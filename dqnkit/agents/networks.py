@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
 from dqnkit._system.tensorflow import Tensor, network, tf
+from dqnkit.agents import inputs
 from dqnkit.config.fields import required
 from dqnkit.config.sections import AgentConfig, Config, NetworkConfig
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec, convolution_shapes
+from dqnkit.envs.specs import ArraySpec, EnvSpec, ObservationKind, convolution_shapes
 
 
 class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
     """Convolutions for images, dense ReLU layers and a linear output.
+
+    An observation of several arrays has a branch for each: convolutions for each image, with
+    parameters of their own, and the scaled or one-hot numbers of the others. The dense layers read
+    all branches side by side.
 
     Initialization follows TF-Agents' DQN tutorial. Hidden kernels are drawn from a truncated normal
     distribution with variance 2 / fan_in (He et al., 2015), the output kernel uniformly from ±0.03;
@@ -53,7 +58,7 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
           name: Name of the network; TF-Agents sets it on the copy that becomes the target network.
         """
         # float32 and not the observation's dtype: TF-Agents samples the spec, which fails for
-        # bytes. float32 holds every observation exactly, discrete ones below 2**24.
+        # bytes. float32 holds every stored value of a frame exactly.
         spec = tf.TensorSpec(env.observation.shape, tf.float32, "observation")
         super().__init__(input_tensor_spec=spec, state_spec=(), name=name)
         self._observation = env.observation
@@ -81,7 +86,7 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
           **_: Unused; part of TF-Agents' interface.
         """
         del step_type
-        return self._outputs(observation)[:, :, 0], network_state
+        return self._outputs(self._split(observation))[:, :, 0], network_state
 
     def as_input(self, observation: Tensor) -> Tensor:
         """Convert observations of any dtype, [B, *observation.shape] or [B, size], for `call`."""
@@ -90,15 +95,26 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
 
     def q_values(self, observation: Tensor) -> Tensor:
         """Return Q-values, float32 [B, num_actions], of observations that `as_input` accepts."""
-        return self(self.as_input(observation))[0]
+        return self.q_values_of_arrays(self._split(self.as_input(observation)))
 
-    def _outputs(self, observation: Tensor) -> Tensor:
+    def q_values_of_arrays(self, arrays: Sequence[Tensor]) -> Tensor:
+        """Return Q-values, float32 [B, num_actions].
+
+        Args:
+          arrays: Arrays of the observations with stored values, [B, frame_stack, *shape] each.
+        """
+        return self._outputs(arrays)[:, :, 0]
+
+    def _split(self, observation: Tensor) -> list[Tensor]:
+        return inputs.split_frames(observation, self._observation)
+
+    def _outputs(self, arrays: Sequence[Tensor]) -> Tensor:
         """Return the outputs of all actions, float32 [B, num_actions, num_outputs]."""
         parts = tf.split(self.parameters, [math.prod(shape) for shape in self._shapes])
         parts = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
         layers = list(zip(parts[::2], parts[1::2], strict=True))
         hidden, heads = layers[: self._num_hidden], layers[self._num_hidden :]
-        values = self._hidden(observation, hidden)
+        values = self._hidden(arrays, hidden)
         if len(heads) == 1:
             outputs = _linear(values, *heads[0])
             return self._by_action(outputs)
@@ -111,21 +127,29 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
         advantages -= tf.reduce_mean(advantages, axis=1, keepdims=True)
         return tf.transpose(value)[:, None] + advantages
 
-    def _hidden(self, observation: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def _hidden(self, arrays: Sequence[Tensor], layers: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Return the activations of the last hidden layer, float32 [units, B]."""
-        depth = len(self._convolutions)
-        if depth:
-            values = _image(observation, self._observation)
-            strides = [stride for _, _, stride in self._convolutions]
-            for (kernel, bias), stride in zip(layers[:depth], strides, strict=True):
-                values = tf.nn.relu(tf.nn.conv2d(values, kernel, stride, "VALID") + bias)
-            values = tf.reshape(values, [-1, math.prod(values.shape[1:])])
-        else:
-            values = _features(observation, self._observation)
-        values = tf.transpose(values)
-        for kernel, bias in layers[depth:]:
+        depth, branches = len(self._convolutions), []
+        for spec, array in zip(self._observation.arrays, arrays, strict=True):
+            if self._is_convolved(spec):
+                branches.append(self._convolve(inputs.image(array, spec), layers[:depth]))
+                layers = layers[depth:]
+            else:
+                branches.append(inputs.features(array, spec))
+        values = tf.transpose(branches[0] if len(branches) == 1 else tf.concat(branches, axis=1))
+        for kernel, bias in layers:
             values = tf.nn.relu(_linear(values, kernel, bias))
         return values
+
+    def _is_convolved(self, spec: ArraySpec) -> bool:
+        return bool(self._convolutions) and spec.kind is ObservationKind.IMAGE
+
+    def _convolve(self, images: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the flat output of the convolutions, float32 [B, units]."""
+        values = images
+        for (_, _, stride), (kernel, bias) in zip(self._convolutions, layers, strict=True):
+            values = tf.nn.relu(tf.nn.conv2d(values, kernel, stride, "VALID") + bias)
+        return tf.reshape(values, [-1, math.prod(values.shape[1:])])
 
     def _by_action(self, outputs: Tensor) -> Tensor:
         """Reshape [num_actions * num_outputs, B] to [B, num_actions, num_outputs]."""
@@ -134,16 +158,19 @@ class QNetwork(network.Network):  # type: ignore[misc]  # TF-Agents has no types
     def _hidden_shapes(self, dense: tuple[int, ...]) -> tuple[list[tuple[int, ...]], int]:
         """Return the shapes of the hidden kernels, and the number of inputs of the dense layers."""
         shapes: list[tuple[int, ...]] = []
-        inputs = self._observation.num_features
-        if self._convolutions:
-            outputs = convolution_shapes(self._convolutions, self._observation)
+        stack, width = self._observation.frame_stack, 0
+        for spec in self._observation.arrays:
+            if not self._is_convolved(spec):
+                width += stack * spec.num_features
+                continue
+            outputs = convolution_shapes(self._convolutions, spec, stack)
             for (_, _, channels), (filters, kernel, _) in zip(
                 outputs, self._convolutions, strict=False
             ):
                 shapes.append((kernel, kernel, channels, filters))
-            inputs = math.prod(outputs[-1])
-        shapes += [(units, width) for width, units in itertools.pairwise([inputs, *dense])]
-        return shapes, inputs
+            width += math.prod(outputs[-1])
+        shapes += [(units, inner) for inner, units in itertools.pairwise([width, *dense])]
+        return shapes, width
 
     def _output_shapes(self, inputs: int, *, dueling: bool) -> list[tuple[int, ...]]:
         outputs = self._num_actions * self._num_outputs
@@ -190,12 +217,12 @@ class CategoricalQNetwork(QNetwork):
     ) -> tuple[Tensor, Any]:
         """Return logits, float32 [B, num_actions, num_atoms], and the network state."""
         del step_type
-        return self._outputs(observation), network_state
+        return self._outputs(self._split(observation)), network_state
 
     @override
-    def q_values(self, observation: Tensor) -> Tensor:
+    def q_values_of_arrays(self, arrays: Sequence[Tensor]) -> Tensor:
         """Return the mean of each action's distribution, float32 [B, num_actions]."""
-        return self.mean(self(self.as_input(observation))[0])
+        return self.mean(self._outputs(arrays))
 
     def mean(self, logits: Tensor) -> Tensor:
         """Return the means, float32 [...], of distributions with logits [..., num_atoms]."""
@@ -240,27 +267,6 @@ def _initial_parameters(
 def _linear(values: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """Return kernel [units, inputs] times values [inputs, batch], plus bias [units]."""
     return _add_bias(tf.matmul(kernel, values), bias)
-
-
-def _features(observation: Tensor, spec: ObservationSpec) -> Tensor:
-    """Return features, float32 [B, num_features]: one-hot if discrete, else scaled."""
-    if spec.kind is ObservationKind.DISCRETE:
-        index = tf.cast(observation, tf.int32) - spec.first_value
-        one_hot = tf.one_hot(index, spec.num_values)
-        return tf.reshape(one_hot, [-1, spec.num_features])
-    return tf.reshape(observation, [-1, spec.size]) * spec.scale
-
-
-def _image(observation: Tensor, spec: ObservationSpec) -> Tensor:
-    """Return scaled images, float32 [B, height, width, channels]; stacked frames are channels."""
-    height, width, channels = spec.image_shape
-    frame_channels = channels // spec.frame_stack
-    frames = observation * spec.scale
-    if spec.channels_first:
-        frames = tf.reshape(frames, [-1, channels, height, width])
-        return tf.transpose(frames, [0, 2, 3, 1])
-    frames = tf.reshape(frames, [-1, spec.frame_stack, height, width, frame_channels])
-    return tf.reshape(tf.transpose(frames, [0, 2, 3, 1, 4]), [-1, height, width, channels])
 
 
 def _hidden_kernel(seed: int) -> Any:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import abc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
 from dqnkit._system.stderr import quiet_stderr
 from dqnkit._system.tensorflow import Tensor, tf
-from dqnkit.agents import networks
+from dqnkit.agents import inputs, networks
 from dqnkit.config.sections import Config
-from dqnkit.envs.specs import EnvSpec
+from dqnkit.envs.specs import ArraySpec, EnvSpec, ObservationSpec
 from dqnkit.errors import PolicyError
 
 Weights = np.ndarray
@@ -66,10 +67,12 @@ class GreedyPolicy(tf.Module, Policy):  # type: ignore[misc]  # TensorFlow has n
         self._network.parameters.assign(weights)
 
     def save(self, path: Path) -> None:
-        """Write a SavedModel with a signature from `observations` to `actions` and `q_values`.
+        """Write a SavedModel with a signature from observations to `actions` and `q_values`.
 
         Observations [B, *observation.shape] and actions [B] are those of the Gymnasium
-        environment: its first action keeps the environment's number (`first_action`).
+        environment: its first action keeps the environment's number (`first_action`). The one
+        array of an observation is called `observations`; several have the names
+        `ObservationSpec.input_names`.
 
         Args:
           path: Folder of the SavedModel, which is created.
@@ -77,18 +80,24 @@ class GreedyPolicy(tf.Module, Policy):  # type: ignore[misc]  # TensorFlow has n
         # A bare module, so that the SavedModel holds the parameters and nothing else of this class.
         module = tf.Module()
         module.parameters = self._network.parameters
+        observation = self.spec.observation
 
-        def serve(observations: Tensor) -> dict[str, Tensor]:
-            q_values = self.q_values(observations)
+        def serve(**observations: Tensor) -> dict[str, Tensor]:
+            arrays = [
+                inputs.from_environment(observations[name], array, observation.frame_stack)
+                for name, array in zip(observation.input_names, observation.arrays, strict=True)
+            ]
+            q_values = self._network.q_values_of_arrays(arrays)
             best = tf.argmax(q_values, axis=1, output_type=tf.int32)
             return {"actions": best + self.spec.first_action, "q_values": q_values}
 
-        observation = self.spec.observation
-        spec = tf.TensorSpec([None, *observation.shape], observation.dtype, "observations")
-        function = tf.function(serve, input_signature=[spec], autograph=False)
-        module.serve = function
+        specs = {
+            name: tf.TensorSpec([None, *observation.stacked(array.shape)], array.env_dtype, name)
+            for name, array in zip(observation.input_names, observation.arrays, strict=True)
+        }
+        module.serve = tf.function(serve, autograph=False).get_concrete_function(**specs)
         with quiet_stderr():
-            tf.saved_model.save(module, str(path), signatures=function)
+            tf.saved_model.save(module, str(path), signatures=module.serve)
 
 
 class SavedPolicy(Policy):
@@ -111,7 +120,7 @@ class SavedPolicy(Policy):
         try:
             self._model = tf.saved_model.load(str(path))
             self._serve = self._model.signatures["serving_default"]
-            signature = self._serve.structured_input_signature[1]["observations"]
+            signature = self._serve.structured_input_signature[1]
             actions = self._serve.structured_outputs["q_values"].shape[1]
         except Exception as error:  # TensorFlow raises many classes for a damaged file
             raise PolicyError(
@@ -119,43 +128,87 @@ class SavedPolicy(Policy):
                 f"{' '.join(str(error).split()):.200}; it is damaged or was not written by dqnkit"
             ) from error
         observation = spec.observation
-        trained_on = (tuple(signature.shape[1:]), signature.dtype.name, actions)
-        if trained_on != (observation.shape, observation.dtype, spec.num_actions):
+        trained_on = {
+            name: (tuple(each.shape[1:]), each.dtype.name) for name, each in signature.items()
+        }
+        given = {
+            name: (observation.stacked(array.shape), array.env_dtype)
+            for name, array in zip(observation.input_names, observation.arrays, strict=True)
+        }
+        if (trained_on, actions) != (given, spec.num_actions):
             raise PolicyError(
-                f"{path}: the policy takes observations of shape {trained_on[0]} ({trained_on[1]}) "
-                f"and chooses among {trained_on[2]} actions, and {spec.id!r} has "
-                f"{observation.shape} ({observation.dtype}) and {spec.num_actions}: the "
-                "environment has changed since it was trained"
+                f"{path}: the policy takes observations of shape {_described(trained_on)} and "
+                f"chooses among {actions} actions, and {spec.id!r} has {_described(given)} and "
+                f"{spec.num_actions}: the environment has changed since it was trained"
             )
 
     def q_values(self, observations: Tensor) -> Tensor:
-        """Return Q-values, float32 [B, num_actions], of observations [B, *observation.shape]."""
-        return self._call(observations)["q_values"]
+        """Return Q-values, float32 [B, num_actions], of frames [B, *observation.shape]."""
+        return self._serve_frames(observations)["q_values"]
 
     @override
     def actions(self, observations: Tensor, uniforms: Tensor | None = None) -> Tensor:
         del uniforms
-        return self._call(observations)["actions"] - self.spec.first_action
+        return self._serve_frames(observations)["actions"] - self.spec.first_action
 
-    def predict(self, observations: np.ndarray) -> np.ndarray:
+    def predict(self, observations: Any) -> np.ndarray:
         """Return greedy actions for observations, both as the environment knows them.
 
         Args:
-          observations: Batch of observations, [B, *observation.shape].
+          observations: Batch of observations: an array [B, *observation.shape], or the arrays of a
+            Dict or Tuple in the same nesting, each with the batch as its first axis. The axes of
+            an observation may be flattened into one.
 
         Returns:
           Actions int32 [B], in the environment's numbering.
-        """
-        actions = self.actions(tf.constant(np.asarray(observations)))
-        numbered: np.ndarray = actions.numpy() + self.spec.first_action
-        return numbered
 
-    def _call(self, observations: Tensor) -> dict[str, Tensor]:
+        Raises:
+          PolicyError: If an array is missing or has another shape.
+        """
+        observation = self.spec.observation
+        tensors = {
+            name: tf.constant(_batch(observations, array, observation))
+            for name, array in zip(observation.input_names, observation.arrays, strict=True)
+        }
+        actions: np.ndarray = self._serve(**tensors)["actions"].numpy()
+        return actions
+
+    def _serve_frames(self, frames: Tensor) -> dict[str, Tensor]:
         # Dynamics in the graph represent discrete observations as floats [B, 1].
         observation = self.spec.observation
-        cast = tf.reshape(tf.cast(observations, observation.dtype), [-1, *observation.shape])
-        outputs: dict[str, Tensor] = self._serve(observations=cast)
+        arrays = inputs.split_frames(frames, observation)
+        tensors = {
+            name: inputs.to_environment(values, array, observation)
+            for name, values, array in zip(
+                observation.input_names, arrays, observation.arrays, strict=True
+            )
+        }
+        outputs: dict[str, Tensor] = self._serve(**tensors)
         return outputs
+
+
+def _described(arrays: dict[str, tuple[tuple[int, ...], str]]) -> str:
+    """Return names, shapes and dtypes; without a name if there is one array."""
+    if len(arrays) == 1:
+        ((shape, dtype),) = arrays.values()
+        return f"{shape} ({dtype})"
+    return ", ".join(f"{name} {shape} ({dtype})" for name, (shape, dtype) in arrays.items())
+
+
+def _batch(observations: Any, array: ArraySpec, observation: ObservationSpec) -> np.ndarray:
+    """Return the batch of one array, [B, *shape]."""
+    values, shape = observations, observation.stacked(array.shape)
+    try:
+        for key in array.path:
+            values = values[key]
+        numbers = np.asarray(values, array.env_dtype)
+        return numbers.reshape(len(numbers), *shape)
+    except (LookupError, TypeError, ValueError) as error:
+        name = f" {array.name!r}" if array.path else ""
+        raise PolicyError(
+            f"observations{name}: {type(error).__name__}: {error}; give {array.env_dtype} of shape "
+            f"{('N', *shape)}, with the batch as the first axis"
+        ) from error
 
 
 class RandomPolicy(Policy):

@@ -219,9 +219,7 @@ def _make(
     with ExitStack() as stack:
         # Loading the policy takes seconds, so it comes after everything that may be refused.
         environments = [
-            stack.enter_context(
-                closing(RenderedEnvironment(config.env, spec, config.evaluation.wrappers))
-            )
+            stack.enter_context(closing(RenderedEnvironment(config.evaluation_env, spec)))
             for _ in range(2 if options.baseline else 1)
         ]
         fps = options.fps or environments[0].fps

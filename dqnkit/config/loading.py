@@ -104,11 +104,13 @@ def load_for_environment(env_id: str, overrides: Overrides = ()) -> Config:
     Raises:
       ConfigError: If a key or value is not allowed.
     """
-    for name in experiment_names():
-        if load(name).env.id == env_id:
-            return load(name, overrides)
     environment = Override("env.id", env_id, f"env_id={env_id}")
-    return default_config(env_id.lower(), [environment, *_as_list(overrides)])
+    name = _experiment_of(env_id)
+    if name is None:
+        return default_config(env_id.lower(), [environment, *_as_list(overrides)])
+    if _EnvId.parse(env_id).module is None:
+        return load(name, overrides)
+    return load(name, [environment, *_as_list(overrides)])
 
 
 def override(config: Config, overrides: Overrides) -> Config:
@@ -191,6 +193,33 @@ def suggestion(given: str, known: Sequence[str]) -> str:
     """Return ` (did you mean …?)` with the most similar known name; empty if none is similar."""
     matches = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+class _EnvId(NamedTuple):
+    """The parts of a Gymnasium id, `module:namespace/Name-vN`."""
+
+    module: str | None
+    name: str
+    """Name with its namespace."""
+    version: int | None
+
+    @classmethod
+    def parse(cls, env_id: str) -> _EnvId:
+        module, _, rest = env_id.rpartition(":")
+        match = re.fullmatch(r"(.+?)(?:-v(\d+))?", rest)
+        name, version = match.groups() if match else (rest, None)
+        return cls(module or None, name, None if version is None else int(version))
+
+
+def _experiment_of(env_id: str) -> str | None:
+    """Return the committed experiment of an environment; the newest version if none is given."""
+    wanted = _EnvId.parse(env_id)
+    found: dict[int, str] = {}
+    for name in experiment_names():
+        given = _EnvId.parse(load(name).env.id)
+        if given.name == wanted.name and given.version is not None:
+            found.setdefault(given.version, name)
+    return found.get(max(found, default=-1) if wanted.version is None else wanted.version)
 
 
 def _as_name(text: str) -> str:

@@ -71,6 +71,9 @@ class EnvConfig(Section):
     value}`."""
     frame_stack: Annotated[Count, Field(le=64)] = 1
     """Number of consecutive frames in an observation. The replay stores each frame once."""
+    channels: Literal["auto", "first", "last"] = "auto"
+    """Axis of the channels of images with three axes. `auto` takes the axis beside two equal ones,
+    or else the shorter of the first and the last."""
     num_envs: Annotated[Count, Field(le=65_536)] = 1
     """Number of environments that are stepped together. Each adds one transition per collect
     step."""
@@ -83,9 +86,12 @@ class EnvConfig(Section):
 
     @field_validator("kwargs")
     @classmethod
-    def _reject_render_mode(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        if "render_mode" in kwargs:
-            raise ValueError("remove render_mode: training does not render")
+    def _check_render_mode(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if kwargs.get("render_mode") not in {None, "rgb_array"}:
+            raise ValueError(
+                "remove render_mode, or set it to rgb_array for observations that are drawn "
+                "(gymnasium.wrappers.AddRenderObservation)"
+            )
         return kwargs
 
 
@@ -387,7 +393,15 @@ class EvaluationConfig(Section):
     2018)."""
     wrappers: Wrappers | None = None
     """Wrappers for evaluation in place of `env.wrappers`, for training wrappers that change the
-    score. Null means `env.wrappers`."""
+    score or the end of an episode. Null means `env.wrappers` without those that change rewards
+    (`gymnasium.RewardWrapper`)."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of `gymnasium.make` for evaluation, in addition to `env.kwargs` or in place of
+    them."""
+    shares_environment: bool = False
+    """Play evaluation in the environments of training, which then begin new episodes, for a
+    simulator of which only one instance can live. Otherwise evaluation has environments of its
+    own, one for each episode of a batch."""
 
 
 class TrackingConfig(Section):
@@ -424,6 +438,7 @@ class Config(Section):
         self._check_capacity()
         self._check_wrappers()
         self._check_actors()
+        self._check_sharing()
         return self
 
     def _check_capacity(self) -> None:
@@ -460,10 +475,12 @@ class Config(Section):
             ("env.wrappers", self.env.wrappers),
             ("evaluation.wrappers", self.evaluation.wrappers),
         ):
-            if wrappers:
+            if wrappers or (wrappers is not None and key.startswith("evaluation")):
+                given = f"contains {wrappers[0].path}" if wrappers else "is []"
                 raise CombinationError(
-                    f"{key} contains {wrappers[0].path}, and env.vectorization=vector_entry_point "
-                    "has no single environments to wrap: use env.vectorization=sync or async",
+                    f"{key} {given}, and env.vectorization=vector_entry_point has no single "
+                    "environments to wrap: use env.vectorization=sync or async, or arguments of "
+                    "the vector class in env.kwargs and evaluation.kwargs",
                     key,
                     "env.vectorization",
                 )
@@ -508,6 +525,34 @@ class Config(Section):
                 "training.collect_steps_per_iteration",
                 "env.num_envs",
             )
+
+    def _check_sharing(self) -> None:
+        evaluation = self.evaluation
+        if not evaluation.shares_environment:
+            return
+        for key, value in (
+            ("evaluation.wrappers", evaluation.wrappers),
+            ("evaluation.kwargs", evaluation.kwargs or None),
+            ("training.num_actors", self.training.num_actors),
+        ):
+            if value is not None:
+                raise CombinationError(
+                    f"{key} is set, and evaluation.shares_environment=true plays evaluation in the "
+                    f"environments of training: set one of the two to its default",
+                    key,
+                    "evaluation.shares_environment",
+                )
+
+    @property
+    def evaluation_env(self) -> EnvConfig:
+        """The environment of evaluation and videos: `env` with what `evaluation` replaces."""
+        update: dict[str, Any] = {"kwargs": self.env.kwargs | self.evaluation.kwargs}
+        if self.evaluation.wrappers is not None:
+            update["wrappers"] = self.evaluation.wrappers
+        if self.env.vectorization == "async":
+            # It would start one process for each episode of a batch, far more than there are cores.
+            update["vectorization"] = "sync"
+        return self.env.model_copy(update=update)
 
     @property
     def steps_per_iteration(self) -> int:

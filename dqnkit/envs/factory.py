@@ -1,11 +1,12 @@
-"""Creation of Gymnasium environments from a configuration, and of their specs."""
+"""Creation of Gymnasium environments from a configuration."""
 
 from __future__ import annotations
 
-import importlib
+import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import resource_tracker
 from typing import Any
@@ -14,85 +15,185 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from dqnkit._system.text import one_line
-from dqnkit.config.sections import EnvConfig, WrapperConfig
-from dqnkit.envs.failures import describe_error, extra_for, wrap_creation_errors
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
-from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.config.sections import EnvConfig
+from dqnkit.envs import packages
+from dqnkit.envs.checks import CheckedEnv
+from dqnkit.envs.closing import close_all, close_processes
+from dqnkit.envs.failures import wrap_creation_errors
+from dqnkit.envs.observations import ObservationEncoder
+from dqnkit.envs.specs import EnvSpec
+from dqnkit.envs.wrappers import apply_wrapper, check_statistics
+from dqnkit.errors import DqnkitError, UnsupportedEnvironmentError
 
 Env = gymnasium.Env[Any, Any]
-
-_REGISTERED_BY = {"ALE": "ale_py", "MinAtar": "minatar"}
-"""Modules that register the ids of a namespace."""
-
-_MAX_CHOICES = 2**20
-"""Limit on the values of a discrete space; a dense layer has weights for each of them."""
 
 
 def make_env(
     config: EnvConfig,
-    wrappers: Sequence[WrapperConfig] | None = None,
     render_mode: str | None = None,
 ) -> Env:
-    """Create one environment with its wrappers.
-
-    Nested observations, and arrays that are not images, are flattened into vectors.
+    """Create one environment with its wrappers, without checks of what it returns.
 
     Args:
       config: Configuration of the environment.
-      wrappers: Wrappers that replace those of the configuration.
-      render_mode: Gymnasium's render mode; None renders nothing.
+      render_mode: Gymnasium's render mode, in place of the one in `env.kwargs`.
 
     Raises:
       UnsupportedEnvironmentError: If the environment cannot be created.
     """
     with wrap_creation_errors(config):
-        _register(config.id)
+        packages.register(config.id)
         kwargs = config.kwargs | ({"render_mode": render_mode} if render_mode else {})
         env: Env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     try:
-        for wrapper in config.wrappers if wrappers is None else wrappers:
-            env = _apply_wrapper(env, wrapper)
-        with wrap_creation_errors(config):
-            if _needs_flattening(env.observation_space):
-                env = gymnasium.wrappers.FlattenObservation(env)
+        for wrapper in config.wrappers:
+            env = apply_wrapper(env, wrapper)
+        check_statistics(env)
     except BaseException:
-        env.close()
+        with suppress(Exception):  # the environment's own code; the first error counts
+            env.close()
         raise
     return env
 
 
-def make_vector_env(
-    config: EnvConfig, num_envs: int, wrappers: Sequence[WrapperConfig] | None = None
-) -> VectorEnv[Any, Any, Any]:
+def make_checked_env(
+    config: EnvConfig,
+    spec: EnvSpec,
+    render_mode: str | None = None,
+    label: str = "",
+) -> CheckedEnv:
+    """Create one environment whose results are checked, and whose observations are frames.
+
+    Args:
+      config: Configuration of the environment.
+      spec: Spec of the environment, as returned by `dqnkit.envs.description.describe_env`.
+      render_mode: Gymnasium's render mode, in place of the one in `env.kwargs`.
+      label: Clause that tells the environment from others in messages.
+
+    Raises:
+      UnsupportedEnvironmentError: If the environment cannot be created.
+    """
+    return CheckedEnv(make_env(config, render_mode), spec, label)
+
+
+def make_vector_env(config: EnvConfig, spec: EnvSpec, num_envs: int) -> VectorEnv[Any, Any, Any]:
     """Create environments that step together.
 
-    Their autoreset mode is `metadata["autoreset_mode"]` of the result.
+    Their autoreset mode is `metadata["autoreset_mode"]` of the result. Environments of `sync` and
+    `async` are `CheckedEnv`s, those of a vector class are its own.
 
     Args:
       config: Configuration of the environments.
+      spec: Spec of one environment.
       num_envs: Number of environments.
-      wrappers: Wrappers that replace those of the configuration.
 
     Raises:
       UnsupportedEnvironmentError: If the environments cannot be created.
     """
     if config.vectorization == "vector_entry_point":
-        with wrap_creation_errors(config):
-            _register(config.id)
-            return gymnasium.make_vec(
-                config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
-            )
-    makers = [partial(make_env, config, wrappers)] * num_envs
+        return make_vector_class(config, num_envs)
+    labels = [f" (environment {i + 1} of {num_envs})" * (num_envs > 1) for i in range(num_envs)]
+    makers = [partial(make_checked_env, config, spec, None, label) for label in labels]
     # SAME_STEP copies the last frame only after the reset, which is too late for an environment
     # that writes every frame into the same array.
     mode = AutoresetMode.DISABLED
     with wrap_creation_errors(config):
         if config.vectorization == "sync":
-            return SyncVectorEnv(makers, autoreset_mode=mode, copy=False)
-        with _signals_blocked(signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            # A process forked while TensorFlow's threads run may hang.
-            return AsyncVectorEnv(makers, context="spawn", autoreset_mode=mode, copy=False)
+            return _make_sync(makers, mode)
+        return _make_async(makers, spec, mode)
+
+
+def make_vector_class(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    """Create the environment's own vector class.
+
+    Raises:
+      UnsupportedEnvironmentError: If it cannot be created.
+    """
+    with wrap_creation_errors(config):
+        packages.register(config.id)
+        return gymnasium.make_vec(
+            config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
+        )
+
+
+def can_live_together(config: EnvConfig, spec: EnvSpec) -> bool:
+    """Return whether two instances of an environment can be made; both are closed again."""
+    with ExitStack() as made:
+        try:
+            for _ in range(2):
+                env = make_checked_env(config, spec)
+                made.callback(close_all, [env.finish], config.id, config.step_timeout)
+        except UnsupportedEnvironmentError:
+            return False
+    return True
+
+
+Makers = list["partial[CheckedEnv]"]
+
+
+def _make_sync(makers: Makers, mode: AutoresetMode) -> SyncVectorEnv:
+    with ExitStack() as unfinished:
+
+        def make_one(make: partial[CheckedEnv]) -> CheckedEnv:
+            env = make()
+            unfinished.callback(env.finish)
+            return env
+
+        envs = SyncVectorEnv(
+            [partial(make_one, make) for make in makers], autoreset_mode=mode, copy=False
+        )
+        unfinished.pop_all()
+    return envs
+
+
+def _make_async(makers: Makers, spec: EnvSpec, mode: AutoresetMode) -> AsyncVectorEnv:
+    with _signals_blocked(signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        # A process forked while TensorFlow's threads run may hang.
+        envs = AsyncVectorEnv(
+            [_ProcessMaker(make, spec) for make in makers],
+            context="spawn",
+            autoreset_mode=mode,
+            copy=False,
+        )
+    error = next((each for each in envs.call("creation_error") if each is not None), None)
+    if error is not None:
+        close_processes(envs, spec.id, None, is_idle=True)
+        raise error
+    return envs
+
+
+@dataclass(frozen=True)
+class _ProcessMaker:
+    """Makes an environment in the process that steps it.
+
+    Gymnasium also makes one in the parent to read its spaces. That one is never more than its
+    spaces here: a second instance would take time, and some simulators allow only one.
+    """
+
+    make: partial[CheckedEnv]
+    spec: EnvSpec
+    parent: int = field(default_factory=os.getpid)
+
+    def __call__(self) -> Env:
+        if os.getpid() == self.parent:
+            return _SpacesOnly(self.spec)
+        try:
+            return self.make()
+        except DqnkitError as error:  # the parent raises it: here it would end in a traceback
+            return _SpacesOnly(self.spec, error)
+
+
+class _SpacesOnly(gymnasium.Env[Any, Any]):
+    """The spaces of an environment that was not made."""
+
+    def __init__(self, spec: EnvSpec, error: DqnkitError | None = None) -> None:
+        self.observation_space = ObservationEncoder(spec.observation).frame_space
+        self.action_space = spaces.Discrete(spec.num_actions, start=spec.first_action)
+        self.creation_error = error
+
+    def finish(self) -> list[str]:
+        """Return no warnings: there is nothing to close."""
+        return []
 
 
 @contextmanager
@@ -108,129 +209,3 @@ def _signals_blocked(*signals: signal.Signals) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def describe_env(config: EnvConfig) -> EnvSpec:
-    """Create the environment once and return the spec of its spaces.
-
-    Raises:
-      UnsupportedEnvironmentError: If the environment cannot be created, or if a DQN cannot use
-        its observation space or its action space.
-    """
-    kwargs = {"desc": None, "map_name": "4x4"} | config.kwargs
-    if config.id.startswith("FrozenLake") and kwargs["desc"] is kwargs["map_name"] is None:
-        raise UnsupportedEnvironmentError(
-            "env.kwargs.map_name=null: each environment would generate a random map of its own, "
-            "without a seed; name a map, or give one in env.kwargs.desc"
-        )
-    if config.vectorization == "vector_entry_point":
-        vector = make_vector_env(config, 1)
-        observations, actions = vector.single_observation_space, vector.single_action_space
-        vector.close()
-    else:
-        env = make_env(config)
-        with wrap_creation_errors(config):
-            observations, actions = env.observation_space, env.action_space
-        env.close()
-    if not isinstance(actions, spaces.Discrete):
-        raise UnsupportedEnvironmentError(
-            f"env.id: the action space of {config.id!r} is {one_line(actions)}; a DQN needs a "
-            "Discrete space: choose another environment, or discretize the actions by a wrapper "
-            "in env.wrappers"
-        )
-    observation = _observation_spec(observations, config)
-    choices = max(int(actions.n), observation.num_values)
-    if choices > _MAX_CHOICES:
-        raise UnsupportedEnvironmentError(
-            f"env.id: {config.id!r} has a Discrete space of {choices:,} values; the network needs "
-            f"weights for each of them, and at most {_MAX_CHOICES:,} are supported: encode them by "
-            "a wrapper in env.wrappers"
-        )
-    return EnvSpec(config.id, observation, int(actions.n), int(actions.start))
-
-
-def _observation_spec(space: spaces.Space[Any], config: EnvConfig) -> ObservationSpec:
-    stack = config.frame_stack
-    if isinstance(space, spaces.Discrete):
-        return ObservationSpec(
-            ObservationKind.DISCRETE,
-            (),
-            "int64",
-            stack,
-            num_values=int(space.n),
-            first_value=int(space.start),
-        )
-    if not isinstance(space, spaces.Box):
-        raise UnsupportedEnvironmentError(
-            f"env.id: the observation space of {config.id!r} is {one_line(space)}; a DQN needs a "
-            "Box, a Discrete, or a Dict or Tuple that Gymnasium can flatten: convert the "
-            "observations by a wrapper in env.wrappers"
-        )
-    if 0 in space.shape:
-        raise UnsupportedEnvironmentError(
-            f"env.id: the observation space of {config.id!r} is {one_line(space)}, which contains "
-            "no numbers: there is nothing to learn from"
-        )
-    kind = ObservationKind.IMAGE if _is_image(space) else ObservationKind.VECTOR
-    dtype = space.dtype.name if space.dtype.name in {"uint8", "int8", "bool"} else "float32"
-    return ObservationSpec(
-        kind, space.shape, dtype, stack, low=float(space.low.min()), high=float(space.high.max())
-    )
-
-
-def _is_image(space: spaces.Space[Any]) -> bool:
-    """Return whether a space has three axes, or two and bytes: an image without channels."""
-    if not isinstance(space, spaces.Box):
-        return False
-    return len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype.name == "uint8")
-
-
-def _needs_flattening(space: spaces.Space[Any]) -> bool:
-    if isinstance(space, spaces.Discrete) or _is_image(space) or not space.is_np_flattenable:
-        return False
-    return not isinstance(space, spaces.Box) or len(space.shape) != 1
-
-
-def _register(env_id: str) -> None:
-    """Import the package that registers an id's namespace, such as ALE of `ALE/Pong-v5`."""
-    namespace, slash, _ = env_id.partition("/")
-    if not slash or namespace not in _REGISTERED_BY:
-        return
-    if any(spec.namespace == namespace for spec in gymnasium.registry.values()):
-        return
-    if namespace == "ALE":
-        ale_py = importlib.import_module("ale_py")
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner on stderr
-        gymnasium.register_envs(ale_py)
-    else:
-        importlib.import_module("minatar.gym").register_envs()
-
-
-def _apply_wrapper(env: Env, wrapper: WrapperConfig) -> Env:
-    module, _, name = wrapper.path.replace(":", ".").rpartition(".")
-    try:
-        wrapper_class = getattr(importlib.import_module(module), name)
-    except Exception as error:  # a module may raise anything while it is imported
-        raise UnsupportedEnvironmentError(
-            f"env.wrappers: {wrapper.path!r} cannot be imported: {type(error).__name__}: "
-            f"{one_line(error)}. Give the dotted path of a class, for example "
-            "gymnasium.wrappers.ClipReward"
-        ) from error
-    try:
-        wrapped = wrapper_class(env, **{k: _with_tuples(v) for k, v in wrapper.kwargs.items()})
-    except Exception as error:  # a wrapper's own code runs here and may raise anything
-        raise UnsupportedEnvironmentError(
-            f"env.wrappers: {wrapper.path} with {wrapper.kwargs} cannot be applied to the "
-            f"environment: {describe_error(error)}{extra_for(error)}"
-        ) from error
-    if not isinstance(wrapped, gymnasium.Env):
-        raise UnsupportedEnvironmentError(
-            f"env.wrappers: {wrapper.path} returned a {type(wrapped).__name__}; it must return a "
-            "gymnasium.Env"
-        )
-    return wrapped
-
-
-def _with_tuples(value: Any) -> Any:
-    """Return nested lists as tuples, which YAML cannot express."""
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import gymnasium
 
 from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig
-from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
+from dqnkit.errors import DqnkitError, EnvironmentFailedError, UnsupportedEnvironmentError
 
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "minatar": "minatar", "Box2D": "box2d"}
 """Extras of dqnkit, by the top-level module that they install."""
@@ -22,6 +23,14 @@ _PACKAGES = {
     "minatar": "minatar",
 }
 """Packages of each extra, as in `pyproject.toml`."""
+
+
+OLD_API = (
+    "this is the interface of Gym before 0.26: return observation and info from reset(seed, "
+    "options), and observation, reward, terminated, truncated and info from step, or convert the "
+    "environment by Shimmy (https://shimmy.farama.org)"
+)
+"""Advice for environments that were written for old versions of Gym."""
 
 
 @contextmanager
@@ -114,10 +123,12 @@ def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
     """
     try:
         yield
-    except EnvironmentFailedError:
+    except DqnkitError:
         raise
     except (Exception, SystemExit) as error:
-        raise EnvironmentFailedError(
-            f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error)}; fix the "
-            "environment, or its env.kwargs and env.wrappers"
-        ) from error
+        problem = f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error)}"
+        advice = "fix the environment, or its env.kwargs and env.wrappers"
+        # Wrappers unpack what `reset` and `step` return, and pass `seed` on.
+        if re.search(r"values to unpack|unexpected keyword argument 'seed'", str(error)):
+            advice = OLD_API
+        raise EnvironmentFailedError(f"{problem}; {advice}") from error

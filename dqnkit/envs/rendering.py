@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Sequence
+import tempfile
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from dqnkit._system.text import one_line
-from dqnkit.config.sections import EnvConfig, WrapperConfig
+from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import factory
+from dqnkit.envs.checks import ADVICE
+from dqnkit.envs.closing import close_all, closer
+from dqnkit.envs.description import describe_env
 from dqnkit.envs.failures import wrap_env_errors
+from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
+_DRIVER = "SDL_VIDEODRIVER"
 _DEFAULT_FPS = 15.0
 """Frame rate of environments whose metadata names none."""
 
@@ -29,28 +34,23 @@ class RenderedEnvironment:
         self,
         config: EnvConfig,
         spec: EnvSpec,
-        wrappers: Sequence[WrapperConfig] | None = None,
     ) -> None:
         """Create the environment.
 
         Args:
           config: Configuration of the environment.
-          spec: Spec of the environment, as returned by `factory.describe_env`.
-          wrappers: Wrappers that replace those of the configuration.
+          spec: Spec of the environment, as returned by `description.describe_env`.
 
         Raises:
           UnsupportedEnvironmentError: If the environment cannot be created, or cannot render.
         """
-        # Without these, SDL, with which Gymnasium renders, looks for a display and a sound device.
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+        self._config = config
         self._spec = spec
-        self._dtype = np.dtype(spec.observation.dtype)
-        _check_rendering_supported(config, wrappers)
-        env = factory.make_env(config, wrappers, render_mode="rgb_array")
-        if spec.observation.frame_stack > 1:
-            env = gymnasium.wrappers.FrameStackObservation(env, spec.observation.frame_stack)
-        self._env = env
+        _check_rendering_supported(config, spec)
+        self._open()
+        self._has_drawn = False
+        self._unit_floats: bool | None = None
+        """True if frames of floats go from 0 to 1, False if to 255; None before the first."""
 
     @property
     def fps(self) -> float:
@@ -72,9 +72,15 @@ class RenderedEnvironment:
 
     def reset(self, seed: int) -> np.ndarray:
         """Start an episode and return its first observation, [*observation.shape]."""
-        with wrap_env_errors(self._spec.id, "reset"):
-            observation, _ = self._env.reset(seed=seed)
-        return np.asarray(observation, self._dtype)
+        observation = self._reset(seed)
+        if not self._has_drawn:
+            self._has_drawn = True
+            if self._needs_video_driver():
+                os.environ[_DRIVER] = "dummy"
+                self.close()
+                self._open()
+                observation = self._reset(seed)
+        return self._finite(observation)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool]:
         """Take an action, counted from 0.
@@ -83,15 +89,47 @@ class RenderedEnvironment:
           Observation [*observation.shape], reward, terminated and truncated.
         """
         with wrap_env_errors(self._spec.id, "step"):
-            observation, reward, terminated, truncated, _ = self._env.step(
+            observation, reward, terminated, truncated, _ = self._stacked.step(
                 action + self._spec.first_action
             )
-        return (
-            np.asarray(observation, self._dtype),
-            float(reward),
-            bool(terminated),
-            bool(truncated),
-        )
+        return self._finite(observation), float(reward), terminated, truncated
+
+    def _open(self) -> None:
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+        # SDL's search for a display complains on stderr if there is no such folder.
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+        single = self._config.model_copy(update={"vectorization": "sync"})
+        self._env = factory.make_checked_env(single, self._spec, render_mode="rgb_array")
+        self._stacked: gymnasium.Env[Any, Any] = self._env
+        stack = self._spec.observation.frame_stack
+        if stack > 1:
+            self._stacked = gymnasium.wrappers.FrameStackObservation(self._env, stack)
+
+    def _reset(self, seed: int) -> np.ndarray:
+        with wrap_env_errors(self._spec.id, "reset"):
+            observation: np.ndarray = self._stacked.reset(seed=seed)[0]
+        return observation
+
+    def _needs_video_driver(self) -> bool:
+        """Return whether drawing fails, perhaps because SDL finds no display.
+
+        SDL, with which Gymnasium draws, needs a display for windows alone. Its driver without one
+        is no default, as some environments, such as highway-env, then draw nothing at all.
+        """
+        if _DRIVER in os.environ:
+            return False
+        try:
+            return self._env.render() is None
+        except Exception:  # an environment's own code runs here and may raise anything
+            return True
+
+    def _finite(self, observation: np.ndarray) -> np.ndarray:
+        frames = observation.reshape(-1, *self._spec.observation.frame_shape)
+        try:
+            ObservationEncoder(self._spec.observation).check_finite(frames)
+        except InvalidObservationError as error:
+            raise EnvironmentFailedError(f"{self._spec.id!r} {error}; {ADVICE}") from None
+        return observation
 
     def frame(self) -> np.ndarray:
         """Render the current state.
@@ -112,23 +150,55 @@ class RenderedEnvironment:
                 f"{self._spec.id!r}: render returned {one_line(repr(rendered))[:80]}, but it must "
                 "return an array [height, width, 3] of bytes"
             )
-        if image.dtype.kind in "fb":  # in [0, 1], as in matplotlib
-            image = np.clip(image, 0.0, 1.0) * 255
-        return np.ascontiguousarray(image[..., :3].astype(np.uint8))
+        return np.ascontiguousarray(self._as_bytes(image[..., :3]))
 
-    def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
+    def close(self) -> list[str]:
+        """Close the environment; return warnings about what went wrong."""
+        return close_all([self._env.finish], self._spec.id, self._config.step_timeout)
+
+    def _as_bytes(self, image: np.ndarray) -> np.ndarray:
+        """Return the pixels as bytes from 0 to 255.
+
+        Raises:
+          EnvironmentFailedError: If the range of the numbers leaves their meaning open.
+        """
+        if image.dtype.kind == "b":
+            return image.astype(np.uint8) * 255
+        if image.dtype == np.uint8:
+            return image
+        low, high = (image.min(), image.max()) if image.dtype.kind in "iuf" else (np.nan, np.nan)
+        is_unit = image.dtype.kind == "f" and high <= 1.0
+        if image.dtype.kind == "f" and self._unit_floats is None:
+            self._unit_floats = is_unit
+        if self._unit_floats and is_unit and low >= 0.0:  # as in matplotlib
+            return (image * 255).astype(np.uint8)
+        if not (low >= 0 and high <= 255) or self._unit_floats:
+            raise EnvironmentFailedError(
+                f"{self._spec.id!r}: render returned {image.dtype} numbers from {low:g} to "
+                f"{high:g}, but the pixels must be bytes from 0 to 255, or floats from 0 to 1 in "
+                "every frame"
+            )
+        return image.astype(np.uint8)
 
 
-def _check_rendering_supported(config: EnvConfig, wrappers: Sequence[WrapperConfig] | None) -> None:
+def _check_rendering_supported(config: EnvConfig, spec: EnvSpec) -> None:
+    single = config.model_copy(update={"vectorization": "sync"})
     # The constructor of an environment that cannot render may not even accept a render mode.
-    env = factory.make_env(config, wrappers)
-    with contextlib.closing(env):
-        modes = env.metadata.get("render_modes") or []
+    env = factory.make_env(single)
+    modes = env.metadata.get("render_modes") or []
+    close_all([closer(env)], config.id, config.step_timeout)
     if "rgb_array" not in modes:
         raise UnsupportedEnvironmentError(
             f"env.id: {config.id!r} cannot be drawn: its metadata['render_modes'] is "
             f"{list(modes)}, and a video needs 'rgb_array'; add this mode and a render method that "
             "returns an array [height, width, 3] of bytes to the class"
         )
+    if config.vectorization == "vector_entry_point":
+        observation = describe_env(single).observation
+        if observation != spec.observation:
+            raise UnsupportedEnvironmentError(
+                f"env.vectorization=vector_entry_point: {config.id!r} cannot be drawn, because its "
+                f"vector class observes {spec.observation.describe()} and the single environment, "
+                f"which draws, {observation.describe()}; train with env.vectorization=sync to make "
+                "videos"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,32 +38,37 @@ def transition_table(config: EnvConfig) -> TransitionTable:
       UnsupportedEnvironmentError: If the environment cannot be created.
     """
     env = factory.make_env(config)
-    process: Any = env.unwrapped
-    num_states = len(process.P)
-    num_actions = len(process.P[0])
-    outcomes = max(len(process.P[s][a]) for s in process.P for a in process.P[s])
-    columns = [np.zeros((num_states, num_actions, outcomes)) for _ in range(4)]
-    for state, actions in process.P.items():
-        for action, branches in actions.items():
-            for index, branch in enumerate(branches):
-                for column, value in zip(columns, branch, strict=True):
-                    column[state, action, index] = value
-    probability, next_state, reward, terminated = columns
+    with contextlib.closing(env):
+        process: Any = env.unwrapped
+        limit = env.spec.max_episode_steps if env.spec else None
+        outcomes, initial = process.P, np.asarray(process.initial_state_distrib, np.float64)
+    probability, next_state, reward, terminated = _columns(outcomes)
     if not np.isfinite(reward).all():
         raise EnvironmentFailedError(
             f"{config.id!r} has a reward that is not finite in its transition table; fix the "
             "environment, or its env.kwargs"
         )
-    limit = env.spec.max_episode_steps if env.spec else None
-    env.close()
     return TransitionTable(
         probability,
         next_state.astype(np.int64),
         reward,
         terminated.astype(np.bool_),
-        np.asarray(process.initial_state_distrib, np.float64),
+        initial,
         limit,
     )
+
+
+def _columns(outcomes: dict[int, dict[int, list[tuple[Any, ...]]]]) -> list[np.ndarray]:
+    """Return the columns of the outcomes, float64 [S, A, K] each."""
+    num_states, num_actions = len(outcomes), len(outcomes[0])
+    most = max(len(branches) for actions in outcomes.values() for branches in actions.values())
+    columns = [np.zeros((num_states, num_actions, most)) for _ in range(4)]
+    for state, actions in outcomes.items():
+        for action, branches in actions.items():
+            for index, branch in enumerate(branches):
+                for column, value in zip(columns, branch, strict=True):
+                    column[state, action, index] = value
+    return columns
 
 
 def return_range(table: TransitionTable, gamma: float) -> tuple[float, float]:

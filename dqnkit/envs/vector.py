@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,11 +9,15 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from dqnkit.config.sections import EnvConfig, WrapperConfig
+from dqnkit._system.text import short_repr
+from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import factory
+from dqnkit.envs.checks import ADVICE, are_truth_values, reward_problem
+from dqnkit.envs.closing import close_all, close_processes, closer
 from dqnkit.envs.failures import wrap_env_errors
+from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.watchdog import Watchdog, hang_error
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
@@ -59,15 +62,13 @@ class VectorEnvironment:
         config: EnvConfig,
         spec: EnvSpec,
         num_envs: int,
-        wrappers: Sequence[WrapperConfig] | None = None,
     ) -> None:
         """Create the environments.
 
         Args:
           config: Configuration of the environments.
-          spec: Spec of one environment, as returned by `factory.describe_env`.
+          spec: Spec of one environment, as returned by `description.describe_env`.
           num_envs: Number of environments.
-          wrappers: Wrappers that replace those of the configuration.
 
         Raises:
           UnsupportedEnvironmentError: If the environments cannot be created, or if their autoreset
@@ -75,7 +76,11 @@ class VectorEnvironment:
         """
         self.num_envs = num_envs
         self._spec = spec
-        self._envs = factory.make_vector_env(config, num_envs, wrappers)
+        self._timeout = config.step_timeout
+        self._encoder = ObservationEncoder(spec.observation)
+        self._envs: Any = factory.make_vector_env(config, spec, num_envs)
+        # The environments of a vector class are not checked one by one.
+        self._is_checked = config.vectorization != "vector_entry_point"
         mode = self._envs.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             self._envs.close()
@@ -85,17 +90,21 @@ class VectorEnvironment:
                 "gymnasium.vector.AutoresetMode; set env.vectorization to sync or async"
             )
         self._mode = mode
-        self._timeout = config.step_timeout
         # AsyncVectorEnv takes a timeout for each call.
         has_timeout = isinstance(self._envs, AsyncVectorEnv)
         self._watchdog = Watchdog(None if has_timeout else config.step_timeout, spec.id)
-        self._takes_one_seed = config.vectorization == "vector_entry_point"
-        self._dtype = np.dtype(spec.observation.dtype)
+        self._action_dtype = getattr(self._envs.action_space, "dtype", np.dtype(np.int64))
+        self._is_idle = True
+        self._has_stepped = False
+        self._checks_bounds = True
+        self._warnings: list[str] = []
+        self._elapsed = np.zeros(num_envs, np.int64)
+        """Number of steps of each episode."""
         self._ended = np.zeros(num_envs, np.bool_)
         self._all_true = np.ones(num_envs, np.bool_)
-        stack = spec.observation.frame_stack
-        shape = (num_envs, stack, *spec.observation.frame_shape)
-        self._frames = np.zeros(shape, self._dtype)
+        observation = spec.observation
+        shape = (num_envs, observation.frame_stack, *observation.frame_shape)
+        self._frames = np.zeros(shape, observation.dtype)
 
     @property
     def frame(self) -> np.ndarray:
@@ -119,12 +128,9 @@ class VectorEnvironment:
           seeds: Seed of each environment. A vector class of the environment's own gets only the
             first one, and derives the others from it.
         """
-        seed: Any = seeds[0] if self._takes_one_seed else list(seeds)
-        with self._errors_wrapped("reset"):
-            frame, _ = self._call_reset(seed=seed)
+        self._elapsed[:] = 0
+        frame = self._reset(seed=list(seeds) if self._is_checked else seeds[0])
         self._ended = np.zeros(self.num_envs, np.bool_)
-        frame = self._cast(frame)
-        self._check_finite(frame, np.zeros(0))
         self._frames[:] = frame[:, None]
 
     def step(self, actions: np.ndarray) -> Step:
@@ -133,12 +139,12 @@ class VectorEnvironment:
         Args:
           actions: Actions counted from 0, int [N].
         """
+        numbers = (actions + self._spec.first_action).astype(self._action_dtype)
         with self._errors_wrapped("step"):
-            frame, rewards, terminated, truncated, infos = self._call_step(
-                actions + self._spec.first_action
-            )
-        frame = self._cast(frame)
-        self._check_finite(frame, rewards)
+            result = self._call_step(numbers)
+        self._elapsed += 1
+        frame, reward, terminated, truncated, infos = self._checked(result)
+        self._check(frame)
         done = terminated | truncated
         last_frame = frame
         stepped, started = self._all_true, done
@@ -148,45 +154,80 @@ class VectorEnvironment:
         elif done.any():
             last_frame = frame.copy()
             if self._mode is AutoresetMode.SAME_STEP:
-                final = [self._cast(infos["final_obs"][i]) for i in np.flatnonzero(done)]
+                final = [self._encode(infos["final_obs"][i], ()) for i in np.flatnonzero(done)]
                 last_frame[done] = np.stack(final)
             else:
                 # Some vector classes return their own arrays, which the reset then clears.
-                rewards, terminated, truncated = (
-                    x.copy() for x in (rewards, terminated, truncated)
-                )
-                with self._errors_wrapped("reset"):
-                    frame, _ = self._call_reset(options={"reset_mask": done})
-                frame = self._cast(frame)
-                self._check_finite(frame, np.zeros(0))
+                terminated, truncated = terminated.copy(), truncated.copy()
+                self._elapsed[done] = 0
+                frame = self._reset(options={"reset_mask": done.copy()})
+        if not self._has_stepped:
+            self._after_first_step()
         self._push(frame, started)
-        return Step(stepped, last_frame, rewards.astype(np.float32), terminated, truncated, started)
+        return Step(stepped, last_frame, reward, terminated, truncated, started)
+
+    def take_warnings(self) -> list[str]:
+        """Return the warnings since the last call, those of `close` included."""
+        warnings, self._warnings = self._warnings, []
+        return warnings
 
     def close(self) -> None:
-        """Close the environments, and kill their processes even if these are busy."""
+        """Close the environments within a time limit, and kill the processes of those that hang.
+
+        What goes wrong becomes a warning: the results are complete.
+        """
         self._watchdog.close()
         if isinstance(self._envs, AsyncVectorEnv):
-            for process in self._envs.processes:
-                process.kill()
-                process.join()
-            with contextlib.suppress(Exception):  # raised because the processes are gone
-                self._envs.close(terminate=True)
-        else:
-            self._envs.close()
+            self._warnings += close_processes(
+                self._envs, self._spec.id, self._timeout, is_idle=self._is_idle
+            )
+            return
+        closers = [closer(self._envs)]
+        if isinstance(self._envs, SyncVectorEnv) and self._is_checked:
+            closers = [env.finish for env in self._envs.envs]  # type: ignore[attr-defined]
+        self._warnings += close_all(closers, self._spec.id, self._timeout)
+        self._envs.closed = True  # otherwise closed again, without a limit, when it is deleted
+
+    # -- Calls into the environments
 
     def _call_step(self, actions: np.ndarray) -> Any:
+        self._is_idle = False
         if isinstance(self._envs, AsyncVectorEnv):
             self._envs.step_async(actions)
-            return self._envs.step_wait(timeout=self._timeout)
-        with self._watchdog:
-            return self._envs.step(actions)
+            result: Any = self._envs.step_wait(timeout=self._timeout)
+        else:
+            with self._watchdog:
+                result = self._envs.step(actions)
+        self._is_idle = True
+        return result
 
-    def _call_reset(self, **arguments: Any) -> Any:
-        if isinstance(self._envs, AsyncVectorEnv):
-            self._envs.reset_async(**arguments)
-            return self._envs.reset_wait(timeout=self._timeout)
-        with self._watchdog:
-            return self._envs.reset(**arguments)
+    def _reset(self, **arguments: Any) -> np.ndarray:
+        """Reset some or all environments; return the checked frames of all."""
+        with self._errors_wrapped("reset"):
+            self._is_idle = False
+            if isinstance(self._envs, AsyncVectorEnv):
+                self._envs.reset_async(**arguments)
+                result: Any = self._envs.reset_wait(timeout=self._timeout)
+            else:
+                with self._watchdog:
+                    result = self._envs.reset(**arguments)
+            self._is_idle = True
+        frame: np.ndarray = result[0]
+        if not self._is_checked:
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise self._error(
+                    f"returned {short_repr(result)}, but must return observations and infos", None
+                )
+            frame = self._encode(result[0], (self.num_envs,))
+        self._check(frame)
+        return frame
+
+    def _after_first_step(self) -> None:
+        """Collect the warnings of the environments, which their first steps may give."""
+        self._has_stepped = True
+        if self._is_checked:
+            warnings = [text for each in self._envs.call("take_warnings") for text in each]
+            self._warnings += dict.fromkeys(warnings)
 
     @contextmanager
     def _errors_wrapped(self, call: str) -> Iterator[None]:
@@ -207,24 +248,94 @@ class VectorEnvironment:
                     "env.vectorization=sync may show the reason"
                 ) from error
 
-    def _check_finite(self, frame: np.ndarray, rewards: np.ndarray) -> None:
-        # A single update would spread a NaN through the whole network, and hide where it came from.
-        for name, numbers in (("a reward", rewards), ("an observation", frame)):
-            if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-                raise EnvironmentFailedError(
-                    f"{self._spec.id!r} gave {name} that is not finite: {numbers.tolist()!r:.80}; "
-                    "fix the environment, or clip the values by a wrapper in env.wrappers"
+    # -- Checks of what they return
+
+    def _checked(self, result: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Any]:
+        """Return frames, rewards float32 [N], terminated, truncated and infos of a step."""
+        if self._is_checked:
+            frame, reward, terminated, truncated, infos = result
+            return frame, reward.astype(np.float32), terminated, truncated, infos
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise self._error(f"returned {short_repr(result)}, but must return five values", None)
+        observation, reward, terminated, truncated, infos = result
+        frame = self._encode(observation, (self.num_envs,))
+        return (
+            frame,
+            self._rewards(np.asarray(reward)),
+            self._truths("terminated", np.asarray(terminated)),
+            self._truths("truncated", np.asarray(truncated)),
+            infos,
+        )
+
+    def _encode(self, observation: Any, lead: tuple[int, ...]) -> np.ndarray:
+        try:
+            return self._encoder.encode(observation, lead)
+        except InvalidObservationError as error:
+            raise self._error(str(error), error.row) from None
+
+    def _rewards(self, rewards: np.ndarray) -> np.ndarray:
+        if rewards.dtype.kind not in "biuf" or rewards.size != self.num_envs:
+            raise self._error(
+                f"gave rewards of shape {rewards.shape} and type {rewards.dtype}, "
+                f"{short_repr(rewards)}, and a DQN needs one number for each of {self.num_envs} "
+                "environments",
+                None,
+            )
+        with np.errstate(over="ignore"):
+            numbers = rewards.reshape(self.num_envs).astype(np.float32)
+        if not np.isfinite(numbers).all():
+            row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+            value = float(rewards.reshape(self.num_envs)[row])
+            problem = reward_problem(value)
+            raise EnvironmentFailedError(f"{self._spec.id!r}{self._where(row)} {problem}")
+        return numbers
+
+    def _truths(self, name: str, values: np.ndarray) -> np.ndarray:
+        if values.size != self.num_envs or not are_truth_values(values):
+            raise self._error(
+                f"gave a {name} of shape {values.shape} and type {values.dtype}, "
+                f"{short_repr(values)}, and not one truth value for each of {self.num_envs} "
+                "environments",
+                None,
+            )
+        truths: np.ndarray = values.reshape(self.num_envs).astype(np.bool_)
+        return truths
+
+    def _check(self, frame: np.ndarray) -> None:
+        """Check the floats of frames: an error if one is not finite, a warning out of bounds."""
+        try:
+            self._encoder.check_finite(frame)
+        except InvalidObservationError as error:
+            raise self._error(str(error), error.row) from None
+        if self._checks_bounds:
+            try:
+                self._encoder.check_bounds(frame)
+            except InvalidObservationError as error:
+                # Many environments leave their bounds, and the numbers mean what they say.
+                self._checks_bounds = False
+                self._warnings.append(
+                    f"{self._spec.id!r}{self._where(error.row)} {error}; values like this are used "
+                    "as they are"
                 )
+
+    def _where(self, row: int | None) -> str:
+        """Return a clause on the environment and the step of its episode, if they are known."""
+        which, step = "", self._elapsed.max()
+        if row is not None:
+            step = self._elapsed[row]
+            which = f" (environment {row + 1} of {self.num_envs})" * (self.num_envs > 1)
+        return f"{which}, in {f'step {step}' if step else 'reset'} of an episode,"
+
+    def _error(self, problem: str, row: int | None) -> EnvironmentFailedError:
+        return EnvironmentFailedError(f"{self._spec.id!r}{self._where(row)} {problem}; {ADVICE}")
 
     def _push(self, frame: np.ndarray, started: np.ndarray) -> None:
         if self._spec.observation.frame_stack > 1:
             self._frames[:, :-1] = self._frames[:, 1:]
         self._frames[:, -1] = frame
         if started.any():
+            self._elapsed[started] = 0
             self._frames[started] = frame[started][:, None]
-
-    def _cast(self, frame: np.ndarray) -> np.ndarray:
-        return np.asarray(frame, self._dtype)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Final
 from weakref import WeakSet
@@ -14,6 +15,7 @@ from dqnkit.errors import EnvironmentFailedError
 
 _SIGNAL: Final = signal.SIGURG
 """Signal that is ignored by default and that hardly any program handles."""
+MakeError = Callable[[str, float | None], EnvironmentFailedError]
 _watchdogs: WeakSet[Watchdog] = WeakSet()
 
 
@@ -25,15 +27,19 @@ class Watchdog:
     returns to Python, and threads other than the main one, where Python handles no signals.
     """
 
-    def __init__(self, seconds: float | None, env_id: str) -> None:
+    def __init__(
+        self, seconds: float | None, env_id: str, make_error: MakeError | None = None
+    ) -> None:
         """Start the thread, if there is a limit and this is the main thread.
 
         Args:
           seconds: Time limit of the body; None sets none.
           env_id: Id of the environment that runs in the body, for messages.
+          make_error: Makes the error from these two; `hang_error` by default.
         """
         self.seconds = seconds
         self.env_id = env_id
+        self.make_error = make_error or hang_error
         self._started_at: float | None = None
         self._closed = threading.Event()
         main = threading.main_thread()
@@ -90,4 +96,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     for watchdog in tuple(_watchdogs):
         if watchdog.is_late:
-            raise hang_error(watchdog.env_id, watchdog.seconds)
+            raise watchdog.make_error(watchdog.env_id, watchdog.seconds)

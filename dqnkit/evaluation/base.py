@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 
 import numpy as np
+
+Watch = Callable[[int, int], None]
+"""Called while episodes are played, with the number of finished episodes and of the steps of the
+longest unfinished one. An exception that it raises ends the evaluation."""
+
+
+def unwatched(finished: int, steps: int) -> None:
+    """Do nothing: nobody follows the evaluation."""
 
 
 class Evaluator(abc.ABC):
@@ -15,17 +24,22 @@ class Evaluator(abc.ABC):
         """Compile the functions that `play` calls."""
 
     @abc.abstractmethod
-    def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
+    def play(self, counter: int, watch: Watch = unwatched) -> tuple[np.ndarray, np.ndarray]:
         """Play one batch of episodes.
 
         Args:
           counter: Number of the batch. The seed of the evaluator and this number determine the
             initial states, whatever the policy, and the episodes of a given policy.
+          watch: Called between the steps of episodes outside the graph.
 
         Returns:
           Undiscounted returns, float32 [num_episodes], and lengths, int32 [num_episodes].
         """
 
+    def warnings(self) -> list[str]:
+        """Return warnings for the user that came up since the last call."""
+        return []
+
     @abc.abstractmethod
     def close(self) -> None:
-        """Close the environments."""
+        """Close the environments that the evaluator has opened."""

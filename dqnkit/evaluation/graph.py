@@ -10,7 +10,7 @@ from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.agents.policies import Policy
 from dqnkit.config.random_streams import EpisodeKeys
 from dqnkit.envs.dynamics import BatchedEnvironment, Dynamics, EpisodeState
-from dqnkit.evaluation.base import Evaluator
+from dqnkit.evaluation.base import Evaluator, Watch, unwatched
 
 
 class GraphEvaluator(Evaluator):
@@ -45,7 +45,8 @@ class GraphEvaluator(Evaluator):
         self.play(0)
 
     @override
-    def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
+    def play(self, counter: int, watch: Watch = unwatched) -> tuple[np.ndarray, np.ndarray]:
+        del watch  # one call plays the whole batch
         returns, lengths = self._play(tf.constant(counter, tf.int64))
         return returns.numpy(), lengths.numpy()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
+from functools import partial
 
 import numpy as np
 from typing_extensions import override
@@ -11,30 +12,40 @@ from dqnkit._system.tensorflow import compiled, tf
 from dqnkit.agents.policies import Policy
 from dqnkit.config.random_streams import EpisodeKeys, stream_seeds
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.evaluation.base import Evaluator
+from dqnkit.evaluation.base import Evaluator, Watch, unwatched
 
 
 class HostEvaluator(Evaluator):
-    """Plays one episode in each environment of a vector; only the policy is compiled."""
+    """Plays episodes in the environments of a vector, one in each at a time.
+
+    Only the policy is compiled. The vector may be that of training (`evaluation.shares_environment`
+    of the configuration), which the caller then owns.
+    """
 
     def __init__(
         self,
         policy: Policy,
         environment: VectorEnvironment,
+        num_episodes: int,
         keys: EpisodeKeys,
         max_steps: int,
         avoided: Container[int] = (),
+        after: Callable[[], None] | None = None,
     ) -> None:
         """Compile the policy.
 
         Args:
           policy: The policy that chooses the actions.
-          environment: Environments, one per episode of a batch; closed by `close`.
+          environment: Environments; closed by `close` unless `after` is given.
+          num_episodes: Number of episodes per batch.
           keys: Random keys of the episodes.
           max_steps: Number of steps after which an episode is cut off.
           avoided: Seeds that are never used to reset an environment, such as those of training.
+          after: Called after a batch, if the environments belong to the caller.
         """
         self._environment = environment
+        self._num_episodes = num_episodes
+        self._after = after
         self._keys = keys
         self._avoided = avoided
         self._max_steps = max_steps
@@ -52,16 +63,34 @@ class HostEvaluator(Evaluator):
         self._actions(tf.constant(self._environment.observation), tf.constant(uniforms))
 
     @override
-    def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
-        num_episodes = self._environment.num_envs
-        returns = np.zeros(num_episodes, np.float32)
-        lengths = np.zeros(num_episodes, np.int32)
-        alive = np.ones(num_episodes, np.bool_)
-        seeds = stream_seeds(self._keys.resets, counter, num_episodes, self._avoided)
-        self._environment.reset(seeds)
+    def play(self, counter: int, watch: Watch = unwatched) -> tuple[np.ndarray, np.ndarray]:
+        seeds = stream_seeds(self._keys.resets, counter, self._num_episodes, self._avoided)
         rng = np.random.default_rng([self._keys.steps, counter % 2**64])
+        size = self._environment.num_envs
+        played = []
+        try:
+            for start in range(0, self._num_episodes, size):
+                watch_these = partial(_watch_from, watch, start)
+                played.append(self._play_together(seeds[start : start + size], rng, watch_these))
+        finally:
+            if self._after is not None:
+                self._after()
+        returns, lengths = (
+            np.concatenate(each)[: self._num_episodes] for each in zip(*played, strict=True)
+        )
+        return returns, lengths
+
+    def _play_together(
+        self, seeds: Sequence[int], rng: np.random.Generator, watch: Watch
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Play one episode in each environment; return their returns and lengths."""
+        size = self._environment.num_envs
+        returns = np.zeros(size, np.float32)
+        lengths = np.zeros(size, np.int32)
+        alive = np.arange(size) < len(seeds)  # the last episodes may be fewer than environments
+        self._environment.reset([*seeds, *[seeds[-1]] * (size - len(seeds))])
         while alive.any() and lengths.max() < self._max_steps:
-            uniforms = tf.constant(rng.random([num_episodes, self._num_uniforms]))
+            uniforms = tf.constant(rng.random([size, self._num_uniforms]))
             observation = tf.constant(self._environment.observation)
             actions = self._actions(observation, uniforms).numpy()
             # An environment whose episode is over starts another one, which is not counted.
@@ -69,8 +98,19 @@ class HostEvaluator(Evaluator):
             returns[alive] += step.reward[alive]
             lengths += alive
             alive &= ~step.done
-        return returns, lengths
+            watch(len(seeds) - int(np.count_nonzero(alive)), int(lengths.max()))
+        return returns[: len(seeds)], lengths[: len(seeds)]
+
+    @override
+    def warnings(self) -> list[str]:
+        return [] if self._after else self._environment.take_warnings()
 
     @override
     def close(self) -> None:
-        self._environment.close()
+        if self._after is None:
+            self._environment.close()
+
+
+def _watch_from(watch: Watch, start: int, finished: int, steps: int) -> None:
+    """Call a function with the number of finished episodes, of which `start` are of before."""
+    watch(start + finished, steps)

@@ -89,8 +89,24 @@ class Loop(abc.ABC):
         """
 
     @abc.abstractmethod
+    def compile(self) -> None:
+        """Compile the functions that the other methods call."""
+
+    @abc.abstractmethod
+    def fill(self, seconds: float = math.inf) -> bool:
+        """Take the initial steps of a new run, with random actions.
+
+        Args:
+          seconds: Time after which to return before all steps are done.
+
+        Returns:
+          True if all are done.
+        """
+
     def start(self) -> None:
-        """Compile the loop, and fill the replay with the initial steps of a new run."""
+        """Compile the loop, and take the initial steps of a new run."""
+        self.compile()
+        self.fill()
 
     @abc.abstractmethod
     def advance(self, num_iterations: int) -> list[IntervalMetrics]:

@@ -9,6 +9,7 @@ variables of the agent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -205,15 +206,20 @@ class GraphLoop(Loop):
         """Return at once: the loop depends on nothing outside itself."""
 
     @override
-    def start(self) -> None:
+    def compile(self) -> None:
         no_iterations = tf.constant(0, tf.int64)
         self._chunk(self._state, no_iterations)
+
+    @override
+    def fill(self, seconds: float = math.inf) -> bool:
+        del seconds  # one call takes all steps
         if self.env_steps == 0:
             steps = -(-self._config.training.initial_collect_steps // self._config.env.num_envs)
             key = stream_key(self._config.training.seed, Stream.INITIAL_COLLECT)
             self._state = self._fill(
                 self._state, tf.constant(key, tf.int64), tf.constant(steps, tf.int64)
             )
+        return True
 
     @override
     def advance(self, num_iterations: int) -> list[IntervalMetrics]:

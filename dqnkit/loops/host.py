@@ -8,6 +8,8 @@ update. The batches of an iteration are therefore drawn together, with the prior
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -76,23 +78,43 @@ class HostLoop(Loop):
     def env_steps(self) -> int:
         return self._env_steps
 
+    @property
+    def environment(self) -> VectorEnvironment:
+        """The environments of training, for evaluation that shares them."""
+        return self._environment
+
     @override
     def check(self) -> None:
         self._replay.check()
 
     @override
-    def start(self) -> None:
+    def warnings(self) -> list[str]:
+        return self._environment.take_warnings()
+
+    @override
+    def compile(self) -> None:
         self.check()
         self._updates.warm_up()
-        if self._env_steps > 0:  # restored
-            return
-        self._begin_episodes()
-        # A replay may withhold a transition until its n-step return is complete: more steps then.
-        initial = self._config.training.initial_collect_steps
-        while self._env_steps < initial or not self._replay.num_transitions:
+
+    @override
+    def fill(self, seconds: float = math.inf) -> bool:
+        if self._iteration > 0:  # restored
+            return True
+        deadline = time.monotonic() + seconds
+        if self._env_steps == 0:
+            self.begin_episodes()
+        while not self._is_filled():
             actions = self._rng.integers(self._spec.num_actions, size=self._config.env.num_envs)
             self._step(actions, exploration=1.0)
+            if time.monotonic() > deadline:
+                return False
         self._interval = HostInterval()
+        return True
+
+    def _is_filled(self) -> bool:
+        # A replay may withhold a transition until its n-step return is complete: more steps then.
+        initial = self._config.training.initial_collect_steps
+        return self._env_steps >= initial and self._replay.num_transitions > 0
 
     @override
     def advance(self, num_iterations: int) -> list[IntervalMetrics]:
@@ -136,7 +158,7 @@ class HostLoop(Loop):
         self._iteration = int(state["loop/iteration"])
         self._env_steps = int(state["loop/env_steps"])
         self._interval = HostInterval.from_arrays(section(state, "loop/interval"))
-        self._begin_episodes()
+        self.begin_episodes()
 
     @override
     def close(self) -> None:
@@ -144,7 +166,8 @@ class HostLoop(Loop):
 
     # -- Collecting
 
-    def _begin_episodes(self) -> None:
+    def begin_episodes(self) -> None:
+        """Begin new episodes in all environments, for example after an evaluation in them."""
         num_envs = self._config.env.num_envs
         # At step 0 these are `seeds.training_environment_seeds`, which evaluation avoids.
         key = stream_key(self._config.training.seed, Stream.ENVIRONMENTS)

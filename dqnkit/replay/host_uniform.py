@@ -62,9 +62,6 @@ class HostUniformReplay(HostReplay):
         stored_shape, stored_dtype = self._frame_shape, self._dtype
         if self._packs_bits:
             stored_shape, stored_dtype = (-(-math.prod(self._frame_shape) // 8),), np.dtype("uint8")
-        elif spec.observation.num_values:
-            stored_dtype = _smallest_dtype(spec.observation.num_values)
-        self._first_value = spec.observation.first_value
         action_dtype = _smallest_dtype(spec.num_actions)
         self.bytes_per_row = (
             math.prod(stored_shape) * stored_dtype.itemsize
@@ -210,8 +207,6 @@ class HostUniformReplay(HostReplay):
         self._written[envs] += 1
         if self._packs_bits:
             frames = np.packbits(frames.reshape(len(frames), -1), axis=1)
-        elif self._first_value:
-            frames = frames - self._first_value
         self._frames[rows] = frames
         self._flags[rows] = 0
         self._on_flags_changed(rows)
@@ -278,8 +273,6 @@ class HostUniformReplay(HostReplay):
         if self._packs_bits:
             frames = np.unpackbits(frames, axis=-1, count=math.prod(self._frame_shape))
             frames = frames.reshape(*frames.shape[:2], *self._frame_shape).view(np.bool_)
-        elif frames.dtype != self._dtype:
-            frames = frames.astype(self._dtype) + self._dtype.type(self._first_value)
         return frames
 
 

@@ -7,6 +7,7 @@ other, so that an iteration takes as many environment steps as in the host loop.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -111,19 +112,26 @@ class LearnerLoop(Loop):
         self._check_no_other_learner()
 
     @override
-    def start(self) -> None:
+    def compile(self) -> None:
         self.check()  # again: another learner may have come since
         self._publisher = Publisher(self._replay.server, loading.dump(self._config))
         self._publish()
         self._actors = ActorPool(self._replay.server.address, self._config.training.num_actors or 0)
         self._updates.warm_up()  # while the actors load TensorFlow
         self._last_progress = time.monotonic()
+
+    @override
+    def fill(self, seconds: float = math.inf) -> bool:
+        deadline = time.monotonic() + seconds
         with contextlib.suppress(_WaitInterruptedError):
             while self._env_steps < self._config.training.initial_collect_steps:
                 self._attend_actors()
                 time.sleep(_PUBLISH_SECONDS / 5)
+                if time.monotonic() > deadline:
+                    return False
         if not self._is_restored:
             self._interval = HostInterval()
+        return True
 
     @override
     def advance(self, num_iterations: int) -> list[IntervalMetrics]:

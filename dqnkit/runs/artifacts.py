@@ -56,7 +56,7 @@ class RunArtifacts:
                 checkpoints.copy_newest(folder)
 
     def add_results(
-        self, history: EvaluationHistory, final: Evaluation, checkpoint: Checkpoint | None
+        self, history: EvaluationHistory, final: Evaluation | None, checkpoint: Checkpoint | None
     ) -> None:
         """Add evaluations, learning curve, last checkpoint and best weights."""
         with self._folder() as folder:
@@ -67,7 +67,9 @@ class RunArtifacts:
                 best=history.best,
                 final=FinalEpisodes(
                     episodes=final, iteration=final.iteration, env_steps=final.env_steps
-                ),
+                )
+                if final
+                else None,
             )
             (folder / Artifact.EVALUATION).write_text(document.to_json(), encoding="utf-8")
             title = f"{self.config.name} ({self.config.env.id}), seed {self.config.training.seed}"

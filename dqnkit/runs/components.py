@@ -14,6 +14,7 @@ from dqnkit.envs.specs import EnvSpec
 if TYPE_CHECKING:  # these modules load TensorFlow, and so do the functions below
     from dqnkit.agents.policies import GreedyPolicy
     from dqnkit.evaluation.base import Evaluator
+    from dqnkit.evaluation.factory import SharedEnvironment
     from dqnkit.loops.base import Loop
     from dqnkit.loops.host import HostLoop
     from dqnkit.replay.base import HostReplay
@@ -26,6 +27,10 @@ class Components:
     loop: Loop
     policy: GreedyPolicy
     evaluator: Evaluator
+
+    def warnings(self) -> list[str]:
+        """Return warnings for the user that came up since the last call."""
+        return self.loop.warnings() + self.evaluator.warnings()
 
     def close(self) -> None:
         """Close all environments."""
@@ -57,9 +62,22 @@ def make_components(
         unfinished.callback(loop.close)
         policy = GreedyPolicy(spec, config)
         keys = training_evaluation_keys(config.training.seed)
-        evaluator = make_evaluator(config, policy, config.evaluation.num_eval_episodes, keys)
+        evaluator = make_evaluator(
+            config, policy, config.evaluation.num_eval_episodes, keys, _shared(config, loop)
+        )
         unfinished.pop_all()
     return Components(loop, policy, evaluator)
+
+
+def _shared(config: Config, loop: Loop) -> SharedEnvironment | None:
+    """Return the loop's environments if evaluation shares them."""
+    if not config.evaluation.shares_environment or config.training.loop == "graph":
+        return None
+    from dqnkit.evaluation.factory import SharedEnvironment
+    from dqnkit.loops.host import HostLoop
+
+    assert isinstance(loop, HostLoop)  # `Config` excludes actors
+    return SharedEnvironment(loop.environment, loop.begin_episodes)
 
 
 def make_loop(

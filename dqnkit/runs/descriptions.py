@@ -65,11 +65,13 @@ def interrupted(config: Config, reason: BaseException) -> str:
     return f"{opening(config)}\n\nThis run did not finish: {type(reason).__name__}, {cause}"
 
 
-def summary(config: Config, best: Evaluation, final: Evaluation) -> str:
-    """Return the Markdown shown with a run that has ended."""
+def summary(config: Config, best: Evaluation, final: Evaluation | None) -> str:
+    """Return the Markdown shown with a run that has ended; without final episodes, early."""
     text = [config.description] if config.description else []
     best_row = f"best, at step {best.env_steps:,}"
-    rows = {best_row: best, "that policy again, fresh episodes": final}
+    rows = {best_row: best}
+    if final is not None:
+        rows["that policy again, fresh episodes"] = final
     text += [
         f"{agent(config)} on **{config.env.id}**, seed {config.training.seed}.",
         markdown_summary(rows, without_interval={best_row}),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from dqnkit.config.sections import EvaluationConfig
+from dqnkit.evaluation.base import Watch, unwatched
 from dqnkit.evaluation.episodes import Episodes, Evaluation, late_episodes
 from dqnkit.runs.checkpoints import Checkpoint
 from dqnkit.runs.components import Components
@@ -46,32 +49,44 @@ class EvaluationHistory:
         """Episodes of the last evaluations together."""
         return late_episodes(self._evaluations)
 
-    def evaluate(self) -> Evaluation:
-        """Evaluate the current policy."""
+    def evaluate(self, watch: Watch = unwatched) -> Evaluation:
+        """Evaluate the current policy.
+
+        Args:
+          watch: Called while episodes are played; nothing is kept of an evaluation that it ends.
+        """
         loop = self._components.loop
         weights = loop.policy_weights()
         self._components.policy.set_weights(weights)
-        returns, lengths = self._components.evaluator.play(loop.iteration)
+        returns, lengths = self._components.evaluator.play(loop.iteration, watch)
         evaluation = _evaluation(returns, lengths, loop.iteration, loop.env_steps)
         self._evaluations.append(evaluation)
         if self.best_index < 0 or evaluation.summary.mean >= self.best.summary.mean:
             self.best_index, self.best_weights = len(self._evaluations) - 1, weights
         return evaluation
 
-    def evaluate_best(self, *, in_full: bool) -> Evaluation:
+    def evaluate_best(self, watch: Watch = unwatched, *, in_full: bool = True) -> Evaluation:
         """Evaluate the best policy on fresh episodes, which have negative counters.
 
         Args:
-          in_full: True for all configured episodes; False for the number of one evaluation, as the
-            user waits for an interrupted run to end.
+          watch: Called while episodes are played, as in `evaluate`.
+          in_full: True for all configured episodes; False for the number of one evaluation, for a
+            run that a pruner has ended.
         """
         self._components.policy.set_weights(self.best_weights)
         size = self._config.num_eval_episodes
         wanted = self._config.final_episodes if in_full else min(size, self._config.final_episodes)
-        batches = range(-(-wanted // size))
-        played = [self._components.evaluator.play(-1 - batch) for batch in batches]
+        played = [
+            self._components.evaluator.play(-1 - batch, partial(_watch_from, watch, batch * size))
+            for batch in range(-(-wanted // size))
+        ]
         returns, lengths = (np.concatenate(each)[:wanted] for each in zip(*played, strict=True))
         return _evaluation(returns, lengths, self.best.iteration, self.best.env_steps)
+
+
+def _watch_from(watch: Watch, start: int, finished: int, steps: int) -> None:
+    """Call a function with the number of finished episodes, of which `start` are of before."""
+    watch(start + finished, steps)
 
 
 def _evaluation(

@@ -67,7 +67,8 @@ def episode_metrics(prefix: str, episodes: Episodes) -> dict[str, float]:
 
 def final_metrics(result: TrainResult) -> dict[str, float]:
     """Return the metrics of a run at its end."""
-    return episode_metrics(FINAL, result.final) | {
+    final = episode_metrics(FINAL, result.final) if result.final else {}
+    return final | {
         Metric.LATE_IQM: result.late.summary.iqm,
         Metric.LATE_EPISODES: float(result.late.summary.n),
         f"{TIME}/total_seconds": result.seconds,

@@ -29,8 +29,9 @@ class TrainResult:
     """Environment steps per second of the training loop alone."""
     last: Evaluation
     best: Evaluation
-    final: Evaluation
-    """Fresh episodes of the best policy; no choice depended on them."""
+    final: Evaluation | None
+    """Fresh episodes of the best policy; no choice depended on them. None if the run was
+    interrupted before they were complete."""
     late: Episodes
     """Episodes of the last evaluations together (`late_episodes`)."""
     evaluations: tuple[Evaluation, ...]
@@ -53,6 +54,6 @@ class TrainResult:
         return document | {
             "last": {"env_steps": self.last.env_steps, **asdict(self.last.summary)},
             "best": {"env_steps": self.best.env_steps, **asdict(self.best.summary)},
-            "final": self.final.statistics(),
+            "final": self.final.statistics() if self.final else None,
             "late": self.late.statistics(),
         }

@@ -15,11 +15,15 @@ from dataclasses import dataclass, replace
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.envs.resolution import resolve
+from dqnkit.envs.resolution import cautions, resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, InterruptedRun, TrainingDivergedError
+from dqnkit.evaluation.base import Watch
+from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.events import (
+    Collecting,
     Evaluated,
+    Evaluating,
     Listener,
     Progress,
     RunEnded,
@@ -76,12 +80,13 @@ def train(
         checkpoint to resume from.
       TrainingDivergedError: If the loss is not finite; the run is recorded as FAILED.
     """
-    config, spec = resolve(config)
+    given, (config, spec) = config, resolve(config)
     name = run_name or descriptions.make_run_name(config)
     tracker = make_tracker(config, tracking_uri, parent)
     # Interrupts are false until the end is requested: `or` would replace those of the caller.
     interrupts = Interrupts() if interrupts is None else interrupts
-    return _train(_Run(config, spec, name, tracker, listener, interrupts))
+    warnings = cautions(given, config, spec)
+    return _train(_Run(config, spec, name, tracker, listener, interrupts, warnings))
 
 
 def resume(
@@ -113,7 +118,8 @@ def resume(
     config, spec = resolve(resumption.config)
     name, tracker = resumption.run_name, make_tracker(config, tracking_uri)
     interrupts = Interrupts() if interrupts is None else interrupts
-    return _train(_Run(config, spec, name, tracker, listener, interrupts, resumption))
+    warnings = list(resumption.warnings) + cautions(resumption.config, config, spec)
+    return _train(_Run(config, spec, name, tracker, listener, interrupts, warnings, resumption))
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,8 @@ class _Run:
     tracker: Tracker
     listener: Listener
     interrupts: Interrupts
+    warnings: list[str]
+    """Warnings to give when training starts."""
     resumption: Resumption | None = None
 
     @property
@@ -147,10 +155,7 @@ def _train(run: _Run) -> TrainResult:
         result = trainer.train()
     run.listener(RunEnded(result))
     if result.status is RunStatus.KILLED and run.interrupts.signal is not None:
-        interruption = InterruptedRun(
-            f"interrupted by {run.interrupts.signal.name} after {result.iterations:,} of "
-            f"{run.config.training.num_iterations:,} iterations; {trainer.what_is_kept()}"
-        )
+        interruption = trainer.interruption()
         for problem in result.problems:
             interruption.add_note(problem)
         raise interruption
@@ -191,6 +196,10 @@ def _describe_run(run: _Run) -> RunHeader:
     )
 
 
+class _EvaluationInterruptedError(Exception):
+    """The run is interrupted, and no more episodes are to be played."""
+
+
 class _Trainer:
     """The course of one run."""
 
@@ -220,34 +229,64 @@ class _Trainer:
             self._artifacts.add_config()
             self._announce(warnings)
             for event in self._events():
-                self._warn(*self._loop.warnings())
+                self._warn(*self._components.warnings())
                 self._log(event)
                 self._run.listener(event)
+            if not self._history.evaluations:
+                raise self.interruption()
             record.result = self._conclude()
         return record.closed_result()
+
+    def interruption(self) -> InterruptedRun:
+        """Return the error of a run that was interrupted."""
+        signal = self._interrupts.signal
+        return InterruptedRun(
+            f"interrupted{f' by {signal.name}' if signal else ''} after {self._loop.iteration:,} "
+            f"of {self._config.training.num_iterations:,} iterations; {self._what_is_kept()}"
+        )
 
     # -- The course of a run
 
     def _compile(self) -> None:
         start = time.perf_counter()
-        self._loop.start()
+        self._loop.compile()
         self._components.evaluator.prepare()
         self._compile_seconds += time.perf_counter() - start
 
     def _announce(self, warnings: list[str]) -> None:
-        resumed = self._run.resumption.warnings if self._run.resumption else ()
-        self._warn(*resumed, *warnings)
+        self._warn(*self._run.warnings, *warnings)
         self._run.listener(
             RunStarted(self._tracker.run_id, self._compile_seconds, self._loop.iteration)
         )
 
     def _events(self) -> Iterator[Progress | Evaluated]:
+        """Train and evaluate until the run is complete or interrupted."""
+        with suppress(_EvaluationInterruptedError):
+            self._collect_initial_steps()
+            yield from self._train_and_evaluate()
+        if not self._is_complete or self._is_killed:
+            # The log interval under way is finished after `resume`.
+            self._write_checkpoint()
+
+    def _collect_initial_steps(self) -> None:
+        """Fill the replay of a new run.
+
+        Raises:
+          _EvaluationInterruptedError: If the run is interrupted meanwhile.
+        """
+        total = self._config.training.initial_collect_steps
+        while not self._loop.fill(CHUNK_SECONDS):
+            self._run.listener(Collecting(self._loop.env_steps, total))
+            self._stop_if_killed()
+        self._stop_if_killed()
+
+    def _train_and_evaluate(self) -> Iterator[Progress | Evaluated]:
         """Train chunk by chunk, and evaluate before, at each interval, and after."""
         total = self._config.training.num_iterations
         interval = self._config.evaluation.eval_interval
         chunk = _FIRST_CHUNK
         self._checkpoints.start_timer()
-        if not self._history.evaluations:
+        if self._is_evaluation_due:  # before training, or where a run was interrupted
             yield self._evaluate()
         while self._loop.iteration < total and not self._interrupts:
             iteration = self._loop.iteration
@@ -257,15 +296,14 @@ class _Trainer:
             progress, seconds = self._advance(size)
             chunk = max(1, int(size * CHUNK_SECONDS / seconds))
             yield progress
-            if self._loop.iteration == next_evaluation:
+            if self._is_evaluation_due:
                 yield self._evaluate()
             if self._checkpoints.is_due(self._loop.iteration):
                 self._write_checkpoint()
-        if not self._is_complete:  # the log interval under way is finished after `resume`
-            self._write_checkpoint()
+        if not self._is_complete:
             return
         yield from self._flush()
-        if self._history.evaluations[-1].iteration < self._loop.iteration:
+        if self._is_evaluation_due:
             yield self._evaluate()
 
     def _advance(self, size: int) -> tuple[Progress, float]:
@@ -286,19 +324,21 @@ class _Trainer:
             yield Progress(self._loop.iteration, self._loop.env_steps, rest, rate)
 
     def _evaluate(self) -> Evaluated:
-        evaluation = self._history.evaluate()
+        self._stop_if_killed()
+        evaluation = self._history.evaluate(self._watch(self._config.evaluation.num_eval_episodes))
         return Evaluated(evaluation, self._history.best, self._history.late)
 
     def _conclude(self) -> TrainResult:
         """Evaluate the best policy on fresh episodes, and record results and files."""
+        final = self._evaluate_best()
         history, clocks = self._history, self._clocks
-        final = history.evaluate_best(in_full=self._is_complete)
+        is_complete = self._is_complete and final is not None
         interrupted = self._interrupts.status or RunStatus.FINISHED
         result = TrainResult(
             experiment=self._config.name,
             run_name=self._run.name,
             run_id=self._tracker.run_id,
-            status=RunStatus.FINISHED if self._is_complete else interrupted,
+            status=RunStatus.FINISHED if is_complete else interrupted,
             iterations=self._loop.iteration,
             env_steps=self._loop.env_steps,
             seconds=self._clocks.total_seconds,
@@ -321,6 +361,46 @@ class _Trainer:
             self._artifacts.add_results(history, final, self._make_checkpoint())
             self._artifacts.add_policy(self._components.policy, history.best_weights)
         return result
+
+    def _evaluate_best(self) -> Evaluation | None:
+        """Play the final episodes; None if the run is interrupted before they are complete."""
+        with suppress(_EvaluationInterruptedError):
+            self._stop_if_killed()
+            watch = self._watch(self._config.evaluation.final_episodes)
+            return self._history.evaluate_best(watch, in_full=self._is_complete)
+        return None
+
+    def _watch(self, total: int) -> Watch:
+        """Return a function that reports on an evaluation, and ends it if the run is interrupted.
+
+        Args:
+          total: Number of episodes of the evaluation.
+        """
+        report_at = time.monotonic() + CHUNK_SECONDS
+
+        def watch(finished: int, steps: int) -> None:
+            nonlocal report_at
+            self._stop_if_killed()
+            if time.monotonic() >= report_at:
+                self._run.listener(Evaluating(min(finished, total), total, steps))
+                report_at = time.monotonic() + CHUNK_SECONDS
+
+        return watch
+
+    def _stop_if_killed(self) -> None:
+        if self._is_killed:
+            raise _EvaluationInterruptedError
+
+    @property
+    def _is_evaluation_due(self) -> bool:
+        evaluations, iteration = self._history.evaluations, self._loop.iteration
+        is_time = iteration % self._config.evaluation.eval_interval == 0 or self._is_complete
+        return is_time and (not evaluations or evaluations[-1].iteration < iteration)
+
+    @property
+    def _is_killed(self) -> bool:
+        """True if the run shall end at once; a run that a pruner ends is still evaluated."""
+        return self._interrupts.status is RunStatus.KILLED
 
     @property
     def _is_complete(self) -> bool:
@@ -357,6 +437,7 @@ class _Trainer:
             try:
                 with closing(self._components):
                     yield record
+                self._warn(*self._components.warnings())
             except BaseException as error:
                 with self._interrupts.deferred():
                     wait([record.opened])
@@ -371,7 +452,7 @@ class _Trainer:
 
     def _fail(self, error: BaseException) -> None:
         """Close the record of a run that an exception has ended, and add notes to the exception."""
-        killed = isinstance(error, KeyboardInterrupt | SystemExit)
+        killed = isinstance(error, KeyboardInterrupt | SystemExit | InterruptedRun)
         with suppress(OSError):  # no space for a copy
             self._artifacts.add_newest_checkpoint()
         if isinstance(error, EnvironmentFailedError):
@@ -390,7 +471,7 @@ class _Trainer:
                 "continues from it"
             )
 
-    def what_is_kept(self) -> str:
+    def _what_is_kept(self) -> str:
         """Return a clause on what an interrupted run has recorded and how to continue it."""
         if self._tracker.folder is None:
             return "nothing is recorded"

@@ -24,13 +24,23 @@ class PolicyModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
 
     # MLflow reads type hints of `predict` as a schema, and accepts arrays only without them.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Return actions int32 [B] for a batch of observations, an array or a table."""
+        """Return actions int32 [B] for a batch of observations.
+
+        Args:
+          context: Unused; part of MLflow's interface.
+          model_input: An array or a table, or arrays by name. The axes of an observation may be
+            flattened into one.
+          params: Unused; part of MLflow's interface.
+        """
         del context, params
         import tensorflow as tf  # loaded already
 
-        spec = self._serve.structured_input_signature[1]["observations"]
-        observations = np.asarray(model_input, spec.dtype.as_numpy_dtype)
-        return self._serve(observations=tf.constant(observations))["actions"].numpy()
+        tensors = {}
+        for name, spec in self._serve.structured_input_signature[1].items():
+            given = model_input[name] if isinstance(model_input, dict) else model_input
+            values = np.asarray(given, spec.dtype.as_numpy_dtype)
+            tensors[name] = tf.constant(values.reshape(len(values), *spec.shape[1:]))
+        return self._serve(**tensors)["actions"].numpy()
 
 
 mlflow.models.set_model(PolicyModel())

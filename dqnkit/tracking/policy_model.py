@@ -11,7 +11,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from dqnkit._system.stderr import quiet_stderr
-from dqnkit.envs.specs import ObservationSpec
+from dqnkit.envs.specs import ArraySpec, ObservationKind, ObservationSpec
 from dqnkit.tracking.policy_folder import PolicyFiles
 
 
@@ -19,7 +19,16 @@ def write(policy: PolicyFiles, folder: Path) -> None:
     """Write the model: SavedModel, configuration, serving code, signature and requirements."""
     observation = policy.spec.observation
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(observation.dtype), (-1, *observation.shape))]),
+        inputs=Schema(
+            [
+                TensorSpec(
+                    np.dtype(array.env_dtype),
+                    (-1, *observation.stacked(array.shape)),
+                    name if observation.is_record else None,
+                )
+                for name, array in zip(observation.input_names, observation.arrays, strict=True)
+            ]
+        ),
         outputs=Schema([TensorSpec(np.dtype(np.int32), (-1,))]),
     )
     with quiet_stderr():
@@ -41,10 +50,19 @@ def write(policy: PolicyFiles, folder: Path) -> None:
         )
 
 
-def _example(observation: ObservationSpec) -> np.ndarray:
-    """Return an observation [1, *shape] of zeros, or of the values nearest to zero."""
-    if observation.num_values:
-        value = float(observation.first_value)
+def _example(observation: ObservationSpec) -> np.ndarray | dict[str, np.ndarray]:
+    """Return an observation [1, *shape] of zeros or of the values nearest to zero, by name."""
+    examples = {
+        name: _example_array(array, observation)
+        for name, array in zip(observation.input_names, observation.arrays, strict=True)
+    }
+    return examples if observation.is_record else examples["observations"]
+
+
+def _example_array(array: ArraySpec, observation: ObservationSpec) -> np.ndarray:
+    if array.kind is ObservationKind.DISCRETE:
+        values = np.reshape(array.first_values, array.shape)
     else:
-        value = float(np.clip(0, observation.low, observation.high))
-    return np.full((1, *observation.shape), value, observation.dtype)
+        values = np.clip(np.zeros(array.size), array.low, array.high).reshape(array.shape)
+    shape = (1, *observation.stacked(array.shape))
+    return np.broadcast_to(values, shape).astype(array.env_dtype)

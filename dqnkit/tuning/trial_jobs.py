@@ -139,6 +139,9 @@ class TrialJobs(Jobs):
             case RunEnded():
                 del self._running[task.run_name]
                 self._ended(trial, event.result, task.config.training.seed)
+            case RunFailed(is_interrupted=True):
+                del self._running[task.run_name]
+                self._interrupted(trial)
             case RunFailed() | WorkerDied():
                 del self._running[task.run_name]
                 is_external = isinstance(event, WorkerDied) or event.retryable

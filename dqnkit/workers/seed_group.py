@@ -47,7 +47,13 @@ class SeedResult:
 
     @classmethod
     def from_run(cls, seed: int, result: TrainResult) -> Self:
-        """Return the result of a seed from that of its run."""
+        """Return the result of a seed from that of its run.
+
+        Raises:
+          ValueError: If the run was interrupted.
+        """
+        if result.final is None:
+            raise ValueError(f"the run {result.run_name!r} was interrupted and has no final score")
         return cls(
             seed=seed,
             run_id=result.run_id,

@@ -118,6 +118,9 @@ class SeedJobs(Jobs):
             self._pending.appendleft(run)
 
     def _failed(self, run: _SeedRun, event: RunFailed | WorkerDied) -> None:
+        if isinstance(event, RunFailed) and event.is_interrupted:
+            self._pending.appendleft(run)  # still to be trained
+            return
         if isinstance(event, WorkerDied):
             run.group.fail_run(event.run_id)
         retryable = isinstance(event, WorkerDied) or event.retryable

@@ -15,6 +15,7 @@ from dqnkit.errors import ConfigError, DqnkitError, InterruptedRun, TrainingDive
 from dqnkit.events import (
     Evaluated,
     Event,
+    RunEnded,
     RunFailed,
     RunPreparing,
     RunStarted,
@@ -100,8 +101,10 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
             parent=task.parent,
             interrupts=interrupts,
         )
-    except InterruptedRun:
-        return  # the pool has received RunEnded with status KILLED
+    except InterruptedRun as error:
+        if not channel.has_ended:  # otherwise the pool knows by RunEnded
+            cause = one_line(error, 2_000)
+            connection.send(RunFailed(channel.run_id, cause, retryable=True, is_interrupted=True))
     except DqnkitError as error:
         retryable = not isinstance(error, ConfigError | TrainingDivergedError)
         connection.send(RunFailed(channel.run_id, one_line(error, 2_000), retryable))
@@ -119,6 +122,8 @@ class _EventChannel:
         self._interrupts = interrupts
         self.run_id: str | None = None
         """MLflow's id of the run, once it has started."""
+        self.has_ended = False
+        """True once the pool has received the result."""
 
     def send(self, event: Event) -> None:
         """Send an event, and handle pending orders: a listener."""
@@ -126,6 +131,7 @@ class _EventChannel:
             return
         if isinstance(event, RunStarted):
             self.run_id = event.run_id
+        self.has_ended = self.has_ended or isinstance(event, RunEnded)
         waits = (
             isinstance(event, Evaluated)
             and self._task.awaits_decision(event.evaluation)

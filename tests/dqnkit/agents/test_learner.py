@@ -15,7 +15,7 @@ from dqnkit.agents.learner import DqnLearner
 from dqnkit.config.sections import Config
 from dqnkit.envs.transitions import Transitions
 from dqnkit.errors import ConfigError
-from tests.environments import vector_spec
+from tests.specs import vector_spec
 
 Small = Callable[..., Config]
 
@@ -267,7 +267,7 @@ def test_names_are_the_same_in_a_fresh_process() -> None:
 import sys
 from dqnkit.agents.learner import DqnLearner
 from dqnkit.config import loading
-from tests.environments import vector_spec
+from tests.specs import vector_spec
 for kind in sys.argv[1:]:
     config = loading.default_config("x", kind.split())
     print(*DqnLearner(config, vector_spec(1, num_actions=2), weights_key=0).variables())

@@ -11,11 +11,11 @@ from dqnkit.agents.policies import GreedyPolicy, RandomPolicy, SavedPolicy
 from dqnkit.config.sections import AgentConfig, Config, NetworkConfig
 from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.errors import PolicyError
-from tests.environments import vector_spec
+from tests.specs import observation_spec, vector_spec
 
 
 def test_a_saved_policy_takes_observations_and_returns_actions_of_the_environment() -> None:
-    observation = ObservationSpec(
+    observation = observation_spec(
         ObservationKind.DISCRETE, (), "int64", num_values=4, first_value=10
     )
     policy = GreedyPolicy(
@@ -43,10 +43,10 @@ def _saved(
 @pytest.mark.parametrize(
     "observation",
     [
-        ObservationSpec(ObservationKind.VECTOR, (4,), "float32"),
-        ObservationSpec(ObservationKind.VECTOR, (4,), "float32", frame_stack=2),
-        ObservationSpec(ObservationKind.DISCRETE, (), "int64", num_values=6),
-        ObservationSpec(ObservationKind.IMAGE, (6, 6, 2), "uint8", low=0, high=255),
+        observation_spec(ObservationKind.VECTOR, (4,), "float32"),
+        observation_spec(ObservationKind.VECTOR, (4,), "float32", frame_stack=2),
+        observation_spec(ObservationKind.DISCRETE, (), "int64", num_values=6),
+        observation_spec(ObservationKind.IMAGE, (6, 6, 2), "uint8", low=0, high=255),
     ],
 )
 def test_a_loaded_policy_equals_the_saved_one(
@@ -66,7 +66,7 @@ def test_a_loaded_policy_equals_the_saved_one(
 
 def test_a_loaded_categorical_policy_equals_the_saved_one() -> None:
     agent = AgentConfig(kind="c51", v_min=-5.0, v_max=5.0)
-    policy, spec = _saved(ObservationSpec(ObservationKind.VECTOR, (4,), "float32"), agent=agent)
+    policy, spec = _saved(observation_spec(ObservationKind.VECTOR, (4,), "float32"), agent=agent)
     rng = np.random.default_rng(0)
     policy.set_weights(rng.normal(size=policy._network.parameters.shape).astype(np.float32))
     policy.save(Path("again"))
@@ -79,8 +79,8 @@ def test_a_loaded_categorical_policy_equals_the_saved_one() -> None:
 
 
 def test_a_policy_for_another_environment_is_rejected() -> None:
-    _, spec = _saved(ObservationSpec(ObservationKind.VECTOR, (4,), "float32"))
-    wider = replace(spec, observation=ObservationSpec(ObservationKind.VECTOR, (5,), "float32"))
+    _, spec = _saved(observation_spec(ObservationKind.VECTOR, (4,), "float32"))
+    wider = replace(spec, observation=observation_spec(ObservationKind.VECTOR, (5,), "float32"))
     with pytest.raises(PolicyError, match=r"shape \(4,\).*'An-Env' has \(5,\)"):
         SavedPolicy(Path("saved"), wider)
     with pytest.raises(PolicyError, match="among 3 actions"):
@@ -89,7 +89,7 @@ def test_a_policy_for_another_environment_is_rejected() -> None:
 
 @pytest.mark.parametrize("part", ["saved_model.pb", "variables/variables.index"])
 def test_a_damaged_policy_is_reported_in_one_line(part: str) -> None:
-    _, spec = _saved(ObservationSpec(ObservationKind.VECTOR, (4,), "float32"))
+    _, spec = _saved(observation_spec(ObservationKind.VECTOR, (4,), "float32"))
     path = Path("saved") / part
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(PolicyError, match="saved: the saved policy cannot be read") as caught:

@@ -9,7 +9,7 @@ import pytest
 from dqnkit._system.tensorflow import Tensor, tf
 from dqnkit.analysis.playback import GreedyPlayer, RandomPlayer, RenderedStep, play
 from tests.dqnkit.analysis.played import Alternating, Countdown, rendered
-from tests.environments import vector_spec
+from tests.specs import vector_spec
 
 
 def _play(environment: Countdown, max_steps: int = 100) -> list[RenderedStep]:

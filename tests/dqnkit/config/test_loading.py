@@ -15,7 +15,7 @@ from dqnkit.config.sections import Config
 from dqnkit.errors import ArgumentError, ConfigError
 from tests.conftest import ROOT
 
-KEYS_OF_ENV = "id, kwargs, wrappers, frame_stack, num_envs, vectorization, step_timeout"
+KEYS_OF_ENV = "id, kwargs, wrappers, frame_stack, channels, num_envs, vectorization, step_timeout"
 
 
 def _message(*overrides: str | Override, experiment: str = "tutorial") -> str:
@@ -94,6 +94,26 @@ class TestExperiments:
         assert (config.name, config.env.id) == ("ns-thing-v0", "ns/Thing-v0")
         assert config == loading.default_config(
             "ns-thing-v0", {"env.id": "ns/Thing-v0", "training.seed": 2}
+        )
+
+    @pytest.mark.parametrize(
+        ("given", "env_id"),
+        [
+            ("ALE/Pong-v5", "ALE/Pong-v5"),
+            ("ALE/Pong", "ALE/Pong-v5"),
+            ("ale_py:ALE/Pong-v5", "ale_py:ALE/Pong-v5"),
+            ("ale_py:ALE/Pong", "ale_py:ALE/Pong"),
+        ],
+    )
+    def test_an_id_in_any_form_finds_its_experiment(self, given: str, env_id: str) -> None:
+        config = loading.load_for_environment(given)
+        assert config.env.id == env_id
+        assert config == loading.load("atari-pong", {"env.id": env_id})
+
+    @pytest.mark.parametrize("given", ["Pong-v5", "ALE/Pong-v4", "ALE/Pong-v50", "x:Pong-v5"])
+    def test_another_namespace_or_version_is_another_environment(self, given: str) -> None:
+        assert loading.load_for_environment(given).name == given.lower().replace("/", "-").replace(
+            ":", "-"
         )
 
     def test_an_invalid_environment_names_the_argument(self) -> None:

@@ -335,7 +335,7 @@ def test_values_that_do_not_go_together_say_why(overrides: list[str], message: s
 def test_values_at_the_limit_of_a_combination_are_accepted() -> None:
     _config("replay.replay_buffer_max_length=64")
     _config("agent.n_step=10", "env.num_envs=10", "replay.replay_buffer_max_length=100")
-    _config("env.vectorization=vector_entry_point", "evaluation.wrappers=[]")
+    _config("env.vectorization=vector_entry_point", "env.wrappers=[]")
     _config("replay.kind=reverb", "replay.samples_per_insert=64")
     _config("replay.kind=reverb", "replay.samples_per_insert=8", "training.num_actors=2")
     _config("replay.kind=reverb", "replay.address=a:1", "training.num_actors=0")

@@ -7,7 +7,8 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from dqnkit.config.sections import EnvConfig
-from dqnkit.envs.factory import describe_env, make_env
+from dqnkit.envs.description import describe_env
+from dqnkit.envs.factory import make_env
 from dqnkit.envs.specs import ObservationKind
 from dqnkit.errors import UnsupportedEnvironmentError
 
@@ -55,20 +56,19 @@ def test_malformed_ids_are_explained(env_id: str) -> None:
     [
         ("state", ObservationKind.VECTOR, (1,), "float32"),
         ("one_hot", ObservationKind.VECTOR, (6,), "float32"),
-        ("discrete", ObservationKind.DISCRETE, (), "int64"),
+        ("discrete", ObservationKind.DISCRETE, (), "uint16"),
         ("image", ObservationKind.IMAGE, (6, 5), "uint8"),
         ("channels_first", ObservationKind.IMAGE, (2, 6, 5), "uint8"),
         ("bits", ObservationKind.IMAGE, (6, 5, 3), "bool"),
-        ("nested", ObservationKind.VECTOR, (8,), "float32"),
-        ("matrix", ObservationKind.VECTOR, (6,), "float32"),
+        ("matrix", ObservationKind.VECTOR, (2, 3), "float32"),
     ],
 )
 def test_each_space_has_the_spec_that_fits_it(
     observe: str, kind: ObservationKind, shape: tuple[int, ...], dtype: str
 ) -> None:
     spec = describe_env(EnvConfig(id=CORRIDOR, kwargs={"observe": observe}))
-    observation = spec.observation
-    assert (observation.kind, observation.shape, observation.dtype) == (kind, shape, dtype)
+    (array,) = spec.observation.arrays
+    assert (array.kind, array.shape, array.dtype) == (kind, shape, dtype)
     assert (spec.num_actions, spec.first_action) == (3, 0)
 
 
@@ -121,7 +121,9 @@ def test_an_environment_with_only_a_vector_class_names_the_setting() -> None:
 def test_an_unseeded_random_map_is_refused() -> None:
     assert "map_name" in _message("FrozenLake-v1", kwargs={"map_name": None})
     given = {"map_name": None, "desc": ["SF", "FG"]}
-    assert describe_env(EnvConfig(id="FrozenLake-v1", kwargs=given)).observation.num_values == 4
+    assert describe_env(EnvConfig(id="FrozenLake-v1", kwargs=given)).observation.arrays[
+        0
+    ].num_values == (4,)
 
 
 def test_an_observation_without_numbers_is_refused() -> None:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from dqnkit.config.sections import EnvConfig
-from dqnkit.envs import factory
+from dqnkit.envs.description import describe_env
 from dqnkit.envs.rendering import RenderedEnvironment
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 
 def _rendered(env_id: str, **settings: Any) -> RenderedEnvironment:
     config = EnvConfig(id=env_id, **settings)
-    return RenderedEnvironment(config, factory.describe_env(config))
+    return RenderedEnvironment(config, describe_env(config))
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_every_environment_is_rendered(env_id: str, fps: float) -> None:
 def test_no_display_is_needed_and_nothing_is_printed() -> None:
     code = """
 from dqnkit.config.sections import EnvConfig
-from dqnkit.envs import factory
+from dqnkit.envs.description import describe_env
 from dqnkit.envs.rendering import RenderedEnvironment
 for env_id in ("CartPole-v1", "FrozenLake-v1", "LunarLander-v3"):
     config = EnvConfig(id=env_id)
-    environment = RenderedEnvironment(config, factory.describe_env(config))
+    environment = RenderedEnvironment(config, describe_env(config))
     environment.reset(0)
     assert environment.frame().max() > 0
 """

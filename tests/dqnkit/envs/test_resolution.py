@@ -73,7 +73,7 @@ def test_frames_of_84_by_84_get_the_nature_network() -> None:
 
 
 def test_convolutions_over_a_vector_or_beyond_an_image_are_errors() -> None:
-    with pytest.raises(ConfigError, match="are not images"):
+    with pytest.raises(ConfigError, match="have no images"):
         resolve(_config("network.conv_layer_params=[[8, 3, 1]]"))
     image = (CORRIDOR, "env.kwargs={observe: image}")
     with pytest.raises(ConfigError, match="kernel of 4 by 4 does not fit into its input of 2 by 1"):

@@ -4,92 +4,117 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec, convolution_shapes
+from dqnkit.envs.specs import (
+    ArraySpec,
+    EnvSpec,
+    ObservationSpec,
+    convolution_shapes,
+)
 from dqnkit.errors import ConfigError
+from tests.specs import array_spec, observation_spec
 
 
-def _image(*frame_shape: int, **fields: Any) -> ObservationSpec:
-    return ObservationSpec(ObservationKind.IMAGE, frame_shape, "uint8", **fields)
+def _image(*shape: int, **fields: Any) -> ArraySpec:
+    return array_spec("image", shape, "uint8", **fields)
 
 
 @pytest.mark.parametrize(
-    ("frame_shape", "stack", "shape", "size"),
+    ("frame_shape", "stack", "shape"),
     [
-        ((), 1, (), 1),
-        ((), 4, (4,), 4),
-        ((3,), 1, (3,), 3),
-        ((3,), 4, (4, 3), 12),
-        ((84, 84), 4, (4, 84, 84), 4 * 84 * 84),
-        ((10, 10, 6), 2, (2, 10, 10, 6), 1_200),
+        ((), 1, ()),
+        ((), 4, (4,)),
+        ((3,), 1, (3,)),
+        ((3,), 4, (4, 3)),
+        ((84, 84), 4, (4, 84, 84)),
+        ((10, 10, 6), 2, (2, 10, 10, 6)),
     ],
 )
 def test_stacked_frames_stand_along_a_first_axis(
-    frame_shape: tuple[int, ...], stack: int, shape: tuple[int, ...], size: int
+    frame_shape: tuple[int, ...], stack: int, shape: tuple[int, ...]
 ) -> None:
-    spec = ObservationSpec(ObservationKind.VECTOR, frame_shape, "float32", frame_stack=stack)
-    assert (spec.shape, spec.size) == (shape, size)
+    assert observation_spec("vector", frame_shape, frame_stack=stack).shape == shape
+
+
+def test_several_arrays_are_a_record_of_their_bytes() -> None:
+    arrays = (_image(84, 84), array_spec("vector", (2,)), array_spec("discrete", (), num_values=9))
+    spec = ObservationSpec(arrays, frame_stack=3)
+    assert (spec.frame_shape, spec.shape, spec.dtype) == ((7056 + 8 + 1,), (3, 7065), "uint8")
+    assert spec.num_features == 3 * (7056 + 2 + 9)
+    assert spec.images == arrays[:1]
 
 
 @pytest.mark.parametrize(
-    ("frame_shape", "channels_first", "image_shape"),
+    ("paths", "names"),
+    [
+        ([()], ("observations",)),
+        ([("image",), ("speed",)], ("image", "speed")),
+        ([("a", "b"), ("a", 1)], ("a_b", "a_1")),
+        ([("a b",), ("a.b",)], ("a_b_0", "a_b_1")),
+        ([(0,), (1,)], ("0_0", "1_1")),
+    ],
+)
+def test_inputs_of_a_saved_policy_have_unique_names(
+    paths: list[tuple[str | int, ...]], names: tuple[str, ...]
+) -> None:
+    arrays = tuple(array_spec("vector", (2,), path=path) for path in paths)
+    assert ObservationSpec(arrays).input_names == names
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_first", "image_shape"),
     [
         ((84, 84), False, (84, 84, 1)),
         ((10, 10, 6), False, (10, 10, 6)),
         ((3, 64, 96), True, (64, 96, 3)),
-        ((1, 2, 2), True, (2, 2, 1)),
-        # As small as one of the others: the last axis is the usual place.
-        ((3, 3, 96), False, (3, 3, 96)),
-        ((96, 3, 3), False, (96, 3, 3)),
-        ((4, 4, 4), False, (4, 4, 4)),
     ],
 )
-def test_channels_are_the_first_axis_if_it_is_the_shortest(
-    frame_shape: tuple[int, ...], channels_first: bool, image_shape: tuple[int, int, int]
+def test_the_shape_of_an_image_follows_its_channels(
+    shape: tuple[int, ...], is_first: bool, image_shape: tuple[int, int, int]
 ) -> None:
-    spec = _image(*frame_shape)
-    assert spec.channels_first is channels_first
-    assert spec.image_shape == image_shape
+    assert _image(*shape, channels_first=is_first).image_shape == image_shape
 
 
 @pytest.mark.parametrize(
-    ("frame_shape", "image_shape"),
-    [((84, 84), (84, 84, 4)), ((10, 12, 3), (10, 12, 12)), ((3, 10, 12), (10, 12, 12))],
-)
-def test_stacked_frames_of_an_image_are_channels(
-    frame_shape: tuple[int, ...], image_shape: tuple[int, int, int]
-) -> None:
-    assert _image(*frame_shape, frame_stack=4).image_shape == image_shape
-
-
-@pytest.mark.parametrize(
-    ("dtype", "low", "high", "scale"),
+    ("kind", "dtype", "low", "high", "scale"),
     [
-        ("uint8", 0, 255, 1 / 255),
-        ("uint8", 0, 1, 1.0),
-        ("uint8", 1, 255, 1.0),
-        ("int8", 0, 127, 1.0),
-        ("float32", 0, 255, 1.0),
-        ("bool", 0, 1, 1.0),
-        ("float32", -math.inf, math.inf, 1.0),
+        ("image", "uint8", 0, 255, 1 / 255),
+        ("image", "float32", 0, 255, 1 / 255),
+        ("image", "uint8", 0, 15, 1 / 15),
+        ("image", "uint16", 0, 65_535, 1 / 65_535),
+        ("image", "uint8", 1, 255, 1.0),
+        ("image", "bool", 0, 1, 1.0),
+        ("image", "float32", 0, math.inf, 1.0),
+        ("image", "float32", -math.inf, math.inf, 1.0),
+        ("vector", "uint8", 0, 255, 1 / 255),
+        ("vector", "float32", 0, 255, 1 / 255),
+        ("vector", "float32", 0, 100, 1.0),
+        ("vector", "uint8", 0, 3, 1.0),
     ],
 )
-def test_only_bytes_of_the_full_range_are_scaled(
-    dtype: str, low: float, high: float, scale: float
+def test_pixels_are_scaled_to_the_range_from_0_to_1(
+    kind: str, dtype: str, low: float, high: float, scale: float
 ) -> None:
-    assert ObservationSpec(ObservationKind.IMAGE, (4, 4), dtype, low=low, high=high).scale == scale
+    assert array_spec(kind, (4, 4), dtype, low=low, high=high).scale == scale
+
+
+def test_elements_with_bounds_of_their_own_are_scaled_one_by_one() -> None:
+    spec = array_spec("vector", (3,), low=(0.0, 0.0, -1.0), high=(255.0, 1.0, 255.0))
+    np.testing.assert_array_equal(spec.scale, [1 / 255, 1.0, 1.0])
 
 
 @pytest.mark.parametrize(
     ("spec", "num_features"),
     [
-        (ObservationSpec(ObservationKind.VECTOR, (4,), "float32"), 4),
-        (ObservationSpec(ObservationKind.VECTOR, (4,), "float32", frame_stack=3), 12),
-        (ObservationSpec(ObservationKind.VECTOR, (2, 3), "float32"), 6),
-        (ObservationSpec(ObservationKind.DISCRETE, (), "int64", num_values=16), 16),
-        (ObservationSpec(ObservationKind.DISCRETE, (), "int64", frame_stack=3, num_values=16), 48),
-        (_image(10, 10, 6), 600),
+        (observation_spec("vector", (4,)), 4),
+        (observation_spec("vector", (4,), frame_stack=3), 12),
+        (observation_spec("vector", (2, 3)), 6),
+        (observation_spec("discrete", (), num_values=16), 16),
+        (observation_spec("discrete", (), frame_stack=3, num_values=16), 48),
+        (observation_spec("discrete", (2,), num_values=3), 6),
+        (observation_spec("image", (10, 10, 6), "uint8"), 600),
     ],
 )
 def test_a_dense_network_has_an_input_for_each_number_or_each_discrete_value(
@@ -100,7 +125,7 @@ def test_a_dense_network_has_an_input_for_each_number_or_each_discrete_value(
 
 def test_convolutions_shrink_an_image_as_in_the_nature_network() -> None:
     nature = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-    shapes = convolution_shapes(nature, _image(84, 84, frame_stack=4))
+    shapes = convolution_shapes(nature, _image(84, 84), 4)
     assert shapes == [(84, 84, 4), (20, 20, 32), (9, 9, 64), (7, 7, 64)]
 
 
@@ -130,8 +155,10 @@ def test_the_layer_that_does_not_fit_is_named_by_its_own_input() -> None:
 
 
 def test_specs_are_values() -> None:
-    spec = EnvSpec("Thing-v0", _image(84, 84), num_actions=4)
-    assert spec == EnvSpec("Thing-v0", _image(84, 84), num_actions=4, first_action=0)
+    spec = EnvSpec("Thing-v0", ObservationSpec((_image(84, 84),)), num_actions=4)
+    assert spec == EnvSpec(
+        "Thing-v0", ObservationSpec((_image(84, 84),)), num_actions=4, first_action=0
+    )
     assert spec != dataclasses.replace(spec, first_action=1)
     assert len({spec, dataclasses.replace(spec)}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):

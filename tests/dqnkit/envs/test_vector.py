@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from dqnkit.config.sections import EnvConfig
-from dqnkit.envs import factory
+from dqnkit.envs.description import describe_env
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 from tests.faulty import BROKEN
@@ -97,7 +97,7 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_transitions_are_those_of_one_environment_after_another(name: str) -> None:
     config, count = CONFIGS[name], 60
-    environment = VectorEnvironment(config, factory.describe_env(config), NUM_ENVS)
+    environment = VectorEnvironment(config, describe_env(config), NUM_ENVS)
     found = _together(environment, count)
     environment.close()
     ends = set()
@@ -112,7 +112,7 @@ def test_transitions_are_those_of_one_environment_after_another(name: str) -> No
 @pytest.mark.parametrize("name", ["sync", "NEXT_STEP"])
 def test_stacks_are_those_of_gymnasiums_wrapper(name: str) -> None:
     config = CONFIGS[name].model_copy(update={"frame_stack": 3})
-    environment = VectorEnvironment(config, factory.describe_env(config), 1)
+    environment = VectorEnvironment(config, describe_env(config), 1)
     single = gymnasium.wrappers.FrameStackObservation(
         gymnasium.make("FrozenLake-v1", max_episode_steps=LIMIT), 3, padding_type="reset"
     )
@@ -157,7 +157,7 @@ gymnasium.register("Overwriting-v0", entry_point=Overwriting)
 def test_the_last_frame_survives_an_environment_that_overwrites_it(vectorization: str) -> None:
     module_and_id = "tests.dqnkit.envs.test_vector:Overwriting-v0"
     config = EnvConfig(id=module_and_id, vectorization=vectorization)
-    environment = VectorEnvironment(config, factory.describe_env(config), 2)
+    environment = VectorEnvironment(config, describe_env(config), 2)
     environment.reset([0, 1])
     seen = [environment.step(np.zeros(2, int)).frame[:, 0].tolist() for _ in range(6)]
     environment.close()
@@ -179,7 +179,7 @@ class Reusing(SyncVectorEnv):
 def test_ends_survive_a_class_that_clears_its_arrays_at_a_reset() -> None:
     gymnasium.register("Reusing-v0", vector_entry_point=Reusing)
     config = EnvConfig(id="Reusing-v0", vectorization="vector_entry_point")
-    environment = VectorEnvironment(config, factory.describe_env(config), 2)
+    environment = VectorEnvironment(config, describe_env(config), 2)
     environment.reset([0])
     steps = [environment.step(np.zeros(2, int)) for _ in range(3)]
     assert steps[-1].terminated.all()
@@ -195,18 +195,18 @@ def test_a_vector_class_without_an_autoreset_mode_is_refused() -> None:
     gymnasium.register("Mute-v0", vector_entry_point=Mute)
     config = EnvConfig(id="Mute-v0", vectorization="vector_entry_point")
     with pytest.raises(UnsupportedEnvironmentError, match="autoreset_mode"):
-        VectorEnvironment(config, factory.describe_env(config), 2)
+        VectorEnvironment(config, describe_env(config), 2)
 
 
 def test_an_environment_without_a_vector_class_is_refused() -> None:
     config = EnvConfig(id="LunarLander-v3", vectorization="vector_entry_point")
     with pytest.raises(UnsupportedEnvironmentError, match="vector entry point"):
-        factory.describe_env(config)
+        describe_env(config)
 
 
 def _make(env_id: str, num_envs: int = 2, **settings: Any) -> VectorEnvironment:
     config = EnvConfig(id=env_id, **settings)
-    return VectorEnvironment(config, factory.describe_env(config), num_envs)
+    return VectorEnvironment(config, describe_env(config), num_envs)
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "vector_entry_point"])
@@ -227,7 +227,7 @@ def test_actions_are_counted_from_zero_whatever_the_environment_counts_from(
 
 @pytest.mark.parametrize(
     ("observe", "shape", "dtype"),
-    [("state", (2, 1), "float32"), ("discrete", (2,), "int64"), ("image", (2, 6, 5), "uint8")],
+    [("state", (2, 1), "float32"), ("discrete", (2,), "uint16"), ("image", (2, 6, 5), "uint8")],
 )
 def test_frames_have_the_shape_and_dtype_of_the_spec(
     observe: str, shape: tuple[int, ...], dtype: str
@@ -261,12 +261,17 @@ def test_seeds_determine_the_episodes_of_an_environment() -> None:
         ("hang", "sync", "hangs: .*env.step_timeout=1 seconds"),
         ("hang", "async", "hangs: .*env.step_timeout=1 seconds"),
         ("die", "async", "a process of .* has died in step .*env.vectorization=sync"),
-        ("nan reward", "sync", r"gave a reward that is not finite: \[nan, nan\]"),
-        ("infinite reward", "sync", r"gave a reward that is not finite: \[inf, inf\]"),
+        (
+            "nan reward",
+            "sync",
+            r"\(environment 1 of 2\), in step 3 of an episode, gave a reward that is not finite",
+        ),
+        ("infinite reward", "sync", "gave a reward that is not finite: inf"),
         (
             "nan observation",
             "sync",
-            r"gave an observation that is not finite: \[\[nan\], \[nan\]\]",
+            r"\(environment 1 of 2\), in step 3 of an episode, gave an observation that is not "
+            "finite: it contains nan",
         ),
     ],
 )
@@ -318,6 +323,7 @@ def test_closing_ends_processes_that_are_busy() -> None:
     assert isinstance(environment._envs, AsyncVectorEnv)
     processes = environment._envs.processes
     environment._envs.step_async(np.zeros(2, int))
+    environment._is_idle = False
     assert all(process.is_alive() for process in processes)
     environment.close()
     assert not any(process.is_alive() for process in processes)

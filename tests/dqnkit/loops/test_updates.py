@@ -8,12 +8,12 @@ import pytest
 from dqnkit._system.tensorflow import tf
 from dqnkit.agents.learner import DqnLearner
 from dqnkit.config.sections import Config
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind
 from dqnkit.envs.transitions import Transitions
 from dqnkit.loops.updates import CompiledUpdates
 from dqnkit.replay.base import Sample
 from dqnkit.replay.priorities import importance_weights
-from tests.environments import vector_spec
+from tests.specs import observation_spec, vector_spec
 
 Small = Callable[..., Config]
 BATCH = 8
@@ -137,7 +137,9 @@ def test_stacked_frames_become_observations_that_overlap(
 
     monkeypatch.setattr(DqnLearner, "update", watch)
     spec = EnvSpec(
-        "Corridor-v0", ObservationSpec(ObservationKind.VECTOR, (SIZE,), "float32", frame_stack=2), 3
+        "Corridor-v0",
+        observation_spec(ObservationKind.VECTOR, (SIZE,), "float32", frame_stack=2),
+        3,
     )
     config = small("env.frame_stack=2")
     CompiledUpdates(config, spec, DqnLearner(config, spec, 1), frames=3, acts=False)

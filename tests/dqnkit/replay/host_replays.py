@@ -13,10 +13,11 @@ import pytest
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind
 from dqnkit.replay.base import HostReplay, Sample
 from dqnkit.replay.factory import make_host_replay
 from dqnkit.replay.host_uniform import HostUniformReplay
+from tests.specs import observation_spec
 
 Make = Callable[..., HostReplay]
 """Function `(max_length, num_envs, spec, n_step=1, gamma=1.0)` that returns an empty replay."""
@@ -44,7 +45,7 @@ ALL = [pytest.param(name, marks=[needs_reverb] if "reverb" in name else []) for 
 def spec(**changes: Any) -> EnvSpec:
     """Return the specification of an environment with frames of two numbers and three actions."""
     fields = {"kind": ObservationKind.VECTOR, "frame_shape": (2,), "dtype": "float32"} | changes
-    return EnvSpec("", ObservationSpec(**fields), num_actions=3)
+    return EnvSpec("", observation_spec(**fields), num_actions=3)
 
 
 def _make_replay(config: Config, of: EnvSpec) -> HostReplay:

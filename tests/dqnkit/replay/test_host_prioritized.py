@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from dqnkit.config.sections import ReplayConfig
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind
 from dqnkit.replay.host_prioritized import HostPrioritizedReplay
 from tests.dqnkit.replay.playing import Oracle, play
+from tests.specs import observation_spec
 
-SPEC = EnvSpec("", ObservationSpec(ObservationKind.VECTOR, (1,), "float32"), 2)
+SPEC = EnvSpec("", observation_spec(ObservationKind.VECTOR, (1,), "float32"), 2)
 
 
 def _config(max_length: int) -> ReplayConfig:
@@ -20,7 +21,7 @@ def _config(max_length: int) -> ReplayConfig:
 def test_only_rows_at_which_a_transition_starts_have_a_priority(num_envs: int, stack: int) -> None:
     """An overwritten frame also invalidates the transitions whose stacks contain it."""
     spec = EnvSpec(
-        "", ObservationSpec(ObservationKind.VECTOR, (2,), "float32", frame_stack=stack), 3
+        "", observation_spec(ObservationKind.VECTOR, (2,), "float32", frame_stack=stack), 3
     )
     replay = HostPrioritizedReplay(_config(40), num_envs, spec)
     for steps in (5, 30, 90):

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind
 from dqnkit.errors import ConfigError
 from dqnkit.replay.host_uniform import HostUniformReplay
 from tests.dqnkit.replay.host_replays import spec as _spec
 from tests.dqnkit.replay.playing import Oracle, play
+from tests.specs import observation_spec
 
 
 def test_samples_depend_on_the_generator_alone() -> None:
@@ -80,7 +81,7 @@ def test_bytes_per_row_are_those_that_are_allocated(
     changes: dict[str, Any], num_actions: int, expected: int
 ) -> None:
     fields = {"kind": ObservationKind.IMAGE, "dtype": "float32"} | changes
-    spec = EnvSpec("", ObservationSpec(**fields), num_actions)
+    spec = EnvSpec("", observation_spec(**fields), num_actions)
     replay = HostUniformReplay(1_000, 1, spec)
     assert replay.bytes_per_row == expected
     allocated = sum(array.nbytes for array in replay._columns().values())

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from dqnkit._system.tensorflow import tf
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind
 from dqnkit.envs.transitions import Transitions
 from dqnkit.replay.graph_uniform import GraphUniformReplay
 from tests.dqnkit.replay.host_replays import ALL, held, makers, needs_reverb
 from tests.dqnkit.replay.n_step_cases import CASES, GAMMA, N_STEP, Case, Row, Step, n_step, steps
+from tests.specs import observation_spec
 
 Rows = dict[float, Row]
 """Rows by the observation that a transition starts at."""
@@ -45,7 +46,7 @@ def _in_graph(
 
 def _on_host(kind: str, histories: list[list[Step]], capacity: int, n: int, gamma: float) -> Rows:
     num_envs = len(histories)
-    spec = EnvSpec("", ObservationSpec(ObservationKind.VECTOR, (1,), "float32"), 2)
+    spec = EnvSpec("", observation_spec(ObservationKind.VECTOR, (1,), "float32"), 2)
     envs = np.arange(num_envs)
     before: list[Step | None] = [None] * num_envs
     with makers(kind) as make:
@@ -147,7 +148,7 @@ def test_returns_equal_those_of_a_naive_walk_through_the_history(
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("kind", ALL)
 def test_the_next_stack_is_that_at_the_end_of_the_return(kind: str, n: int) -> None:
-    spec = EnvSpec("", ObservationSpec(ObservationKind.VECTOR, (1,), "float32", frame_stack=3), 2)
+    spec = EnvSpec("", observation_spec(ObservationKind.VECTOR, (1,), "float32", frame_stack=3), 2)
     env = np.array([0])
     with makers(kind) as make:
         replay = make(20, 1, spec, n, 0.5)

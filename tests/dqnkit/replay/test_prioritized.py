@@ -9,14 +9,15 @@ import pytest
 
 from dqnkit._system.tensorflow import tf
 from dqnkit.config.sections import ReplayConfig
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
+from dqnkit.envs.specs import EnvSpec, ObservationKind
 from dqnkit.envs.transitions import Transitions
 from dqnkit.replay.graph_prioritized import GraphPrioritizedReplay
 from dqnkit.replay.host_prioritized import HostPrioritizedReplay
 from dqnkit.replay.priorities import importance_weights
 from tests.dqnkit.replay.host_replays import held, makers, needs_reverb
+from tests.specs import observation_spec
 
-SPEC = EnvSpec("", ObservationSpec(ObservationKind.VECTOR, (1,), "float32"), 2)
+SPEC = EnvSpec("", observation_spec(ObservationKind.VECTOR, (1,), "float32"), 2)
 
 
 def _config(max_length: int, alpha: float) -> ReplayConfig:

@@ -110,4 +110,4 @@ def test_evaluation_plays_the_episodes_of_the_seed(
     monkeypatch.setattr("dqnkit.evaluation.factory.make_evaluator", make_evaluator)
     config, spec = resolve(small("training.seed=7", "evaluation.num_eval_episodes=3"))
     components = make_components(config, spec)
-    assert given == [(config, components.policy, 3, training_evaluation_keys(7))]
+    assert given == [(config, components.policy, 3, training_evaluation_keys(7), None)]

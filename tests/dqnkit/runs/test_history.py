@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dqnkit.config.sections import EvaluationConfig
+from dqnkit.evaluation.base import Watch
 from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.runs.checkpoints import Checkpoint, Clocks
 from dqnkit.runs.components import Components
@@ -36,9 +37,10 @@ class Parts:
     def set_weights(self, weights: np.ndarray) -> None:
         self.played = weights
 
-    def play(self, counter: int) -> tuple[np.ndarray, np.ndarray]:
+    def play(self, counter: int, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
         self.counters.append(counter)
         returns = np.float32([self.played[0] + each for each in self.spread])
+        watch(len(returns), 7)
         return returns, np.int32([7] * len(returns))
 
     def train(self, iteration: int, weight: float) -> None:
@@ -89,7 +91,9 @@ def test_the_best_policy_plays_fresh_episodes_in_batches() -> None:
     history = _history(parts)
     _evaluate(history, parts, [1.0, 3.0, 2.0])
     parts.counters.clear()
-    final = history.evaluate_best(in_full=True)
+    watched: list[tuple[int, int]] = []
+    final = history.evaluate_best(lambda *progress: watched.append(progress))
+    assert watched == [(2, 7), (4, 7), (6, 7)]
     assert final.returns == (3.0, 3.25, 3.0, 3.25, 3.0)  # 5 of 3 batches of 2
     assert len(final.lengths) == 5
     assert parts.counters == [-1, -2, -3]
@@ -97,7 +101,7 @@ def test_the_best_policy_plays_fresh_episodes_in_batches() -> None:
     assert len(history.evaluations) == 3
 
 
-def test_an_interrupted_run_plays_one_batch_of_fresh_episodes() -> None:
+def test_a_pruned_run_plays_one_batch_of_fresh_episodes() -> None:
     parts = Parts()
     history = _history(parts)
     _evaluate(history, parts, [1.0])

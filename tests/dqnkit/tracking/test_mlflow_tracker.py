@@ -22,9 +22,9 @@ from dqnkit.tracking.names import RunKind, Tag
 from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import ParentRun, RunHeader
 from tests.dqnkit.tracking.recording_processes import record_one_of_four, start_and_die
-from tests.environments import vector_spec
 from tests.processes import FORKED
 from tests.runs import make_store
+from tests.specs import vector_spec
 
 TAGS = {"tag": "value", Tag.KIND: RunKind.TRAINING}
 HEADER = RunHeader("an-experiment", "a-run", {"agent.gamma": 0.9}, TAGS, "**text**")

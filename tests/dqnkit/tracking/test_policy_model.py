@@ -24,6 +24,7 @@ from dqnkit.config import loading
 from dqnkit.envs.specs import ObservationKind, ObservationSpec
 from dqnkit.tracking.policy_model import _example
 from tests.runs import LEAN, record
+from tests.specs import observation_spec
 
 FALLING = np.float32([[0, 0, -0.1, -0.5], [0, 0, 0.1, 0.5]])
 """A pole that falls to the left, which wants action 0, and one that falls to the right."""
@@ -75,21 +76,21 @@ print(json.dumps({{name: value.numpy().tolist() for name, value in served.items(
 @pytest.mark.parametrize(
     ("observation", "expected"),
     [
-        (ObservationSpec(ObservationKind.VECTOR, (2,), "float32"), [[0.0, 0.0]]),
-        (ObservationSpec(ObservationKind.VECTOR, (2,), "float32", low=3, high=4), [[3.0, 3.0]]),
+        (observation_spec(ObservationKind.VECTOR, (2,), "float32"), [[0.0, 0.0]]),
+        (observation_spec(ObservationKind.VECTOR, (2,), "float32", low=3, high=4), [[3.0, 3.0]]),
         (
-            ObservationSpec(ObservationKind.DISCRETE, (), "int64", num_values=5, first_value=-2),
+            observation_spec(ObservationKind.DISCRETE, (), "int64", num_values=5, first_value=-2),
             [-2],
         ),
         (
-            ObservationSpec(ObservationKind.IMAGE, (1, 2), "uint8", frame_stack=2),
+            observation_spec(ObservationKind.IMAGE, (1, 2), "uint8", frame_stack=2),
             [[[[0, 0]], [[0, 0]]]],
         ),
     ],
 )
 def test_an_example_is_an_observation(observation: ObservationSpec, expected: Any) -> None:
     example = _example(observation)
-    assert example.dtype == observation.dtype
+    assert example.dtype == observation.arrays[0].env_dtype
     np.testing.assert_array_equal(example, expected)
 
 

@@ -29,6 +29,7 @@ from dqnkit.events import (
     Event,
     Listener,
     Progress,
+    RunEnded,
     RunFailed,
     RunPreparing,
     RunStarted,
@@ -41,9 +42,11 @@ from dqnkit.processes.interrupts import Interrupts
 from dqnkit.tracking.tracker import ParentRun
 from dqnkit.workers import worker
 from dqnkit.workers.orders import Order, PrunerDecision, StopRun, Task
+from tests.fake_training import make_evaluation, make_result
 
 CONFIG = loading.default_config("worked", ["training.num_iterations=40"])
 TASK = Task(CONFIG, "a-run", ParentRun("its-parent"), "a-store")
+ENDED = RunEnded(make_result(CONFIG, "a-run", [make_evaluation(10, 1.0)], RunStatus.KILLED))
 
 Train = Callable[[Listener, Interrupts], None]
 
@@ -216,12 +219,26 @@ def test_a_run_that_fails_before_it_starts_has_no_id(serve: Serve) -> None:
 
 def test_an_interruption_is_not_a_failure(serve: Serve) -> None:
     def train(listener: Listener, interrupts: Interrupts) -> None:
+        listener(ENDED)
         raise InterruptedRun("interrupted by SIGTERM")
 
     served = serve(train)
     served.receive()
     served.send(TASK)
-    assert served.receive_run() == []
+    assert served.receive_run() == [ENDED]
+
+
+def test_an_interruption_before_the_first_evaluation_is_told_as_such(serve: Serve) -> None:
+    def train(listener: Listener, interrupts: Interrupts) -> None:
+        raise InterruptedRun("interrupted after 0 iterations")
+
+    served = serve(train)
+    served.receive()
+    served.send(TASK)
+    (failed,) = served.receive_run()
+    assert failed == RunFailed(
+        None, "interrupted after 0 iterations", retryable=True, is_interrupted=True
+    )
 
 
 @pytest.mark.parametrize(
