@@ -107,6 +107,17 @@ class Doubled(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, float(reward) * self.factor, terminated, truncated, info
 
 
+class Reshaped(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """A wrapper that makes all observations empty images of a shape."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], shape: tuple[int, ...]) -> None:
+        super().__init__(env)
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        return np.zeros(self.observation_space.shape, np.uint8)
+
+
 class Loud(GymnasiumCorridor):
     """A Corridor that prints on creation, from Python and from a child process."""
 

@@ -223,3 +223,58 @@ class Licensed(Odd):
 gymnasium.register("Odd-v0", entry_point=Odd, vector_entry_point=OddVector)
 gymnasium.register("OldReset-v0", entry_point=OldReset)
 gymnasium.register("Licensed-v0", entry_point=Licensed)
+
+
+class Slow(Odd):
+    """An environment whose steps take time, and whose episodes never end."""
+
+    def __init__(self, seconds: float = 0.002) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def step(self, action: Any) -> Any:
+        time.sleep(self._seconds)
+        observation, reward, *_ = super().step(action)
+        return observation, reward, False, False, {}
+
+
+class Camera(gymnasium.Env[Any, Any]):
+    """Episodes of ten steps in which the sign of the speed names the action; the image is noise."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, dtype: str = "uint8", render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.observation_space = spaces.Dict(
+            image=spaces.Box(0, 255, (12, 10), np.dtype(dtype).type),
+            gear=spaces.Discrete(3, start=-1),
+            speed=spaces.Box(-1, 1, (1,), np.float32),
+        )
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.at = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> Any:
+        reward = float((self._speed > 0) == (action == 1))
+        self.at += 1
+        return self._observe(), reward, self.at == 10, False, {}
+
+    def render(self) -> np.ndarray:
+        return np.repeat(self._image[..., None], 3, axis=2).astype(np.uint8)
+
+    def _observe(self) -> dict[str, Any]:
+        self._speed = float(self.np_random.choice([-1.0, 1.0]))
+        self._image = self.np_random.integers(0, 256, (12, 10))
+        space = self.observation_space["image"]
+        return {
+            "image": self._image.astype(space.dtype),
+            "gear": int(self.np_random.integers(-1, 2)),
+            "speed": np.array([self._speed], np.float32),
+        }
+
+
+gymnasium.register("Slow-v0", entry_point=Slow)
+gymnasium.register("Camera-v0", entry_point=Camera)

@@ -75,11 +75,13 @@ class RenderedEnvironment:
         observation = self._reset(seed)
         if not self._has_drawn:
             self._has_drawn = True
-            if self._needs_video_driver():
+            if _DRIVER not in os.environ and self._fails_to_draw():
                 os.environ[_DRIVER] = "dummy"
                 self.close()
                 self._open()
                 observation = self._reset(seed)
+                if self._fails_to_draw():  # for another reason, which the first frame tells
+                    del os.environ[_DRIVER]
         return self._finite(observation)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool]:
@@ -110,18 +112,17 @@ class RenderedEnvironment:
             observation: np.ndarray = self._stacked.reset(seed=seed)[0]
         return observation
 
-    def _needs_video_driver(self) -> bool:
-        """Return whether drawing fails, perhaps because SDL finds no display.
+    def _fails_to_draw(self) -> bool:
+        """Return whether drawing fails, for example because SDL finds no display.
 
         SDL, with which Gymnasium draws, needs a display for windows alone. Its driver without one
         is no default, as some environments, such as highway-env, then draw nothing at all.
         """
-        if _DRIVER in os.environ:
-            return False
         try:
-            return self._env.render() is None
+            self._env.render()
         except Exception:  # an environment's own code runs here and may raise anything
             return True
+        return False
 
     def _finite(self, observation: np.ndarray) -> np.ndarray:
         frames = observation.reshape(-1, *self._spec.observation.frame_shape)

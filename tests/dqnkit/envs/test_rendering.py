@@ -3,8 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -169,7 +170,96 @@ def test_a_raising_render_is_the_environments_fault(monkeypatch: pytest.MonkeyPa
     def fail() -> None:
         raise ZeroDivisionError("no pen")
 
-    monkeypatch.setattr(environment._env.unwrapped, "render", fail)
     environment.reset(0)
+    monkeypatch.setattr(environment._env.unwrapped, "render", fail)
     with pytest.raises(EnvironmentFailedError, match="failed in render: ZeroDivisionError: no pen"):
         environment.frame()
+
+
+class NeedsDriver(gymnasium.Env[Any, Any]):
+    """Draws only with SDL's driver without a display, and only that of `wanted`."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, wanted: str | None, render_mode: str | None = None) -> None:
+        self.wanted, self.render_mode = wanted, render_mode
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return 0, {}
+
+    def render(self) -> np.ndarray:
+        if os.environ.get("SDL_VIDEODRIVER") != self.wanted:
+            raise RuntimeError("No available video device")
+        return np.full((4, 4, 3), 9, np.uint8)
+
+
+gymnasium.register("NeedsDriver-v0", entry_point=NeedsDriver)
+
+
+@pytest.mark.parametrize("wanted", [None, "dummy"])
+def test_the_driver_without_a_display_is_chosen_where_drawing_fails_without_it(
+    wanted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    environment = _rendered("NeedsDriver-v0", kwargs={"wanted": wanted})
+    environment.reset(0)
+    assert environment.frame().max() == 9
+    assert os.environ.get("SDL_VIDEODRIVER") == wanted
+
+
+def test_a_driver_that_does_not_help_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    environment = _rendered("NeedsDriver-v0", kwargs={"wanted": "another"})
+    environment.reset(0)
+    assert "SDL_VIDEODRIVER" not in os.environ
+    with pytest.raises(EnvironmentFailedError, match="No available video device"):
+        environment.frame()
+
+
+@pytest.mark.parametrize(
+    ("drawn", "value"),
+    [
+        (np.full((8, 6, 3), 200.0), 200),
+        (np.full((8, 6, 3), 200, np.int16), 200),
+        (np.full((8, 6, 3), 0.5), 127),
+    ],
+)
+def test_the_range_of_a_frame_gives_its_scale(
+    drawn: np.ndarray, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    environment.reset(0)
+    monkeypatch.setattr(environment._env.unwrapped, "render", lambda: drawn)
+    np.testing.assert_array_equal(environment.frame(), value)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "named"),
+    [
+        ([np.full((8, 6, 3), 300.0)], "float64 numbers from 300 to 300"),
+        ([np.full((8, 6, 3), -3, np.int16)], "int16 numbers from -3 to -3"),
+        ([np.full((8, 6, 3), np.nan)], "float64 numbers from nan to nan"),
+        ([np.full((8, 6, 3), 0.5), np.full((8, 6, 3), 2.0)], "float64 numbers from 2 to 2"),
+        ([np.full((8, 6, 3), "a")], "<U1 numbers"),
+    ],
+)
+def test_a_range_without_a_meaning_is_named(
+    drawn: list[np.ndarray], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    environment.reset(0)
+    frames = iter(drawn)
+    monkeypatch.setattr(environment._env.unwrapped, "render", lambda: next(frames))
+    for _ in drawn[1:]:
+        environment.frame()
+    with pytest.raises(EnvironmentFailedError, match=named):
+        environment.frame()
+
+
+def test_a_vector_class_with_other_observations_cannot_be_drawn() -> None:
+    config = EnvConfig(id="ALE/Pong-v5", vectorization="vector_entry_point")
+    with pytest.raises(UnsupportedEnvironmentError, match=r"\(4, 84, 84\).*\(210, 160, 3\)"):
+        RenderedEnvironment(config, describe_env(config))

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.envs.resolution import resolve
+from dqnkit.envs.resolution import cautions, resolve
 from dqnkit.errors import ConfigError
 
 CORRIDOR = "env.id=tests.environments:Corridor-v0"
@@ -139,3 +140,113 @@ def test_resolving_twice_changes_nothing() -> None:
     resolved, spec = resolve(_config(CORRIDOR, "env.kwargs={observe: image}"))
     assert resolve(resolved) == (resolved, spec)
     assert loading.dump(resolved) == loading.dump(resolve(resolved)[0])
+
+
+# -- What a user should know of
+
+
+def _cautions(*assignments: str) -> list[str]:
+    given = _config(*assignments)
+    return cautions(given, *resolve(given))
+
+
+def _image_env(*shape: int) -> tuple[str, ...]:
+    dims = ", ".join(map(str, shape))
+    return (
+        CORRIDOR,
+        "env.kwargs={observe: image}",
+        f"env.wrappers=[tests.environments.Reshaped: {{shape: [{dims}]}}]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "other"),
+    [((12, 8, 8), "first", "last"), ((8, 8, 12), "last", "first"), ((8, 8, 8), "last", "first")],
+)
+def test_a_doubtful_axis_of_channels_is_told_and_recorded(
+    shape: tuple[int, ...], axis: str, other: str
+) -> None:
+    resolved, spec = resolve(_config(*_image_env(*shape)))
+    assert resolved.env.channels == axis
+    (warning,) = _cautions(*_image_env(*shape))
+    assert f"images of shape {shape} are read as 8 by 8 with" in warning
+    assert f"set env.channels to {other}, and otherwise to {axis}" in warning
+    assert cautions(resolved, *resolve(resolved)) == []
+    told = (f"env.channels={other}",)
+    assert _cautions(*_image_env(*shape), *told) == []
+    (image,) = resolve(_config(*_image_env(*shape), *told))[1].observation.arrays
+    assert (
+        image.channels_first is (other == "first") is not spec.observation.arrays[0].channels_first
+    )
+
+
+def test_a_certain_axis_of_channels_is_recorded_without_a_word() -> None:
+    assert resolve(_config(*_image_env(3, 10, 12)))[0].env.channels == "first"
+    assert _cautions(*_image_env(3, 10, 12)) == []
+
+
+def test_channels_without_images_are_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"env\.channels=last: .*\(4,\) float32"):
+        resolve(_config("env.channels=last"))
+
+
+def test_evaluation_leaves_out_wrappers_that_change_rewards_and_says_so() -> None:
+    wrappers = (
+        "env.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}, "
+        "gymnasium.wrappers.FlattenObservation]"
+    )
+    resolved = resolve(_config(wrappers))[0]
+    paths = [each.path for each in resolved.evaluation_env.wrappers]
+    assert paths == ["gymnasium.wrappers.FlattenObservation"]
+    assert len(resolved.env.wrappers) == 2
+    (warning,) = _cautions(wrappers)
+    assert warning.startswith("evaluation plays without gymnasium.wrappers.ClipReward, ")
+    kept = "evaluation.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]"
+    assert _cautions(wrappers, kept) == []
+    assert len(resolve(_config(wrappers, kept))[0].evaluation_env.wrappers) == 1
+
+
+@pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "ale_py:ALE/Pong-v5"])
+def test_evaluation_in_ataris_vector_class_does_not_clip_rewards(env_id: str) -> None:
+    vector = (f"env.id={env_id}", "env.vectorization=vector_entry_point")
+    resolved = resolve(_config(*vector))[0]
+    assert resolved.env.kwargs == {}
+    assert resolved.evaluation_env.kwargs == {"reward_clipping": False}
+    assert "reward_clipping" in _cautions(*vector)[0]
+    for told in ("env.kwargs.reward_clipping=false", "evaluation.kwargs.reward_clipping=true"):
+        assert _cautions(*vector, told) == []
+
+
+def test_evaluation_may_have_arguments_of_its_own() -> None:
+    resolved = resolve(_config(CORRIDOR, "evaluation.kwargs={length: 9}"))[0]
+    assert (resolved.env.kwargs, resolved.evaluation_env.kwargs) == ({}, {"length": 9})
+    with pytest.raises(ConfigError, match=r"evaluation\.kwargs: .*\(6, 5\) uint8"):
+        resolve(_config(CORRIDOR, "evaluation.kwargs={observe: image}"))
+    graph = resolve(_config("evaluation.kwargs={max_episode_steps: 50}"))[0]
+    assert graph.training.loop == "graph"
+    assert (
+        resolve(_config("evaluation.kwargs={sutton_barto_reward: true}"))[0].training.loop == "host"
+    )
+
+
+def test_two_environments_become_one_where_only_one_can_live(tmp_path: Path) -> None:
+    single = (
+        "env.id=tests.odd:Licensed-v0",
+        f"env.kwargs={{lock: {tmp_path / 'lock'}}}",
+        "env.num_envs=2",
+        "evaluation.shares_environment=true",
+    )
+    assert resolve(_config(*single))[0].env.num_envs == 1
+    (warning,) = _cautions(*single)
+    assert "a second instance of 'tests.odd:Licensed-v0' cannot be made" in warning
+    several = resolve(_config(CORRIDOR, "env.num_envs=2", "evaluation.shares_environment=true"))[0]
+    assert several.env.num_envs == 2
+
+
+@pytest.mark.parametrize(
+    "other", ["evaluation.wrappers=[]", "evaluation.kwargs={length: 3}", "training.num_actors=1"]
+)
+def test_a_shared_environment_has_no_settings_of_its_own(other: str) -> None:
+    reverb = ("replay.kind=reverb",)
+    with pytest.raises(ConfigError, match="=true plays evaluation in the"):
+        _config("evaluation.shares_environment=true", *reverb, other)
