@@ -13,6 +13,7 @@ import gymnasium
 
 from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig
+from dqnkit.envs import packages
 from dqnkit.errors import DqnkitError, EnvironmentFailedError, UnsupportedEnvironmentError
 
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "minatar": "minatar", "Box2D": "box2d"}
@@ -54,10 +55,13 @@ def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
 
 
 def _creation_message(config: EnvConfig, error: Exception) -> str:
+    family = packages.advice_for(config.id)
     if _missing_module(error) is not None:
-        advice = extra_for(error) or f": {one_line(error)}"
+        advice = extra_for(error) or f": {family or one_line(error)}"
         return f"env.id: {config.id!r} needs a package that is not installed{advice}"
     hint = ""
+    if isinstance(error, gymnasium.error.UnregisteredEnv) and family is not None:
+        return f"env.id: Gymnasium knows no environment {config.id!r}: {family}"
     if isinstance(error, gymnasium.error.UnregisteredEnv):
         nearest = difflib.get_close_matches(config.id, gymnasium.registry, n=1)
         hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
@@ -93,11 +97,7 @@ def extra_for(error: Exception) -> str:
     extra = _EXTRAS.get(_missing_module(error) or "")
     if extra is None:
         return ""
-    return (
-        f": install the extra {extra!r}, in a checkout by `uv sync --extra {extra}` (or `uv run "
-        f"--extra {extra} dqnkit …` for one command), elsewhere by `pip install "
-        f"{_PACKAGES[extra]}`"
-    )
+    return f": {packages.install(_PACKAGES[extra], extra)}"
 
 
 def _missing_module(error: BaseException | None) -> str | None:
