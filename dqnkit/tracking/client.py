@@ -15,6 +15,7 @@ from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking.location import StoreLocation
 from dqnkit.tracking.names import Metric, Tag
+from dqnkit.tracking.relocation import follow_folder
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -43,6 +44,7 @@ def connect(store: StoreLocation) -> Any:
     with _one_at_a_time(store):
         client = MlflowClient(store.uri)
         client.search_experiments(max_results=1)  # creates or migrates the database
+        follow_folder(store)
     return client
 
 

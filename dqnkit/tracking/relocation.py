@@ -1,0 +1,68 @@
+"""Addresses in an embedded store whose folder was moved or copied.
+
+MLflow records the absolute address of every artifact. A store that was moved would be read at the
+new place and written at the old one, and a copy would write into its original.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from dqnkit.tracking.location import StoreLocation
+
+_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Columns of MLflow's database with addresses of artifacts."""
+
+
+def follow_folder(store: StoreLocation) -> None:
+    """Let the addresses in an embedded store lead into its own folder.
+
+    The addresses of runs whose artifacts did not come along are left alone. So is a store that
+    cannot be written: what reads artifacts looks beside the database first.
+    """
+    if store.database is None or store.artifacts is None:
+        return
+    with contextlib.suppress(sqlite3.OperationalError), sqlite3.connect(store.database) as database:
+        for name, old in _moved_experiments(database, store.artifacts):
+            _redirect(database, old, store.artifacts / name)
+
+
+def _moved_experiments(database: sqlite3.Connection, artifacts: Path) -> list[tuple[str, str]]:
+    """Return names and addresses of the experiments that dqnkit made in another folder."""
+    rows = database.execute("SELECT name, artifact_location FROM experiments").fetchall()
+    found = []
+    for name, address in rows:
+        folder = Path(unquote(urlsplit(address).path))
+        is_own_form = address.startswith("file:") and folder.parts[-2:] == (artifacts.name, name)
+        if is_own_form and folder != artifacts / name:
+            found.append((name, address))
+    return found
+
+
+def _redirect(database: sqlite3.Connection, old: str, new: Path) -> None:
+    """Replace the address of an experiment, and those below it that exist in the new folder."""
+    database.execute(
+        "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+        (new.as_uri(), old),
+    )
+    for table, column in _COLUMNS[1:]:
+        rows = database.execute(
+            f"SELECT DISTINCT {column} FROM {table} WHERE substr({column}, 1, ?) = ?",
+            (len(old) + 1, f"{old}/"),
+        ).fetchall()
+        for (address,) in rows:
+            rest = unquote(address[len(old) + 1 :])
+            if (new / Path(rest).parts[0]).is_dir():
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE {column} = ?",
+                    ((new / rest).as_uri(), address),
+                )
