@@ -55,7 +55,7 @@ def _print(evaluation: PolicyEvaluation) -> None:
     for name, played in (("trained", evaluation.trained), ("random", evaluation.random)):
         if played is None:
             continue
-        summary, (low, high) = played.summary, played.interval
+        summary, (low, high) = played.summary, played.interval or (None, None)
         rows.append(
             [
                 name,

@@ -74,7 +74,7 @@ def _wrappers(env: Any) -> list[str]:
 def test_pong_is_preprocessed_as_in_the_nature_dqn_and_evaluated_without_clipping() -> None:
     config = _pong()
     training = factory.make_env(config.env)
-    evaluation = factory.make_env(config.env, config.evaluation.wrappers)
+    evaluation = factory.make_env(config.evaluation_env)
     assert _wrappers(training)[:2] == ["ClipReward", "AtariPreprocessing"]
     assert "ClipReward" not in _wrappers(evaluation)
     assert training.get_wrapper_attr("terminal_on_life_loss")

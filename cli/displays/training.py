@@ -18,6 +18,7 @@ from cli import displays
 from cli.displays import LiveDisplay
 from cli.output import collecting, say, say_document, warn, warning
 from dqnkit.config.sections import Config
+from dqnkit.evaluation.formatting import format_number
 from dqnkit.events import (
     Collecting,
     Evaluated,
@@ -62,7 +63,10 @@ def print_result(result: TrainResult, *, as_json: bool, quiet: bool) -> None:
 def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
     best = result.best.summary
     lines = [
-        ("best", f"{best.mean:.1f} over {best.n} episodes, at step {result.best.env_steps:,}"),
+        (
+            "best",
+            f"{format_number(best.mean)} over {best.n} episodes, at step {result.best.env_steps:,}",
+        ),
     ]
     if result.final is not None:
         lines.append(("final", _final(result.final)))
@@ -82,10 +86,13 @@ def _result_lines(result: TrainResult) -> list[tuple[str, str]]:
 
 
 def _final(final: Evaluation) -> str:
-    summary, (low, high) = final.summary, final.interval
+    summary = final.summary
+    if final.interval is None:
+        return f"{format_number(summary.mean)} in one fresh episode, which says little"
+    iqm, low, high = map(format_number, (summary.iqm, *final.interval))
     return (
-        f"mean {summary.mean:.1f}, IQM {summary.iqm:.1f} (95 % interval {low:.1f} to {high:.1f}) "
-        f"over {summary.n} fresh episodes"
+        f"mean {format_number(summary.mean)}, IQM {iqm} (95 % interval {low} to {high}) over "
+        f"{summary.n} fresh episodes"
     )
 
 
@@ -132,8 +139,8 @@ class PlainTraining:
         self._printed_at = now
         columns = [
             f"iteration {iteration:>9,}/{self._total:,}",
-            f"return {event.evaluation.summary.mean:8.1f}",
-            f"best {event.best.summary.mean:8.1f}",
+            f"return {format_number(event.evaluation.summary.mean):>8}",
+            f"best {format_number(event.best.summary.mean):>8}",
         ]
         if self._metrics is not None:
             columns += [
@@ -221,14 +228,16 @@ class LiveTraining(LiveDisplay):
             last, best = self._last.summary, self._best
             table.add_row(
                 Text("evaluation", "dim"),
-                f"{last.mean:.1f} ± {last.std:.1f} (n={last.n})",
+                f"{format_number(last.mean)} ± {format_number(last.std)} (n={last.n})",
                 Text("best", "dim"),
-                Text(f"{best.summary.mean:.1f} at step {best.env_steps:,}", "bold green"),
+                Text(
+                    f"{format_number(best.summary.mean)} at step {best.env_steps:,}", "bold green"
+                ),
             )
         if self._metrics is not None:
             table.add_row(
                 Text("training", "dim"),
-                "-" if math.isnan(self._train_return) else f"{self._train_return:.1f}",
+                "-" if math.isnan(self._train_return) else format_number(self._train_return),
                 Text("loss", "dim"),
                 f"{_number(self._metrics.loss)}   "
                 f"{self._exploration} {self._metrics.exploration:.3f}",

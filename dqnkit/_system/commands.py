@@ -10,14 +10,15 @@ from pathlib import Path
 
 
 def as_typed(command: str) -> str:
-    """Return a `dqnkit` command in the form that works in this environment.
+    """Return a command of this environment, such as `dqnkit ...`, in the form that works.
 
     The form is `uv run dqnkit ...` under uv, `dqnkit ...` if it is on the PATH, and its full path
     otherwise.
     """
     if "UV" in os.environ:
         return f"uv run {command}"
-    return command if shutil.which("dqnkit") else f"{Path(sys.executable).parent}/{command}"
+    program = command.partition(" ")[0]
+    return command if shutil.which(program) else f"{Path(sys.executable).parent}/{command}"
 
 
 def command_line(command: str, **arguments: str | None) -> str:

@@ -118,6 +118,7 @@ def compare(
         problems.append(
             f"returns of different environments ({', '.join(environments)}) are not comparable"
         )
+    problems += _single_episodes(groups)
     comparison = Comparison(groups, None, problems=tuple(problems))
     if len(groups) > 1 and len(environments) == 1:
         comparison = _with_improvement(comparison)
@@ -178,6 +179,22 @@ def _left_out(runs: Sequence[RecordedRun], groups: Sequence[Group]) -> Iterator[
             f"{', '.join(names[:_MAX_NAMES])}{more} left out: a later run has the same "
             "configuration and the same seed, so they are not independent evidence"
         )
+
+
+def _single_episodes(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a warning about seeds whose score rests on a single episode."""
+    for group in groups:
+        names = [
+            run.label
+            for run, each in zip(group.runs, group.evaluations, strict=True)
+            if len(group.runs) > 1 and each.final.size == 1
+        ]
+        if names:
+            yield (
+                f"{group.label}: the score of {', '.join(names[:_MAX_NAMES])} rests on one "
+                "episode, and counts as much as that of any other seed; evaluate more by "
+                "`dqnkit eval`"
+            )
 
 
 def _with_improvement(comparison: Comparison) -> Comparison:

@@ -9,22 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dqnkit.config.fingerprint import IRRELEVANT, SEED
 from dqnkit.evaluation.aggregates import Estimate, bootstrap_interval, estimate, interquartile_mean
 from dqnkit.evaluation.plots import Curve
 from dqnkit.events import RunStatus
 from dqnkit.tracking.names import Metric, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 
-_SEED = "training.seed"
-_IRRELEVANT = (
-    _SEED,
-    "description",
-    "env.step_timeout",
-    "tracking.enabled",
-    "tracking.tags",
-    "training.checkpoint_interval",
-)
-"""Parameters that do not change what is learned; the seed has a special role."""
 _CURVE_RESAMPLES = 2_000
 _IN_LEGEND = 2
 """Maximum number of parameters in a legend."""
@@ -151,16 +142,18 @@ def grouped(
     """Pool finished runs that differ only in the seed, and find the parameters that differ."""
     pools: dict[Any, list[RecordedRun]] = {}
     for run in runs:
-        same = frozenset((k, v) for k, v in _settings(run).items() if k not in _IRRELEVANT)
+        same = frozenset((k, v) for k, v in _settings(run).items() if k not in IRRELEVANT)
         # A repeated seed is no further evidence, and an unfinished run stands alone.
         key: Any = same if run.status == RunStatus.FINISHED else run.id
         pools.setdefault(key, []).append(run)
     members = [
-        list({run.params.get(_SEED): run for run in pool}.values()) for pool in pools.values()
+        list({run.params.get(SEED): run for run in pool}.values()) for pool in pools.values()
     ]
     params = [_settings(pool[0]) for pool in members]
-    keys = sorted({key for each in params for key in each} - set(_IRRELEVANT))
+    keys = sorted({key for each in params for key in each} - set(IRRELEVANT))
     differing = [key for key in keys if len({each.get(key) for each in params}) > 1]
+    if differing != [Tag.CONFIG]:  # it alone tells apart what MLflow has cut
+        differing = [key for key in differing if key != Tag.CONFIG]
     return tuple(
         Group(
             tuple(pool),
@@ -173,9 +166,9 @@ def grouped(
 
 
 def _settings(run: RecordedRun) -> dict[str, str]:
-    """Return the parameters and the version of dqnkit, which may change results."""
-    version = run.tags.get(Tag.VERSION)
-    return {**run.params, **({Tag.VERSION: version} if version else {})}
+    """Return the parameters, and what else may change results: dqnkit, and what MLflow cut."""
+    tags = {key: run.tags[key] for key in (Tag.VERSION, Tag.CONFIG) if key in run.tags}
+    return {**run.params, **tags}
 
 
 def _letter(number: int) -> str:

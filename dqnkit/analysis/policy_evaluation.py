@@ -53,7 +53,7 @@ class TimedEpisodes(Episodes):
     """Seconds of playing alone, without making environments and compiling functions."""
 
     @override
-    def statistics(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, float | None]:
         lengths = {
             "length_mean": float(np.mean(self.lengths)),
             "length_min": min(self.lengths),
@@ -200,7 +200,7 @@ def _play(
 
 def _record(store: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> list[str]:
     """Replace the run's evaluation; return descriptions of what failed."""
-    values = episode_metrics(FINAL, evaluation.trained)
+    values = _without_stale_interval(episode_metrics(FINAL, evaluation.trained), run)
     values[Metric.FINAL_SECONDS] = evaluation.trained.seconds
     if evaluation.random is not None and evaluation.difference is not None:
         values |= episode_metrics(FINAL_RANDOM, evaluation.random)
@@ -221,6 +221,12 @@ def _record(store: RunStore, run: RecordedRun, evaluation: PolicyEvaluation) -> 
         except TrackingError as error:  # keep the file that training wrote
             problems.append(f"evaluation.json stays as it was: {error}")
         return [*problems, *store.add(run, metrics=values, files=files, note=note)]
+
+
+def _without_stale_interval(values: dict[str, float], run: RecordedRun) -> dict[str, float]:
+    """Return the metrics, with NaN for an interval that a single episode does not have."""
+    names = (Metric.FINAL_LOW, Metric.FINAL_HIGH)
+    return {name: math.nan for name in names if name in run.metrics} | values
 
 
 def _fewer_episodes(run: RecordedRun, episodes: int) -> list[str]:

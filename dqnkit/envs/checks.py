@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from typing import Any, NoReturn
 
@@ -200,4 +199,6 @@ def _type(value: Any) -> str:
 
 def _global_generators() -> dict[str, Any]:
     """Return the states of the generators that all code of a process shares."""
-    return {"np.random": pickle.dumps(np.random.get_state()), "random": random.getstate()}
+    algorithm, keys, *rest = np.random.get_state(legacy=True)
+    state = (algorithm, np.asarray(keys).tobytes(), *rest)
+    return {"np.random": state, "random": random.getstate()}

@@ -96,7 +96,7 @@ class EvaluationDocument:
 
 
 def _with_interval(episodes: Episodes) -> dict[str, Any]:
-    interval = {"iqm_interval": list(episodes.interval)} if episodes.returns else {}
+    interval = {"iqm_interval": list(episodes.interval)} if episodes.interval else {}
     return {
         "returns": list(episodes.returns),
         "lengths": list(episodes.lengths),

@@ -35,13 +35,15 @@ class Episodes:
         return summarize(np.asarray(self.returns))
 
     @cached_property
-    def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the interquartile mean of the returns."""
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the interquartile mean; None for a single episode."""
+        if len(self.returns) < 2:
+            return None
         return bootstrap_interval(np.asarray(self.returns))
 
-    def statistics(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, float | None]:
         """Return the statistics of the returns as a JSON object."""
-        low, high = self.interval
+        low, high = self.interval or (None, None)
         return {**asdict(self.summary), "ci_low": low, "ci_high": high}
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def markdown_summary(
 
 def _summary_row(name: str, episodes: Episodes, has_interval: bool) -> list[str]:
     summary = episodes.summary
-    low, high = episodes.interval if has_interval else (None, None)
+    low, high = (has_interval and episodes.interval) or (None, None)
     return [
         name,
         str(summary.n),

@@ -9,7 +9,7 @@ NOTHING = "-"
 
 
 def format_number(value: float | None, *, whole: bool = False) -> str:
-    """Format a return or a rate: one decimal from 10 upwards, three significant digits below.
+    """Format a return or a rate: one decimal from 10 to 10 million, else 3 significant digits.
 
     Args:
       value: The number, or None if it is missing.
@@ -17,9 +17,9 @@ def format_number(value: float | None, *, whole: bool = False) -> str:
     """
     if value is None:
         return NOTHING
-    if whole:
+    if whole and abs(value) < 1e15:
         return f"{value:,.0f}"
-    return f"{value:,.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+    return f"{value:,.1f}" if 10 <= abs(value) < 1e7 or value == 0 else f"{value:.3g}"
 
 
 def format_interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -78,10 +78,11 @@ def make_returns_histogram_figure(samples: Mapping[str, Episodes], title: str) -
         low, high = low - 0.5, high + 0.5
     bins = np.linspace(low, high, _BINS + 1).tolist()
     for color, (name, episodes) in zip(_COLORS, samples.items(), strict=False):
-        iqm, (start, end) = episodes.summary.iqm, episodes.interval
+        iqm, (start, end) = episodes.summary.iqm, episodes.interval or (None, None)
         label = f"{name}: IQM {format_interval(iqm, start, end)}, n={episodes.summary.n}"
         axes.hist(episodes.returns, bins=bins, color=color, alpha=0.45, label=_escape_math(label))
-        axes.axvspan(start, end, color=color, alpha=0.15, lw=0)
+        if start is not None and end is not None:
+            axes.axvspan(start, end, color=color, alpha=0.15, lw=0)
         axes.axvline(iqm, color=color, lw=1.5)
     axes.set_xlabel("return of an episode")
     axes.set_ylabel("episodes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 from pathlib import Path
@@ -13,6 +14,14 @@ def identity() -> str:
     No other process on any host has the same identity.
     """
     return "/".join([*_location(), str(os.getpid()), _start_time(os.getpid())])
+
+
+def user() -> str:
+    """Return the name of the user, or its number where no name belongs to it, as in containers."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # which one depends on the version of Python
+        return str(os.getuid())
 
 
 def host(process: str) -> str:

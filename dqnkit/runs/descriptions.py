@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dqnkit import __version__
 from dqnkit._system.redaction import redact_secrets
+from dqnkit.config.fingerprint import fingerprint
 from dqnkit.config.sections import Config
 from dqnkit.evaluation.episodes import Evaluation, markdown_summary
 from dqnkit.tracking.names import RunKind, Tag
@@ -47,6 +48,7 @@ def tags(config: Config) -> dict[str, str]:
         Tag.COMMAND: redact_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         Tag.DEVICE: _device(),
         Tag.PYTHON: platform.python_version(),
+        Tag.CONFIG: fingerprint(config),
         **_git(),
     }
 

@@ -48,7 +48,8 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
 
 def episode_metrics(prefix: str, episodes: Episodes) -> dict[str, float]:
     """Return statistics of episodes as metrics `PREFIX/return_mean` and so on."""
-    summary, (low, high) = episodes.summary, episodes.interval
+    summary = episodes.summary
+    bounds = dict(zip(("low", "high"), episodes.interval or (), strict=False))
     return {
         f"{prefix}/return_mean": summary.mean,
         f"{prefix}/return_std": summary.std,
@@ -56,8 +57,7 @@ def episode_metrics(prefix: str, episodes: Episodes) -> dict[str, float]:
         f"{prefix}/return_max": summary.max,
         f"{prefix}/return_median": summary.median,
         f"{prefix}/return_iqm": summary.iqm,
-        f"{prefix}/return_ci_low": low,
-        f"{prefix}/return_ci_high": high,
+        **{f"{prefix}/return_ci_{name}": value for name, value in bounds.items()},
         f"{prefix}/length_mean": float(np.mean(episodes.lengths)),
         f"{prefix}/length_min": float(np.min(episodes.lengths)),
         f"{prefix}/length_max": float(np.max(episodes.lengths)),

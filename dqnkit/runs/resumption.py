@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +59,14 @@ def find_resumption(store: RunStore, reference: str) -> Resumption:
         raise
     _check_kind(run)
     warnings: list[str] = []
-    local, artifact = _local_checkpoint(store, run, warnings), _artifact(store, run, warnings)
-    found = [each for each in (local, artifact) if each is not None]
+    found = [*_local_checkpoints(store, run, warnings), *_artifact(store, run, warnings)]
     newest = max(found, key=lambda each: each.iteration, default=None)
+    if newest is None and warnings:
+        raise CheckpointError(
+            f"the run {run.label} has a checkpoint that cannot be read, and is left as it is: "
+            f"{'; '.join(warnings)}. Call the command again when the checkpoint can be read, or "
+            f"start a new run from its artifact {Artifact.CONFIG}"
+        )
     config = _config(store, run) if newest is None else _parse(newest.config, run)
     if newest is None:
         warnings.append(f"the run {run.label} has no checkpoint; it starts over")
@@ -93,29 +99,41 @@ def _check_kind(run: RecordedRun) -> None:
         )
 
 
-def _local_checkpoint(store: RunStore, run: RecordedRun, warnings: list[str]) -> Checkpoint | None:
-    """Return the newest checkpoint that a killed process has left on this machine."""
+def _local_checkpoints(
+    store: RunStore, run: RecordedRun, warnings: list[str]
+) -> Iterator[Checkpoint]:
+    """Yield the newest checkpoint that a process left on this machine, and those to be sent."""
     folder = next(folders_of_run(store.location.home, run.id), None)
     if folder is None:
-        return None
+        return
     checkpoint, damaged = CheckpointFolder(folder / Artifact.CHECKPOINTS).newest()
     then = "; the one before it is used" if checkpoint else ""
     warnings += [f"{damage}{then}" for damage in damaged]
-    return checkpoint
+    if checkpoint is not None:
+        yield checkpoint
+    for path in folder.glob(f"files/*/{Artifact.CHECKPOINTS}/{Artifact.LAST_CHECKPOINT}"):
+        yield from _read(path, str(path), warnings)
 
 
-def _artifact(store: RunStore, run: RecordedRun, warnings: list[str]) -> Checkpoint | None:
-    """Return the checkpoint among the run's artifacts."""
-    if not _has_artifact(store, run, Artifact.CHECKPOINTS):
-        return None
+def _artifact(store: RunStore, run: RecordedRun, warnings: list[str]) -> Iterator[Checkpoint]:
+    """Yield the checkpoint among the run's artifacts, if there is one."""
     name = f"{Artifact.CHECKPOINTS}/{Artifact.LAST_CHECKPOINT}"
     with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         try:
+            if not _has_artifact(store, run, Artifact.CHECKPOINTS):
+                return
             path = store.fetch(run, name, Path(scratch))
-            return Checkpoint.load(path, f"{name} of {run.label}")
-        except (CheckpointError, TrackingError) as error:
+        except TrackingError as error:
             warnings.append(str(error))
-            return None
+        else:
+            yield from _read(path, f"{name} of {run.label}", warnings)
+
+
+def _read(path: Path, source: str, warnings: list[str]) -> Iterator[Checkpoint]:
+    try:
+        yield Checkpoint.load(path, source)
+    except CheckpointError as error:
+        warnings.append(str(error))
 
 
 def _config(store: RunStore, run: RecordedRun) -> Config:
@@ -135,8 +153,10 @@ def _config(store: RunStore, run: RecordedRun) -> Config:
 def _has_artifact(store: RunStore, run: RecordedRun, artifact: str) -> bool:
     try:
         return artifact in store.artifacts(run)
-    except TrackingError:  # their folder is made with the first artifact
-        return False
+    except TrackingError:
+        if store.location.database is None:
+            raise
+        return False  # the folder of an embedded store is made with the first artifact
 
 
 def _parse(text: str, run: RecordedRun) -> Config:

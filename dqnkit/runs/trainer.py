@@ -214,6 +214,7 @@ class _Trainer:
         self._loop = components.loop
         self._history = EvaluationHistory(components, config.evaluation, run.checkpoint)
         self._artifacts = RunArtifacts(config, run.tracker)
+        self._has_config = False
         self._checkpoints = CheckpointWriter(run.tracker, config.training.checkpoint_interval)
         self._began = began
         self._compile_seconds = time.perf_counter() - began
@@ -227,6 +228,7 @@ class _Trainer:
             self._compile()
             warnings = record.opened.result()  # opened while the loop was compiled
             self._artifacts.add_config()
+            self._has_config = True
             self._announce(warnings)
             for event in self._events():
                 self._warn(*self._components.warnings())
@@ -454,6 +456,8 @@ class _Trainer:
         """Close the record of a run that an exception has ended, and add notes to the exception."""
         killed = isinstance(error, KeyboardInterrupt | SystemExit | InterruptedRun)
         with suppress(OSError):  # no space for a copy
+            if not self._has_config:
+                self._artifacts.add_config()
             self._artifacts.add_newest_checkpoint()
         if isinstance(error, EnvironmentFailedError):
             steps = f"environment step {self._loop.env_steps:,}"

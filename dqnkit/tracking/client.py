@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from dqnkit._system.files import file_lock
 from dqnkit._system.text import one_line
@@ -28,6 +30,7 @@ _ENVIRONMENT = {
     "MLFLOW_LOG_UV_FILES": "false",
 }
 
+_KILLED_NOTE = "\n\nIts process was killed."
 _TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 """MLflow's error codes for the HTTP statuses 500, 503 and 429, and for a server that is silent."""
 
@@ -56,11 +59,45 @@ def wrap_store_errors(store: StoreLocation, advice: str = "") -> Iterator[None]:
     except DqnkitError:
         raise
     except Exception as error:
-        question = "" if store.database is not None else " Is it running?"
         raise TrackingError(
             f"the tracking store {store.name} cannot be used: "
-            f"{one_line(error)}.{question} Choose another store with `tracking_uri`{advice}"
+            f"{describe_store_error(error, store)}. Choose another store with `tracking_uri`"
+            f"{advice}"
         ) from error
+
+
+def describe_store_error(error: BaseException, store: StoreLocation) -> str:
+    """Return an exception of MLflow on one line, with what its HTTP status asks for."""
+    text = one_line(error)
+    found = re.search(r"error code (\d{3})\b|\b(\d{3}) (?:Client|Server) Error", text)
+    if found is None:
+        is_silent = store.database is None and is_transient(error)
+        return f"{text}. Is it running?" if is_silent else text
+    status = int(found[1] or found[2])
+    return f"{text}. {_advice_for_status(status, text, store)}".removesuffix(". ")
+
+
+def _advice_for_status(status: int, text: str, store: StoreLocation) -> str:
+    if status == 401:
+        return (
+            "The server asks for a login: set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if status == 403 and "host" in text.lower():
+        return (
+            "The server does not accept the name by which it was called: start it with "
+            f"`mlflow server --allowed-hosts {urlsplit(store.uri).netloc.rpartition('@')[2]}`"
+        )
+    if status == 403:
+        return "The login is known, but may not do this"
+    if status == 404:
+        return "Something answers there, but not as an MLflow server: check the address"
+    if status == 413:
+        return (
+            "The server, or a proxy before it, does not take requests of this size: raise its "
+            "limit (nginx: client_max_body_size)"
+        )
+    return "The server answers, but fails: its log says why" if status >= 500 else ""
 
 
 def make_experiment(client: Any, store: StoreLocation, name: str) -> str:
@@ -83,10 +120,11 @@ def make_experiment(client: Any, store: StoreLocation, name: str) -> str:
             if experiment is None:
                 raise
     if experiment.lifecycle_stage == "deleted":
+        restore = f"experiments restore --experiment-id {experiment.experiment_id}"
         raise TrackingError(
             f"the experiment {name!r} was deleted in MLflow: restore it by "
-            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
-            "give the experiment another name (the key name of the configuration)"
+            f"`{store.mlflow_command_line(restore)}`, or give the experiment another name (the key "
+            "name of the configuration)"
         )
     return str(experiment.experiment_id)
 
@@ -116,7 +154,14 @@ def end_stale_runs(client: Any, experiment_ids: Iterable[str]) -> None:
             continue
         client.set_terminated(run.info.run_id, str(RunStatus.KILLED), ended)
         note = run.data.tags.get(Tag.NOTE, "")
-        client.set_tag(run.info.run_id, Tag.NOTE, f"{note}\n\nIts process was killed.")
+        client.set_tag(run.info.run_id, Tag.NOTE, f"{note}{_KILLED_NOTE}")
+
+
+def remove_killed_note(client: Any, run_id: str) -> None:
+    """Remove what `end_stale_runs` has added to the description of a run that had ended."""
+    note = client.get_run(run_id).data.tags.get(Tag.NOTE, "")
+    if note.endswith(_KILLED_NOTE):
+        client.set_tag(run_id, Tag.NOTE, note.removesuffix(_KILLED_NOTE))
 
 
 def quoted(text: str) -> str:

@@ -169,6 +169,12 @@ class MlflowRunEditor(RunEditor):
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+        if not client.list_artifacts(run_id, Artifact.POLICY):
+            command = self._location.command_line("sync")
+            raise TrackingError(
+                f"the policy of the run {run_id} is not in the store yet: `{command}` sends what "
+                "waits on this machine; then call the search again, which registers it"
+            )
         # A finished search may be repeated, and so may a call whose answer was lost.
         known = client.search_model_versions(f"run_id = '{run_id}'")
         versions = [each.version for each in known if each.name == model]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from dqnkit._system.commands import command_line
+from dqnkit._system.commands import as_typed, command_line
 from dqnkit._system.redaction import redact_passwords
 from dqnkit.errors import ArgumentError, ConfigError
 
@@ -76,6 +77,10 @@ class StoreLocation:
         """Return the line of a `dqnkit` command that applies to this store."""
         is_default = self.database == (EMBEDDED / "mlflow.db").resolve()
         return command_line(command, **arguments, tracking_uri=None if is_default else self.name)
+
+    def mlflow_command_line(self, arguments: str) -> str:
+        """Return the line of an `mlflow` command that applies to this store."""
+        return f"MLFLOW_TRACKING_URI={shlex.quote(self.name)} {as_typed(f'mlflow {arguments}')}"
 
 
 def locate_store(tracking_uri: str | None = AUTO) -> StoreLocation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import math
 import tempfile
@@ -20,7 +19,7 @@ from dqnkit._system.text import one_line
 from dqnkit.errors import BusyRunError, TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.processes import identity
-from dqnkit.tracking.client import is_transient, wrap_store_errors
+from dqnkit.tracking.client import describe_store_error, is_transient, wrap_store_errors
 from dqnkit.tracking.location import StoreLocation, experiment_url
 from dqnkit.tracking.names import Artifact, RunKind, Tag
 from dqnkit.tracking.outbox import Delivery, MetricPoint, Outbox, OutboxHeader, folders_of_run
@@ -186,7 +185,7 @@ class MlflowTracker(Tracker):
             Tag.PROCESS: identity.identity(),
             Tag.NOTE: header.description,
             Tag.SOURCE: "dqnkit",
-            Tag.USER: getpass.getuser(),
+            Tag.USER: identity.user(),
         }
         return OutboxHeader(
             store=self._location.name,
@@ -366,7 +365,9 @@ class MlflowTracker(Tracker):
         if outbox.is_delivered:
             outbox.remove()
             return self._problems
-        why = f": {one_line(self._failure)}" if self._failure is not None else ""
+        why = ""
+        if self._failure is not None:
+            why = f": {describe_store_error(self._failure, self._location)}"
         self._problems.append(
             f"the tracking store {self._location.name} did not receive everything{why}; "
             f"{outbox.describe_pending()} wait in {outbox.folder}: "

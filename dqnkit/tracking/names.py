@@ -63,6 +63,8 @@ class Tag:
     COMMAND: Final = "dqnkit.command"
     DEVICE: Final = "dqnkit.device"
     PYTHON: Final = "dqnkit.python"
+    CONFIG: Final = "dqnkit.config"
+    """Fingerprint of the configuration (`dqnkit.config.fingerprint`)."""
     GIT_DIRTY: Final = "dqnkit.git_dirty"
     RESUMED_AT: Final = "dqnkit.resumed_at"
     """Iteration at which the run was resumed last."""

@@ -30,6 +30,7 @@ from dqnkit.tracking.client import (
     experiment_names,
     make_experiment,
     quoted,
+    remove_killed_note,
 )
 from dqnkit.tracking.location import StoreLocation
 from dqnkit.tracking.names import Tag
@@ -366,11 +367,23 @@ class Delivery:
             self.client.log_batch(run_id, metrics=[Metric(*point) for point in points])
             outbox.points_delivered(len(points))
             return True
-        for batch in outbox.pending_files():
-            self.client.log_artifacts(run_id, str(batch))
-            shutil.rmtree(batch)
-            return True
+        try:
+            if self._deliver_files():
+                return True
+        except Exception:
+            # A file that the store does not take must not keep a finished run from ending.
+            self._deliver_final_state(outbox.pending_final_state)
+            raise
         return self._deliver_final_state(outbox.pending_final_state)
+
+    def _deliver_files(self) -> bool:
+        """Deliver the oldest files; return False if none are pending."""
+        batch = next(iter(self._outbox.pending_files()), None)
+        if batch is None:
+            return False
+        self.client.log_artifacts(self._outbox.run_id, str(batch))
+        shutil.rmtree(batch)
+        return True
 
     def _deliver_final_state(self, state: Mapping[str, Any]) -> bool:
         run_id = self._outbox.run_id
@@ -378,6 +391,7 @@ class Delivery:
             self.client.set_tag(run_id, Tag.NOTE, state["description"])
         if "status" in state:
             self.client.set_terminated(run_id, state["status"], state["ended"])
+            remove_killed_note(self.client, str(run_id))
             self._outbox.run_ended()
         self._outbox.final_state_delivered(state)
         return bool(state)

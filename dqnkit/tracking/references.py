@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dqnkit._system.text import one_line
-from dqnkit.errors import ArgumentError, ConfigError
+from dqnkit.errors import ArgumentError, ConfigError, TrackingError
 from dqnkit.tracking.client import quoted, wrap_store_errors
 from dqnkit.tracking.names import Artifact, Metric
+from dqnkit.tracking.outbox import folders_of_run
 from dqnkit.tracking.policy_folder import MODEL, PolicyFolder, open_folder
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.store import RunFilter, RunStore, highest_first, with_metric
@@ -91,11 +92,26 @@ def find_policy(store: RunStore | None, reference: str, scratch: Path) -> Policy
         return PolicySource(reference, open_folder(store.fetch_model(name, version, scratch)), run)
     run = find_run(store, reference)
     if Artifact.POLICY not in store.artifacts(run):
+        _check_not_pending(store, run)
         raise ConfigError(
             f"{reference!r}: the run {run.label} is {run.status} and has no policy, which is "
             f"written when training ends{_others(store, run)}; choose a finished run"
         )
     return PolicySource(reference, open_folder(store.fetch(run, Artifact.POLICY, scratch)), run)
+
+
+def _check_not_pending(store: RunStore, run: RecordedRun) -> None:
+    """Check that the policy does not wait on this machine for the store.
+
+    Raises:
+      TrackingError: If it does.
+    """
+    for folder in folders_of_run(store.location.home, run.id):
+        if any(folder.glob(f"files/*/{Artifact.POLICY}")):
+            raise TrackingError(
+                f"the policy of the run {run.label} waits in {folder}, because the store has not "
+                f"taken it yet: `{store.location.command_line('sync')}` sends it"
+            )
 
 
 def _is_path(reference: str) -> bool:

@@ -136,9 +136,10 @@ class RunStore:
                     return None
                 raise
             if run.info.lifecycle_stage == "deleted":
+                restore = self.location.mlflow_command_line(f"runs restore --run-id {run_id}")
                 raise ConfigError(
-                    f"the run {run_id} was deleted in MLflow; restore it by "
-                    f"`mlflow runs restore --run-id {run_id}`, or give another"
+                    f"the run {run_id} was deleted in MLflow; restore it by `{restore}`, or give "
+                    "another"
                 )
             return self._recorded(run)
 

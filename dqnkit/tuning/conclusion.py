@@ -14,7 +14,7 @@ from dqnkit.processes.interrupts import Interrupts
 from dqnkit.tracking.names import Tag
 from dqnkit.tuning import report
 from dqnkit.tuning.attributes import StudyAttr
-from dqnkit.tuning.confirmation import Confirmation
+from dqnkit.tuning.confirmation import Confirmation, choose_candidates
 from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.standing import best_trials
@@ -86,7 +86,7 @@ class Conclusion:
         return None
 
     def _confirm_trials(self, pool: WorkerPool, interrupts: Interrupts) -> list[ConfirmedTrial]:
-        candidates = best_trials(self._study, self._confirm)
+        candidates = choose_candidates(self._study, self._confirm)
         if not candidates:
             return []
         confirmation = Confirmation(self._study, candidates, self._study_run)
@@ -133,7 +133,8 @@ class Conclusion:
         """Register, record and store the winner unless that is done; return the model's URI."""
         run_id = self._study_run.run_id
         stored = self._study.get_attr(StudyAttr.CONCLUSION) or {}
-        if stored.get("winner") == text and stored.get("run_id") == run_id:
+        is_registered = stored.get("model") is not None or not confirmed
+        if is_registered and stored.get("winner") == text and stored.get("run_id") == run_id:
             return stored.get("model")
         model = self._study_run.register(confirmed[0]) if confirmed else None
         self._study_run.add_files(text)

@@ -9,11 +9,30 @@ from dqnkit.tracking.names import RunKind, Tag
 from dqnkit.tracking.tracker import ParentRun
 from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.confirmed_trial import ConfirmedTrial, fresh_seeds
-from dqnkit.tuning.standing import TrialScore
+from dqnkit.tuning.standing import TrialScore, best_trials
 from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, aggregate
 from dqnkit.workers.seed_jobs import SeedJobs
+
+
+def choose_candidates(study: SharedStudy, count: int) -> list[TrialScore]:
+    """Return the best trials of the search, and those that the study has confirmed already.
+
+    What was confirmed counts until something better is: a later search that confirms fewer trials,
+    or none, must not replace the winner by one with less evidence.
+
+    Args:
+      study: The study.
+      count: Number of the best trials.
+    """
+    ranked = best_trials(study, len(study.trials()))
+    seeds = fresh_seeds(study.definition.config, study.definition.seeds_per_trial)
+    results = study.get_attr(StudyAttr.CONFIRMATION) or {}
+    complete = {
+        int(number) for number, of in results.items() if {str(seed) for seed in seeds} <= set(of)
+    }
+    return [trial for rank, trial in enumerate(ranked) if rank < count or trial.number in complete]
 
 
 class Confirmation:
