@@ -97,7 +97,8 @@ def train(
             "--gpus": None if gpus == 0.0 else gpus,
         }
         _refuse_beside_resume(resume, others)
-        _resume(resume, tracking_uri, as_json=as_json, quiet=quiet)
+        if not _resume_seeds(resume, tracking_uri, as_json=as_json, quiet=quiet):
+            _resume(resume, tracking_uri, as_json=as_json, quiet=quiet)
         return
     placement = Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus)
     if actors is not None:
@@ -186,6 +187,23 @@ def _resume(reference: str, tracking_uri: str, *, as_json: bool, quiet: bool) ->
     ):
         result = resume(reference, tracking_uri=tracking_uri, listener=display)
     training.print_result(result, as_json=as_json, quiet=quiet)
+
+
+def _resume_seeds(reference: str, tracking_uri: str, *, as_json: bool, quiet: bool) -> bool:
+    """Continue a group of seeds; return False if the reference is to another run."""
+    from cli import output
+    from cli.displays import seeds
+    from dqnkit.workers.seeds import resume_seeds
+
+    with (
+        output.reserve_stdout(as_json=as_json),
+        seeds.displayed(as_json=as_json, quiet=quiet) as display,
+    ):
+        result = resume_seeds(reference, tracking_uri=tracking_uri, listener=display)
+    if result is None:
+        return False
+    seeds.print_result(result, as_json=as_json, quiet=quiet)
+    return True
 
 
 def _train_seeds(

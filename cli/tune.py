@@ -77,6 +77,13 @@ def tune(
             metavar="K", help="Number of best trials that are trained again on 5 fresh seeds each."
         ),
     ] = 3,
+    retrain_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--retrain-repeats",
+            help="Train trials whose values an earlier trial had, instead of taking its result.",
+        ),
+    ] = False,
     launcher: options.Launcher = "local",
     ray_address: options.RayAddress = None,
     cpus: options.Cpus = 1.0,
@@ -105,6 +112,7 @@ def tune(
         timeout=timeout,
         seeds_per_trial=seeds_per_trial,
         confirm=confirm,
+        retrain_repeats=retrain_repeats,
         placement=Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
     )
     config = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from dqnkit.errors import ArgumentError
@@ -43,7 +44,9 @@ def list_runs(
     runs: list[RecordedRun] = []
     if re.fullmatch(r"[\w./ -]+", sort):  # characters that MLflow allows in metrics
         order = highest_first(sort)
-        runs = store.runs(criteria, where=with_metric(sort), order_by=order, limit=limit)
+        # MLflow counts NaN, the last in this order, as a value; it stands for a missing one.
+        found = store.runs(criteria, where=with_metric(sort), order_by=order, limit=limit)
+        runs = [run for run in found if not math.isnan(run.metrics[sort])]
     if not runs:
         known = sorted({metric for run in store.runs(criteria) for metric in run.metrics})
         if known:

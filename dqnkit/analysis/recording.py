@@ -47,6 +47,9 @@ class Recorder:
         self._players = players
         self._overlay = overlay
         self._size: tuple[int, int] | None = None
+        self.color: tuple[int, ...] | None = None
+        """The one colour of all pixels of all frames so far; None if there are several."""
+        self._has_begun = False
 
     def record(self, seeds: Sequence[int], max_steps: int, listener: Listener = ignore) -> None:
         """Record one episode per seed.
@@ -63,6 +66,7 @@ class Recorder:
         for episode, seed in enumerate(seeds, start=1):
             steps: list[RenderedStep] = []
             for steps in self._play(episode, seed, max_steps):
+                self._watch_color(steps[0].frame)
                 picture = self._draw(steps)
                 self._writer.write(picture)
             for _ in range(round(_HOLD_SECONDS * self._writer.fps)):
@@ -80,6 +84,12 @@ class Recorder:
         for steps in zip_longest(*playing):
             latest = [new or old for new, old in zip_longest(steps, latest)]
             yield latest
+
+    def _watch_color(self, frame: np.ndarray) -> None:
+        if not self._has_begun:
+            self._has_begun, self.color = True, tuple(frame[0, 0].tolist())
+        if self.color is not None and (frame != np.array(self.color)).any():
+            self.color = None
 
     def _draw(self, steps: Sequence[RenderedStep]) -> np.ndarray:
         picture = side_by_side(

@@ -86,7 +86,7 @@ class Video:
     run: RecordedRun | None
     """Run that records it; None for the folder of a policy, whose run is not known."""
     problems: list[str] = field(default_factory=list)
-    """Descriptions of what could not be recorded."""
+    """Descriptions of what could not be recorded, and of a video that shows nothing."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON document."""
@@ -157,20 +157,24 @@ def render(  # noqa: PLR0913 - keywords are what a notebook types
         config, spec = resolve(source.folder.config)
         if source.run is None or store is None:
             path = output or _file_name(spec, options, suffix)
-            return _make(source, config, spec, options, path, listener)
+            video = _make(source, config, spec, options, path, listener)
+            for problem in video.problems:
+                listener(Warned(problem))
+            return video
         artifact = f"{Artifact.VIDEOS}/{_artifact_name(options)}{suffix}"
         files = Path(scratch) / "files"
         video = _make(source, config, spec, options, output or files / artifact, listener)
         if output is not None:
             (files / artifact).parent.mkdir(parents=True)
             shutil.copyfile(output, files / artifact)
-        problems = store.add(source.run, files=files)
-        if problems and output is None:  # the video is worth keeping
+        failures = store.add(source.run, files=files)
+        if failures and output is None:  # the video is worth keeping
             output = Path(shutil.move(files / artifact, Path(artifact).name))
+    problems = video.problems + failures
     for problem in problems:
         listener(Warned(problem))
     kept = output or store.local_path(source.run, artifact)
-    return replace(video, path=kept, artifact=None if problems else artifact, problems=problems)
+    return replace(video, path=kept, artifact=None if failures else artifact, problems=problems)
 
 
 def _file_name(spec: EnvSpec, options: VideoOptions, suffix: str) -> Path:
@@ -232,7 +236,15 @@ def _make(
         max_steps = options.max_steps or config.evaluation.max_episode_steps
         recorder.record(_initial_seeds(config, options), max_steps, listener)
     frames, returns = writer.frames, recorder.returns
-    return Video(source.label, spec.id, path, None, frames, fps, returns, source.run)
+    problems = []
+    if recorder.color is not None:
+        problems.append(
+            f"every frame of {spec.id!r} has the one colour {recorder.color}: its render method "
+            "draws nothing, perhaps for want of a display or of an argument in env.kwargs"
+        )
+    return Video(
+        source.label, spec.id, path, None, frames, fps, returns, source.run, problems=problems
+    )
 
 
 def _make_players(

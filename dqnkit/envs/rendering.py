@@ -188,6 +188,12 @@ def _check_rendering_supported(config: EnvConfig, spec: EnvSpec) -> None:
     env = factory.make_env(single)
     modes = env.metadata.get("render_modes") or []
     close_all([closer(env)], config.id, config.step_timeout)
+    old_name = env.metadata.get("render.modes")
+    if "rgb_array" not in modes and old_name is not None:
+        raise UnsupportedEnvironmentError(
+            f"env.id: {config.id!r} cannot be drawn: it names its render modes {list(old_name)} in "
+            "metadata['render.modes'], as Gym did before 0.26; rename the key to 'render_modes'"
+        )
     if "rgb_array" not in modes:
         raise UnsupportedEnvironmentError(
             f"env.id: {config.id!r} cannot be drawn: its metadata['render_modes'] is "

@@ -12,6 +12,7 @@ from dqnkit._system.tensorflow import compiled, tf
 from dqnkit.agents.policies import Policy
 from dqnkit.config.random_streams import EpisodeKeys, stream_seeds
 from dqnkit.envs.vector import VectorEnvironment
+from dqnkit.errors import EnvironmentFailedError
 from dqnkit.evaluation.base import Evaluator, Watch, unwatched
 
 
@@ -43,6 +44,7 @@ class HostEvaluator(Evaluator):
           avoided: Seeds that are never used to reset an environment, such as those of training.
           after: Called after a batch, if the environments belong to the caller.
         """
+        self._env_id = policy.spec.id
         self._environment = environment
         self._num_episodes = num_episodes
         self._after = after
@@ -95,10 +97,18 @@ class HostEvaluator(Evaluator):
             actions = self._actions(observation, uniforms).numpy()
             # An environment whose episode is over starts another one, which is not counted.
             step = self._environment.step(actions)
-            returns[alive] += step.reward[alive]
+            with np.errstate(over="ignore"):  # checked below
+                returns[alive] += step.reward[alive]
             lengths += alive
             alive &= ~step.done
             watch(len(seeds) - int(np.count_nonzero(alive)), int(lengths.max()))
+        if not np.isfinite(returns).all():
+            raise EnvironmentFailedError(
+                f"{self._env_id!r}: the return of an evaluation episode is beyond float32, which "
+                f"holds at most {np.finfo(np.float32).max:.3g}; clip the rewards by "
+                "gymnasium.wrappers.ClipReward in env.wrappers, or divide them by a wrapper of "
+                "your own"
+            )
         return returns[: len(seeds)], lengths[: len(seeds)]
 
     @override

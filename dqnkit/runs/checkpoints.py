@@ -42,6 +42,9 @@ class Clocks:
     """Environment steps in these seconds."""
     checkpoints: int = 0
     checkpoint_seconds: float = 0.0
+    checkpoint_megabytes: float = 0.0
+    """Size of the last checkpoint before this one."""
+    compile_seconds: float = 0.0
 
     @property
     def steps_per_second(self) -> float:
@@ -120,7 +123,11 @@ class Checkpoint:
     @classmethod
     def _from_format_2(cls, arrays: Arrays) -> Checkpoint:
         own = {k.removeprefix("run/"): v for k, v in arrays.items() if k.startswith("run/")}
-        clocks = {each.name: own[f"clocks/{each.name}"].item() for each in fields(Clocks)}
+        clocks = {  # earlier versions had fewer
+            each.name: own[name].item()
+            for each in fields(Clocks)
+            if (name := f"clocks/{each.name}") in own
+        }
         return cls(
             config=own["config"].tobytes().decode(),
             iteration=int(own["iteration"]),
@@ -316,7 +323,7 @@ def _from_format_1(arrays: Arrays) -> Arrays:
     clocks = renamed.pop("run/clocks").tolist()  # counts were saved as float64, too
     renamed |= {
         f"run/clocks/{name}": np.array(type(default)(value))
-        for (name, default), value in zip(asdict(Clocks()).items(), clocks, strict=True)
+        for (name, default), value in zip(asdict(Clocks()).items(), clocks, strict=False)
     }
     for name in ("iterations", "env_steps", "returns", "lengths"):
         renamed[f"run/evaluations/{name}"] = renamed.pop(f"run/{name}")

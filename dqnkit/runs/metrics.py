@@ -13,6 +13,9 @@ from dqnkit.loops.base import IntervalMetrics
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.names import EVAL, FINAL, TIME, TRAIN, Metric
 
+_LARGE_REWARD = 1e4
+"""Mean magnitude of the rewards of a step above which they are the likely cause of divergence."""
+
 
 def interval_metrics(
     config: Config, interval: IntervalMetrics, steps_per_second: float
@@ -71,7 +74,7 @@ def final_metrics(result: TrainResult) -> dict[str, float]:
     return final | {
         Metric.LATE_IQM: result.late.summary.iqm,
         Metric.LATE_EPISODES: float(result.late.summary.n),
-        f"{TIME}/total_seconds": result.seconds,
+        Metric.TOTAL_SECONDS: result.seconds,
         f"{TIME}/compile_seconds": result.compile_seconds,
         Metric.TRAINING_SECONDS: result.training_seconds,
         Metric.STEPS_PER_SECOND: result.steps_per_second,
@@ -84,8 +87,15 @@ def _check_loss(config: Config, interval: IntervalMetrics) -> None:
         return
     huber = "" if config.agent.is_categorical else ", or use agent.loss=huber"
     began = max(0, interval.iteration - config.training.log_interval)
+    advice = f"lower optimizer.learning_rate or set agent.gradient_clipping{huber}"
+    reward = abs(interval.return_mean) / max(interval.length_mean, 1.0)
+    if reward > _LARGE_REWARD or math.isinf(interval.return_mean):
+        advice = (
+            f"rewards of about {reward:.3g} a step are too large for a network's outputs: clip "
+            "them by gymnasium.wrappers.ClipReward in env.wrappers, or divide them by a wrapper of "
+            "your own"
+        )
     raise TrainingDivergedError(
         f"the loss became {interval.loss} between iterations {began:,} and "
-        f"{interval.iteration:,} (environment step {interval.env_steps:,}); lower "
-        f"optimizer.learning_rate or set agent.gradient_clipping{huber}"
+        f"{interval.iteration:,} (environment step {interval.env_steps:,}); {advice}"
     )

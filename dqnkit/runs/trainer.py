@@ -17,7 +17,13 @@ from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import cautions, resolve
 from dqnkit.envs.specs import EnvSpec
-from dqnkit.errors import EnvironmentFailedError, InterruptedRun, TrainingDivergedError
+from dqnkit.errors import (
+    CheckpointError,
+    ConfigError,
+    EnvironmentFailedError,
+    InterruptedRun,
+    TrainingDivergedError,
+)
 from dqnkit.evaluation.base import Watch
 from dqnkit.evaluation.episodes import Evaluation
 from dqnkit.events import (
@@ -168,7 +174,15 @@ def _make_components(run: _Run) -> Components:
         components = make_components(run.config, run.spec, lambda: run.interrupts)
         unfinished.callback(components.close)
         if run.checkpoint is not None:
-            components.loop.restore(run.checkpoint.loop)
+            try:
+                components.loop.restore(run.checkpoint.loop)
+            except ConfigError as error:
+                raise CheckpointError(
+                    f"the checkpoint of iteration {run.checkpoint.iteration:,} does not fit "
+                    f"{run.spec.id!r} as it is now, with the observations "
+                    f"{run.spec.observation.describe()} and {run.spec.num_actions} actions: the "
+                    f"environment, or dqnkit, has changed since the run began ({error})"
+                ) from error
         components.loop.check()
         unfinished.pop_all()
     return components
@@ -344,7 +358,7 @@ class _Trainer:
             iterations=self._loop.iteration,
             env_steps=self._loop.env_steps,
             seconds=self._clocks.total_seconds,
-            compile_seconds=self._compile_seconds,
+            compile_seconds=clocks.compile_seconds,
             training_seconds=clocks.training_seconds,
             steps_per_second=clocks.steps_per_second,
             last=history.evaluations[-1],
@@ -354,7 +368,7 @@ class _Trainer:
             evaluations=history.evaluations,
             checkpoints=clocks.checkpoints,
             checkpoint_seconds=clocks.checkpoint_seconds,
-            checkpoint_megabytes=self._checkpoints.megabytes,
+            checkpoint_megabytes=clocks.checkpoint_megabytes,
             hints=self._tracker.hints(),
         )
         self._tracker.log(metrics.final_metrics(result), self._loop.env_steps)
@@ -501,6 +515,8 @@ class _Trainer:
             training_steps=self._training_steps,
             checkpoints=before.checkpoints + self._checkpoints.count,
             checkpoint_seconds=before.checkpoint_seconds + self._checkpoints.seconds,
+            checkpoint_megabytes=self._checkpoints.megabytes or before.checkpoint_megabytes,
+            compile_seconds=before.compile_seconds + self._compile_seconds,
         )
 
     def _make_checkpoint(self) -> Checkpoint | None:

@@ -59,10 +59,11 @@ def wrap_store_errors(store: StoreLocation, advice: str = "") -> Iterator[None]:
     except DqnkitError:
         raise
     except Exception as error:
+        problem = describe_store_error(error, store)
+        end = "" if problem.endswith("?") else "."
         raise TrackingError(
-            f"the tracking store {store.name} cannot be used: "
-            f"{describe_store_error(error, store)}. Choose another store with `tracking_uri`"
-            f"{advice}"
+            f"the tracking store {store.name} cannot be used: {problem}{end} Choose another store "
+            f"with `tracking_uri`{advice}"
         ) from error
 
 

@@ -44,6 +44,7 @@ class Metric:
     LATE_EPISODES: Final = f"{LATE}/episodes"
     STEPS_PER_SECOND: Final = f"{TIME}/steps_per_second"
     TRAINING_SECONDS: Final = f"{TIME}/training_seconds"
+    TOTAL_SECONDS: Final = f"{TIME}/total_seconds"
     SEEDS: Final = "seeds"
     """Number of seeds that a parent run aggregates."""
 

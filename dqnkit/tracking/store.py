@@ -31,16 +31,17 @@ _PAGE = 1_000
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Criteria for runs of training; None does not restrict."""
+    """Criteria for runs; None does not restrict."""
 
     experiment: str | None = None
     status: str | None = None
     """MLflow's status: RUNNING, FINISHED, FAILED or KILLED."""
     study: str | None = None
+    kind: RunKind = RunKind.TRAINING
 
     def conditions(self) -> Iterator[str]:
         """Yield the conditions in MLflow's search syntax, without the experiment."""
-        yield f"tags.`{Tag.KIND}` = '{RunKind.TRAINING}'"
+        yield f"tags.`{Tag.KIND}` = '{self.kind}'"
         if self.status is not None:
             yield f"attributes.status = {quoted(self.status)}"
         if self.study is not None:
@@ -96,7 +97,7 @@ class RunStore:
         order_by: str = "attributes.start_time DESC",
         limit: int | None = None,
     ) -> list[RecordedRun]:
-        """Return runs of training that are not deleted.
+        """Return runs, by default of training, that are not deleted.
 
         Args:
           criteria: Criteria for the runs.

@@ -42,6 +42,8 @@ class TrialAttr:
     """Cause of a failure, or `INTERRUPTED`."""
     RUN_ID: Final = "run_id"
     """MLflow's id of the trial's run."""
+    REPEATS: Final = "repeats"
+    """Number of the trial whose result the trial takes, because it has the same values."""
     MEAN: Final = "mean"
     """Mean return of the episodes whose interquartile mean is the trial's value."""
 

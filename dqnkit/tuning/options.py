@@ -43,6 +43,9 @@ class TuneOptions:
     """Number of seeds per trial, whose interquartile mean is the value of the trial."""
     confirm: int = 3
     """Number of the best trials that are trained again with fresh seeds."""
+    retrain_repeats: bool = False
+    """Train a trial whose values an earlier trial had. Otherwise it takes the result of that trial,
+    which the same seeds would give again."""
     placement: Placement = LOCAL
     """Machine or cluster that the workers run on."""
 

@@ -235,7 +235,7 @@ def _plan(definition: StudyDefinition, options: TuneOptions) -> StudyPlan:
     pruner = make_pruner(options.pruner, reports, options.seeds_per_trial)
     sampler = partial(make_sampler, options.sampler, config.training.seed)
     sampler(0)  # raises for a missing package, before the study is made
-    return StudyPlan(options.trials, sampler, pruner, grid)
+    return StudyPlan(options.trials, sampler, pruner, grid, options.retrain_repeats)
 
 
 def _new_name(config: Config) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import warnings
@@ -105,10 +106,15 @@ class StudyStorage:
                     "PostgreSQL needs a driver: install 'dqnkit[postgresql]', or psycopg[binary] "
                     "beside it",
                 ) from error
+            advice = "Choose another one with `storage`, or leave it out for the embedded one"
+            if self.url is None:
+                advice = (
+                    f"The file of the study is in {_folder()}: restore it, or move it away to "
+                    "begin the study anew"
+                )
             raise StudyError(
                 f"the storage of studies {self.display_name} cannot be used: "
-                f"{explain_driver_error(error)}. Choose another one with `storage`, or leave it "
-                "out for the embedded one"
+                f"{explain_driver_error(error)}. {advice}"
             ) from error
 
     @cached_property
@@ -162,7 +168,43 @@ def _open_journal(name: str) -> BaseStorage:
             f"the folder of studies {folder} cannot be written: {error.strerror}; run in a "
             "writable folder, or choose a database with `storage`"
         ) from error
-    path = str(folder / f"{name}{_SUFFIX}")
+    path = folder / f"{name}{_SUFFIX}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
+        lock = JournalFileOpenLock(str(path))
+        _repair_end(path, lock)
+        return JournalStorage(JournalFileBackend(str(path), lock))
+
+
+def _repair_end(path: Path, lock: JournalFileOpenLock) -> None:
+    """Complete or remove a last line that was being written when its process or machine died.
+
+    Optuna would append to it, and find a damaged line in the middle of the file ever after.
+    """
+    if _has_whole_end(path):
+        return
+    lock.acquire()
+    try:
+        if _has_whole_end(path):  # another process was writing it
+            return
+        content = path.read_bytes()
+        begin = content.rfind(b"\n") + 1
+        try:
+            json.loads(content[begin:])
+        except ValueError:
+            os.truncate(path, begin)
+        else:
+            with path.open("ab") as file:
+                file.write(b"\n")
+    finally:
+        lock.release()
+
+
+def _has_whole_end(path: Path) -> bool:
+    """Return whether a file is missing, empty, or ends with a line break."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+    except OSError:  # an empty file has no last byte
+        return True

@@ -60,6 +60,8 @@ class StudyPlan:
     pruner: BasePruner
     grid: Sequence[Params] = ()
     """Points of a grid, in order. If there are none, the sampler chooses."""
+    retrain_repeats: bool = False
+    """True to train trials whose values an earlier trial had."""
 
 
 class SharedStudy:
@@ -82,6 +84,7 @@ class SharedStudy:
         self._storage = storage
         self._max_total = plan.total
         self._grid = plan.grid
+        self._retrain_repeats = plan.retrain_repeats
         self._heartbeats = TrialHeartbeats(study)
 
     # -- State
@@ -147,6 +150,16 @@ class SharedStudy:
         except BaseException:  # no other part of the program knows the trial
             self.fail(trial.number, INTERRUPTED, retry=True, is_attempt=False)
             raise
+
+    def repeated(self, claim: ClaimedTrial) -> FrozenTrial | None:
+        """Return the complete trial whose values a trial repeats; None if it is to be trained."""
+        if self._retrain_repeats:
+            return None
+        for trial in self.trials()[: claim.number]:
+            is_complete = trial.state is TrialState.COMPLETE
+            if is_complete and self.values(trial.number) == claim.values:
+                return trial
+        return None
 
     def report(self, claim: ClaimedTrial, value: float, step: int) -> bool:
         """Report an intermediate value; return whether the trial is still this process's."""

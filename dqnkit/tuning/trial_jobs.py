@@ -84,6 +84,7 @@ class TrialJobs(Jobs):
         self._failures = FailureStreak()
         self._reaped_at = time.monotonic()
         self._reported_waits: list[str] = []
+        self._has_told_of_repeats = False
         self.problems: list[str] = []
         """Descriptions of failed trials, and of what could not be recorded."""
 
@@ -106,6 +107,8 @@ class TrialJobs(Jobs):
         has_reaped = self._reap_if_due()
         try:
             claim = self._study.ask()
+            while claim is not None and self._take_result(claim):
+                claim = self._study.ask()
         except TrialTakenOverError as error:
             self._warn(str(error))
             return None
@@ -193,6 +196,29 @@ class TrialJobs(Jobs):
             self._count_failure(claim, str(error), is_external=True)
             return None
         return self._next_seed(trial)
+
+    def _take_result(self, claim: ClaimedTrial) -> bool:
+        """End a trial by the result of an earlier one with its values; return False if none has."""
+        earlier = self._study.repeated(claim)
+        if earlier is None:
+            return False
+        for key in (TrialAttr.MEAN, TrialAttr.RUN_ID):
+            if key in earlier.user_attrs:
+                self._study.set_trial_attr(claim, key, earlier.user_attrs[key])
+        self._study.set_trial_attr(claim, TrialAttr.REPEATS, earlier.number)
+        if not self._study.tell(claim, earlier.value):
+            self._warn(str(TrialTakenOverError(claim.number)))
+            return True
+        if not self._has_told_of_repeats:
+            self._has_told_of_repeats = True
+            self._warn(
+                f"trial {claim.number} has the values of trial {earlier.number} and takes its "
+                "result, and so will others: the space has few configurations, of which `sampler` "
+                "grid trains each once"
+            )
+        standing = standing_of(self._study)
+        self._listener(TrialEnded(claim.number, "complete", earlier.value, standing))
+        return True
 
     def _next_seed(self, trial: RunningTrial) -> Task:
         waits_for_pruner = self._pruning is Pruning.BY_EVALUATION

@@ -20,6 +20,8 @@ class Task:
     tracking_uri: str | None = AUTO
     waits_for_pruner: bool = False
     """True if the run waits for a `PrunerDecision` after each evaluation that may end it."""
+    resumes: str | None = None
+    """Id of an interrupted run to continue; None begins a new one."""
 
     def awaits_decision(self, evaluation: Evaluation) -> bool:
         """Return whether the run waits for a decision after an evaluation.

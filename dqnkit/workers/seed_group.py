@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 
 from dqnkit.analysis.groups import pooled_curve
 from dqnkit.config import loading
+from dqnkit.config.fingerprint import SEED
 from dqnkit.config.sections import Config
 from dqnkit.evaluation import plots
 from dqnkit.evaluation.aggregates import Estimate, estimate
@@ -25,6 +27,7 @@ from dqnkit.tracking.editor import make_run_editor
 from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.location import AUTO
 from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
+from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader
 
 
@@ -63,6 +66,26 @@ class SeedResult:
             steps_per_second=result.steps_per_second,
             seconds=result.seconds,
             curve=tuple((each.env_steps, each.summary.mean) for each in result.evaluations),
+        )
+
+    @classmethod
+    def from_record(cls, run: RecordedRun, curve: Sequence[tuple[int, float]]) -> Self:
+        """Return the result of a seed from the record of its finished run.
+
+        Args:
+          run: The run.
+          curve: Environment steps and mean return of each evaluation.
+        """
+        metrics = run.metrics
+        return cls(
+            seed=int(run.params[SEED]),
+            run_id=run.id,
+            late_iqm=metrics[Metric.LATE_IQM],
+            final_mean=metrics[Metric.FINAL_MEAN],
+            final_iqm=metrics[Metric.FINAL_IQM],
+            steps_per_second=metrics[Metric.STEPS_PER_SECOND],
+            seconds=metrics[Metric.TOTAL_SECONDS],
+            curve=tuple(curve),
         )
 
     @staticmethod
@@ -117,6 +140,8 @@ class GroupRecord:
     """Parent of the group's run, with tags for that run and those of the seeds."""
     kind: RunKind = RunKind.SEEDS
     """Kind of the group's run."""
+    continues: str | None = None
+    """Id of an interrupted group's run to continue; None begins a new one."""
 
 
 class SeedGroup:
@@ -137,6 +162,8 @@ class SeedGroup:
         self.name = name
         self.seeds = seeds
         self.results: list[SeedResult] = []
+        self.unfinished: dict[int, str] = {}
+        """Ids of interrupted runs to continue, by seed."""
         self._record = record
         self._tracker = make_tracker(config, record.tracking_uri, record.parent)
         self._editor = make_run_editor(config, record.tracking_uri)
@@ -150,6 +177,11 @@ class SeedGroup:
     def hints(self) -> dict[str, str]:
         """Commands and addresses that show the record, by label."""
         return self._tracker.hints()
+
+    def how_to_resume(self) -> str:
+        """Return a clause with the command that continues the group; empty if it has no record."""
+        command = self._tracker.command_line("train", resume=self.name)
+        return f"; `{command}` continues it" if command and self.run_id else ""
 
     @property
     def parent(self) -> ParentRun:
@@ -171,8 +203,13 @@ class SeedGroup:
                 params={**self.config.flat(), "training.seed": seeds},
                 tags=descriptions.tags(self.config) | tags,
                 description=self._introduction(),
+                continues=self._record.continues,
             )
         )
+        if self._tracker.keeps_files:  # with it, an interrupted group can be continued
+            with suppress(OSError), tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+                self._write_config(Path(scratch))
+                self._tracker.add_artifacts(Path(scratch))
 
     def add(self, result: SeedResult) -> None:
         """Add the result of a seed."""
@@ -223,8 +260,11 @@ class SeedGroup:
             return [f"the files of {self.name} could not be written: {error}"]
         return []
 
-    def _write_files(self, scores: SeedScores, folder: Path) -> None:
+    def _write_config(self, folder: Path) -> None:
         (folder / Artifact.CONFIG).write_text(loading.dump(self.config), encoding="utf-8")
+
+    def _write_files(self, scores: SeedScores, folder: Path) -> None:
+        self._write_config(folder)
         seeds = [each.as_dict() for each in self.results]
         document = json.dumps({"aggregate": scores.as_dict(), "seeds": seeds})
         (folder / Artifact.SEEDS).write_text(document, encoding="utf-8")

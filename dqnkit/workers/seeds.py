@@ -10,17 +10,19 @@ from typing import Any
 
 from dqnkit._system.extras import check_server_not_shared
 from dqnkit.config.sections import Config
-from dqnkit.envs.resolution import resolve
+from dqnkit.envs.resolution import cautions, resolve
 from dqnkit.errors import ArgumentError, InterruptedRun, WorkerError
-from dqnkit.events import Listener, RunStatus, SeedEnded, SeedsStarted, ignore
+from dqnkit.events import Listener, RunStatus, SeedEnded, SeedsStarted, Warned, ignore
 from dqnkit.processes.interrupts import Interrupts, catch_signals
-from dqnkit.tracking.location import AUTO
+from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.store import RunStore
 from dqnkit.workers.dispatcher import run_jobs
 from dqnkit.workers.launch_plan import LaunchPlan, make_launch_plan
 from dqnkit.workers.placement import LOCAL, Placement
 from dqnkit.workers.pool import WorkerPool
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult, SeedScores, aggregate
 from dqnkit.workers.seed_jobs import SeedJobs
+from dqnkit.workers.seed_resumption import find_group, restore_group
 
 _MAX_SEEDS = 1_000
 _MAX_WORKERS = 1_024
@@ -81,14 +83,61 @@ def train_seeds(
     check_range("num_seeds", num_seeds, 1, _MAX_SEEDS)
     check_workers(workers)
     check_server_not_shared(config.replay.address, "several seeds")
-    config, _ = resolve(config)
-    began = time.perf_counter()
+    given, (config, spec) = config, resolve(config)
     plan = make_launch_plan(placement, tracking_uri)
+    group = _make_group(config, num_seeds, run_name, plan)
+    for text in cautions(given, config, spec):
+        listener(Warned(text))
+    return _train_group(group, workers, plan, listener)
+
+
+def resume_seeds(
+    run: str,
+    *,
+    workers: int | None = None,
+    placement: Placement = LOCAL,
+    tracking_uri: str | None = AUTO,
+    listener: Listener = ignore,
+) -> SeedsResult | None:
+    """Continue an interrupted group of seeds in its own record.
+
+    Its interrupted runs continue from their checkpoints, and seeds without a run are trained.
+
+    Args:
+      run: Name or id of the group's run.
+      workers: Number of processes, as in `train_seeds`.
+      placement: Launcher of the workers, and the resources of each.
+      tracking_uri: URI of the store that has the group.
+      listener: Receives the events of the group and of its runs.
+
+    Returns:
+      The result; None if no group of seeds has the name or id.
+
+    Raises:
+      ConfigError: If all seeds are trained. This and all other errors are those of `train_seeds`.
+      CheckpointError: If nothing tells what the group was to train.
+    """
+    check_workers(workers)
+    plan = make_launch_plan(placement, tracking_uri)
+    store = RunStore(locate_store(plan.tracking_uri))
+    found = find_group(store, run)
+    if found is None:
+        plan.launcher.close()
+        return None
+    return _train_group(restore_group(store, found), workers, plan, listener)
+
+
+def _train_group(
+    group: SeedGroup, workers: int | None, plan: LaunchPlan, listener: Listener
+) -> SeedsResult:
+    """Train the seeds of a group that have no result."""
+    began, config = time.perf_counter(), group.config
     with closing(plan.launcher):
-        group = _make_group(config, num_seeds, run_name, plan)
         jobs = SeedJobs([group], plan.tracking_uri, lambda _, result: listener(SeedEnded(result)))
         listener(SeedsStarted(config, group.name, group.seeds))
-        size = min(workers or plan.capacity, num_seeds)
+        for result in group.results:
+            listener(SeedEnded(result))
+        size = min(workers or plan.capacity, jobs.left)
         with catch_signals() as interrupts:
             _run(jobs, size, plan, listener, interrupts)
     _check_complete(jobs, group, interrupts)
@@ -138,7 +187,7 @@ def _check_complete(jobs: SeedJobs, group: SeedGroup, interrupts: Interrupts) ->
         raise InterruptedRun(
             f"interrupted by {interrupts.signal.name} after {len(group.results)} of "
             f"{len(group.seeds)} seeds; the training so far is recorded below the run "
-            f"{group.name!r}"
+            f"{group.name!r}{group.how_to_resume()}"
         )
     if jobs.failures:
         raise WorkerError(

@@ -25,7 +25,7 @@ from dqnkit.events import (
 )
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.processes.launcher import detach_from_terminal
-from dqnkit.runs.trainer import train
+from dqnkit.runs.trainer import resume, train
 from dqnkit.workers.orders import PrunerDecision, StopRun, Task
 
 _ORPHAN_SECONDS = 30.0
@@ -93,14 +93,22 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
     orphan_watch.watch_over(interrupts)
     channel = _EventChannel(task, connection, interrupts)
     try:
-        train(
-            task.config,
-            tracking_uri=task.tracking_uri,
-            listener=channel.send,
-            run_name=task.run_name,
-            parent=task.parent,
-            interrupts=interrupts,
-        )
+        if task.resumes is not None:
+            resume(
+                task.resumes,
+                tracking_uri=task.tracking_uri,
+                listener=channel.send,
+                interrupts=interrupts,
+            )
+        else:
+            train(
+                task.config,
+                tracking_uri=task.tracking_uri,
+                listener=channel.send,
+                run_name=task.run_name,
+                parent=task.parent,
+                interrupts=interrupts,
+            )
     except InterruptedRun as error:
         if not channel.has_ended:  # otherwise the pool knows by RunEnded
             cause = one_line(error, 2_000)

@@ -8,7 +8,7 @@ import pytest
 
 from dqnkit.analysis.groups import Evaluations, Group, grouped, pooled_curve
 from dqnkit.evaluation.aggregates import bootstrap_interval, interquartile_mean
-from dqnkit.tracking.names import Metric
+from dqnkit.tracking.names import Metric, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 
 RNG = np.random.default_rng(0)
@@ -46,6 +46,27 @@ def test_runs_that_differ_only_in_the_seed_are_pooled() -> None:
     ]
     assert [group.label for group in groups] == ["A run-0 and 1 more seed", "B run-2"]
     assert [group.legend for group in groups] == ["A gamma=0.9 (2 seeds)", "B gamma=0.8 (1 seed)"]
+
+
+def test_configurations_of_which_mlflow_has_cut_the_difference_are_not_pooled() -> None:
+    cut = {"env__kwargs": "x" * 6_000}
+    runs = [
+        replace(_run(number, training__seed=0, **cut), tags={Tag.CONFIG: name})
+        for number, name in enumerate(["one", "two", "two"])
+    ]
+    assert _names(*runs) == [["run-0"], ["run-2"]]
+    assert [dict(group.params) for group in _groups(*runs)] == [
+        {Tag.CONFIG: "one"},
+        {Tag.CONFIG: "two"},
+    ]
+    differing = [
+        replace(_run(number, agent__gamma=number), tags={Tag.CONFIG: str(number)})
+        for number in (0, 1)
+    ]
+    assert [dict(group.params) for group in _groups(*differing)] == [
+        {"agent.gamma": "0"},
+        {"agent.gamma": "1"},
+    ]
 
 
 def test_a_repeated_seed_counts_once_and_unfinished_runs_stand_alone() -> None:

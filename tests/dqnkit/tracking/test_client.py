@@ -13,6 +13,7 @@ from dqnkit.errors import ConfigError, TrackingError
 from dqnkit.processes import identity
 from dqnkit.tracking.client import (
     connect,
+    describe_store_error,
     end_stale_runs,
     experiment_names,
     is_transient,
@@ -108,6 +109,32 @@ def test_errors_of_a_store_name_it_and_what_to_do() -> None:
     with pytest.raises(TrackingError) as caught, wrap_store_errors(locate_store()):
         raise OSError("broken")
     assert "Is it running" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("API request to endpoint /x failed with error code 401 != 200.", "TRACKING_USERNAME"),
+        (
+            "API request failed with error code 403 != 200. Response body: 'Invalid Host header'",
+            "`mlflow server --allowed-hosts box:5000`",
+        ),
+        ("403 Client Error: FORBIDDEN for url: http://box", "may not do this"),
+        ("404 Client Error: NOT FOUND for url: http://box", "not as an MLflow server"),
+        ("413 Client Error: Request Entity Too Large for url", "client_max_body_size"),
+        ("API request failed with error code 500 != 200", "its log says why"),
+    ],
+)
+def test_an_answer_of_a_server_is_not_a_silence(text: str, advice: str) -> None:
+    problem = describe_store_error(_error(text), locate_store("http://me:secret@box:5000"))
+    assert advice in problem
+    assert problem.startswith(text.rstrip("."))
+    assert "Is it running" not in problem
+    assert "secret" not in problem
+
+
+def _error(text: str) -> Exception:
+    return requests.exceptions.HTTPError(text)
 
 
 def test_explained_errors_pass_as_they_are() -> None:

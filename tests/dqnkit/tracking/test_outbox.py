@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from dqnkit.errors import BusyRunError, TrackingError
+from dqnkit.processes import identity
 from dqnkit.tracking import outbox as outboxes
+from dqnkit.tracking.client import end_stale_runs, experiment_names
 from dqnkit.tracking.location import StoreLocation, locate_store
 from dqnkit.tracking.outbox import (
     Delivery,
@@ -404,6 +406,54 @@ def test_a_lost_answer_doubles_nothing(
     assert run.info.status == "FINISHED"
     assert points(run) == {"m": [(1, 0.5), (2, 1.0)]}
     assert run.data.params == {"agent.gamma": "0.9"}
+
+
+def test_files_that_the_store_does_not_take_do_not_hold_back_the_status(
+    location: StoreLocation, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    outbox.add_points(_points(1, 2))
+    outbox.add_files(_folder("files", "x"))
+    outbox.set_final_state(description="done", status="FINISHED", ended=9_000)
+
+    def refused(*_: Any) -> None:
+        raise OSError("413 Client Error: Request Entity Too Large")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_artifacts", refused)
+        for _ in range(2):  # however often it is tried
+            with pytest.raises(OSError, match="413"):
+                _deliver(location, outbox)
+    (run,) = runs()
+    assert (run.info.status, run.info.end_time) == ("FINISHED", 9_000)
+    assert run.data.tags["mlflow.note.content"] == "done"
+    assert points(run) == {"m": [(1, 0.5), (2, 1.0)]}
+    assert outbox.describe_pending() == "files"
+    again = _reopened(outbox)
+    _deliver(location, again)
+    assert again.is_delivered
+    assert [each.path for each in client().list_artifacts(run.info.run_id)] == ["sub"]
+
+
+def test_a_status_that_comes_late_removes_the_note_of_a_killed_process(
+    location: StoreLocation, outbox: Outbox
+) -> None:
+    delivery = Delivery(location, outbox)
+    delivery.open()
+    run_id = outbox.run_id
+    dead = "/".join([*identity.identity().split("/")[:3], "1", "0"])
+    client().set_tag(run_id, "dqnkit.process", dead)
+    end_stale_runs(client(), experiment_names(client()))
+    (run,) = runs()
+    assert run.info.status == "KILLED"
+    assert run.data.tags["mlflow.note.content"].endswith("Its process was killed.")
+    outbox.set_final_state(status="FINISHED", ended=9_000)
+    while delivery.deliver_next():
+        pass
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert "killed" not in run.data.tags["mlflow.note.content"]
 
 
 def test_a_run_that_was_created_for_a_failed_start_is_ended(

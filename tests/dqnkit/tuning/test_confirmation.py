@@ -10,7 +10,7 @@ from dqnkit.events import RunStatus, ignore
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.tracking.names import Tag
 from dqnkit.tuning.attributes import StudyAttr
-from dqnkit.tuning.confirmation import Confirmation
+from dqnkit.tuning.confirmation import Confirmation, choose_candidates
 from dqnkit.tuning.standing import TrialScore, best_trials
 from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun
@@ -57,6 +57,25 @@ def test_each_candidate_is_trained_with_five_fresh_seeds(study: SharedStudy) -> 
         assert task.config == config
         assert task.parent.tags == {Tag.CONFIRMS: "searched-1"}
     assert [each.scores.n for each in confirmation.ranked()] == [5, 5]
+
+
+def test_what_was_confirmed_stays_a_candidate(study: SharedStudy) -> None:
+    _confirm(study, lambda task: float(_number(task)), best_trials(study, 2))
+    for count, numbers in ((0, [0, 1]), (1, [0, 1]), (2, [0, 1]), (3, [0, 1, 2])):
+        candidates = choose_candidates(study, count)
+        assert [each.number for each in candidates] == numbers
+    confirmation, pool = _confirm(study, lambda _: 0.0, choose_candidates(study, 1))
+    assert pool.tasks == []  # all results are there
+    assert [each.trial.number for each in confirmation.ranked()] == [1, 0]
+
+
+def test_an_incomplete_confirmation_is_not_finished_by_a_smaller_one(study: SharedStudy) -> None:
+    _confirm(study, lambda _: 1.0, best_trials(study, 2))
+    results = study.get_attr(StudyAttr.CONFIRMATION)
+    del results["1"]["3"]
+    study.set_attr(StudyAttr.CONFIRMATION, results)
+    assert [each.number for each in choose_candidates(study, 1)] == [0]
+    assert [each.number for each in choose_candidates(study, 0)] == [0]
 
 
 def test_candidates_are_ranked_by_their_confirmed_score(study: SharedStudy) -> None:

@@ -130,3 +130,47 @@ def test_errors_of_dqnkit_pass_unchanged() -> None:
     message = r"mlruns/studies cannot be used: the disk is gone\."
     with pytest.raises(StudyError, match=message), storage.wrap_errors():
         raise OSError("the disk is gone")
+
+
+def _journal(torn: bytes) -> Path:
+    """Make a study whose journal ends with bytes that are no whole line."""
+    storage = locate_storage(None)
+    _make_study(storage, "s")
+    study = optuna.load_study(study_name="s", storage=storage.open("s"))
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    (path,) = Path("mlruns/studies").glob("*.journal")
+    with path.open("ab") as file:
+        file.write(torn)
+    return path
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code": 4, "wor', b"\x00\x00\x00", b""])
+def test_a_torn_last_line_is_removed(torn: bytes) -> None:
+    path = _journal(b"")
+    whole = path.read_bytes()
+    _ = path.write_bytes(whole + torn)
+    study = optuna.load_study(study_name="s", storage=locate_storage(None).open("s"))
+    assert path.read_bytes() == whole
+    study.add_trial(optuna.trial.create_trial(value=2.0))
+    again = optuna.load_study(study_name="s", storage=locate_storage(None).open("s"))
+    assert [trial.value for trial in again.trials] == [1.0, 2.0]
+
+
+def test_a_last_line_that_lacks_only_its_break_is_completed() -> None:
+    path = _journal(b"")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    study = optuna.load_study(study_name="s", storage=locate_storage(None).open("s"))
+    assert path.read_bytes() == whole
+    assert len(study.trials) == 1
+
+
+def test_a_damaged_line_names_the_folder_and_what_to_do() -> None:
+    path = _journal(b"")
+    path.write_bytes(b"not JSON\n" + path.read_bytes())
+    storage = locate_storage(None)
+    with (
+        pytest.raises(StudyError, match=r"mlruns/studies: restore it, or move it away"),
+        storage.wrap_errors(),
+    ):
+        optuna.load_study(study_name="s", storage=storage.open("s"))
