@@ -35,6 +35,7 @@ from dqnkit.events import (
 )
 from dqnkit.processes import launcher
 from dqnkit.processes.interrupts import Interrupts, catch_signals
+from dqnkit.runs.metrics import final_metrics
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.names import Metric, RunKind, Tag
@@ -107,9 +108,10 @@ def train(
             _fail_if_asked(config, run_name)
             _evaluate_at_intervals(config, run_name, tracker, listener, interrupts, evaluations)
             status = interrupts.status or RunStatus.FINISHED
+            result = make_result(config, run_name, evaluations, status, tracker.run_id)
+            tracker.log(final_metrics(result), result.env_steps)
         finally:
             problems = tracker.finish(status)
-    result = make_result(config, run_name, evaluations, status, tracker.run_id)
     result = replace(result, problems=problems)
     listener(RunEnded(result))
     return result

@@ -46,7 +46,7 @@ def restore_group(store: RunStore, run: RecordedRun) -> SeedGroup:
         is_known = seed in group.unfinished or seed in {each.seed for each in group.results}
         if seed not in seeds or is_known:
             continue
-        if child.status == RunStatus.FINISHED:
+        if child.status == RunStatus.FINISHED and Metric.LATE_IQM in child.metrics:
             curve = store.history(child, Metric.EVAL_MEAN)
             group.add(SeedResult.from_record(child, curve))
         else:

@@ -85,10 +85,11 @@ def train_seeds(
     check_server_not_shared(config.replay.address, "several seeds")
     given, (config, spec) = config, resolve(config)
     plan = make_launch_plan(placement, tracking_uri)
-    group = _make_group(config, num_seeds, run_name, plan)
-    for text in cautions(given, config, spec):
-        listener(Warned(text))
-    return _train_group(group, workers, plan, listener)
+    with closing(plan.launcher):
+        group = _make_group(config, num_seeds, run_name, plan)
+        for text in cautions(given, config, spec):
+            listener(Warned(text))
+        return _train_group(group, workers, plan, listener)
 
 
 def resume_seeds(
@@ -119,12 +120,12 @@ def resume_seeds(
     """
     check_workers(workers)
     plan = make_launch_plan(placement, tracking_uri)
-    store = RunStore(locate_store(plan.tracking_uri))
-    found = find_group(store, run)
-    if found is None:
-        plan.launcher.close()
-        return None
-    return _train_group(restore_group(store, found), workers, plan, listener)
+    with closing(plan.launcher):
+        store = RunStore(locate_store(plan.tracking_uri))
+        found = find_group(store, run)
+        if found is None:
+            return None
+        return _train_group(restore_group(store, found), workers, plan, listener)
 
 
 def _train_group(
@@ -132,14 +133,13 @@ def _train_group(
 ) -> SeedsResult:
     """Train the seeds of a group that have no result."""
     began, config = time.perf_counter(), group.config
-    with closing(plan.launcher):
-        jobs = SeedJobs([group], plan.tracking_uri, lambda _, result: listener(SeedEnded(result)))
-        listener(SeedsStarted(config, group.name, group.seeds))
-        for result in group.results:
-            listener(SeedEnded(result))
-        size = min(workers or plan.capacity, jobs.left)
-        with catch_signals() as interrupts:
-            _run(jobs, size, plan, listener, interrupts)
+    jobs = SeedJobs([group], plan.tracking_uri, lambda _, result: listener(SeedEnded(result)))
+    listener(SeedsStarted(config, group.name, group.seeds))
+    for result in group.results:
+        listener(SeedEnded(result))
+    size = min(workers or plan.capacity, jobs.left)
+    with catch_signals() as interrupts:
+        _run(jobs, size, plan, listener, interrupts)
     _check_complete(jobs, group, interrupts)
     return SeedsResult(
         experiment=config.name,

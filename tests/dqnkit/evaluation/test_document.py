@@ -56,7 +56,6 @@ def test_file_of_an_evaluation_whose_run_has_no_document() -> None:
         "env_steps": None,
         "returns": [1.0],
         "lengths": [2],
-        "iqm_interval": [1.0, 1.0],
         "seconds": 0.5,
         "seed": 0,
     }

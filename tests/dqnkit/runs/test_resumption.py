@@ -6,16 +6,26 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 from cli import main
 from dqnkit._system import arrays
 from dqnkit.config.sections import Config
-from dqnkit.errors import BusyRunError, CheckpointError, ConfigError, DqnkitError, InterruptedRun
+from dqnkit.errors import (
+    BusyRunError,
+    CheckpointError,
+    ConfigError,
+    DqnkitError,
+    EnvironmentFailedError,
+    InterruptedRun,
+    TrackingError,
+)
 from dqnkit.events import Event, Progress, RunStarted, RunStatus, Warned
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import trainer
@@ -30,7 +40,9 @@ from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.outbox import Outbox
 from dqnkit.tracking.store import RunStore
+from tests import environments
 from tests.events import Events, once, stop_at
+from tests.faulty import BROKEN
 from tests.processes import assert_same_state, client, last_state, points, repeated, runs
 from tests.runs import make_store
 from tests.servers import free_port
@@ -255,9 +267,9 @@ def test_a_foreign_file_is_not_the_checkpoint_of_a_run(small: Small) -> None:
     run = _interrupted(small())
     last = Path(run.info.artifact_uri.removeprefix("file://"), "checkpoints/last.npz")
     arrays.save_arrays(last, {"online": np.zeros(3)})
-    found = find()
-    assert found.checkpoint is None
-    assert "is not the checkpoint of a run" in found.warnings[0]
+    with pytest.raises(CheckpointError, match=r"left as it is: .* is not the checkpoint of a run"):
+        find()
+    assert arrays.load_arrays(last).keys() == {"online"}
     with pytest.raises(CheckpointError):
         arrays.load_arrays(Path("nowhere.npz"))
 
@@ -462,3 +474,82 @@ def test_a_server_that_accepts_and_never_answers_costs_seconds_and_no_run(
     assert "does not answer" in events.of(Warned)[0].text
     assert "sends them" in result.problems[0]
     assert result.hints["page"] == uri
+
+
+def test_a_checkpoint_that_cannot_be_fetched_stops_a_resume(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that answers 500 for one file must not cost the whole training."""
+    _interrupted(small())
+    store = RunStore(locate_store())
+    remote = replace(store.location, database=None)
+    monkeypatch.setattr(store, "location", remote)
+
+    def fail(*_: object) -> None:
+        raise TrackingError("error code 500")
+
+    for method in ("artifacts", "fetch"):
+        with monkeypatch.context() as patched:
+            patched.setattr(RunStore, method, fail)
+            with pytest.raises(CheckpointError, match=r"cannot be read, .*error code 500"):
+                find_resumption(store, "latest")
+    assert find_resumption(store, "latest").checkpoint is not None
+
+
+def test_a_checkpoint_that_waits_to_be_delivered_is_used(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def refuse(*_: object) -> None:
+        raise OSError("413 Client Error: too large")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_artifacts", refuse)
+        patched.setattr(mlflow_tracker, "_PATIENCE_SECONDS", 0.5)
+        patched.setattr(mlflow_tracker, "_SHORT_PATIENCE_SECONDS", 0.5)
+        _interrupted(small("training.checkpoint_interval=1000"))
+    (folder,) = Path("mlruns/live").iterdir()
+    waiting = list(folder.glob("files/*/checkpoints/last.npz"))
+    assert waiting
+    for path in folder.glob("checkpoints/*"):
+        path.unlink()
+    found = find()
+    assert found.checkpoint is not None
+    assert found.iteration >= 25
+
+
+def test_the_cost_of_checkpoints_and_compilation_is_that_of_all_processes(small: Small) -> None:
+    config = small("training.checkpoint_interval=20")
+    interrupts = Interrupts()
+    first = train(config, listener=stop_at(40, interrupts), interrupts=interrupts)
+    result = resume("latest")
+    assert result.checkpoints == 3
+    assert result.compile_seconds > first.compile_seconds > 0
+    interrupts = Interrupts()
+    last = train(small(), listener=stop_at(55, interrupts), interrupts=interrupts)
+    assert resume(last.run_name).checkpoint_megabytes == last.checkpoint_megabytes > 0
+
+
+def test_an_environment_that_has_changed_is_named(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _interrupted(small("env.id=tests.environments:Corridor-v0"))
+    wider = gymnasium.spaces.Box(-1, 1, (7,), np.float32)
+    monkeypatch.setitem(environments.VIEWS, "state", wider)
+    with pytest.raises(CheckpointError, match=r"does not fit .*\(7,\) float32.* has changed since"):
+        resume("latest")
+
+
+def test_a_run_that_fails_before_its_first_step_keeps_its_configuration(small: Small) -> None:
+    """The environment fails in its first reset."""
+    kwargs = "env.kwargs={fault: raise, call: reset, after: 0}"
+    BROKEN.touch()
+    with pytest.raises(EnvironmentFailedError, match="out of ice"):
+        train(small("env.id=tests.faulty:Faulty-v0", kwargs))
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert (folder / "config.yaml").is_file()
+    BROKEN.unlink()
+    assert resume("latest").status is RunStatus.FINISHED

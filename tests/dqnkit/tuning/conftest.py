@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -40,10 +41,15 @@ def journal_study() -> Callable[..., SharedStudy]:
     """A function that opens a study in a journal, for tests that need only one kind of storage."""
 
     def open_study(
-        total: int = 5, *assignments: str, seeds_per_trial: int = 1, name: str = "searched-1"
+        total: int = 5,
+        *assignments: str,
+        seeds_per_trial: int = 1,
+        name: str = "searched-1",
+        retrain_repeats: bool = False,
     ) -> SharedStudy:
         definition = make_definition(*assignments, seeds_per_trial=seeds_per_trial)
-        return catalog.open_study(locate_storage(None), name, definition, make_plan(total))
+        plan = replace(make_plan(total), retrain_repeats=retrain_repeats)
+        return catalog.open_study(locate_storage(None), name, definition, plan)
 
     return open_study
 

@@ -16,6 +16,7 @@ from dqnkit.events import (
     RunStatus,
     TrialEnded,
     TrialStarted,
+    Warned,
     WorkerDied,
 )
 from dqnkit.tracking.names import Tag
@@ -432,3 +433,41 @@ def test_a_search_that_waits_for_other_processes_says_so_once(
     assert search.log.warnings == [
         "waiting for trials of other processes: trial 0 on elsewhere, trial 1 on elsewhere"
     ]
+
+
+# -- Repeated trials
+
+
+def _choices(journal_study: JournalStudy, total: int, *, retrain_repeats: bool = False) -> Search:
+    """Return a search over two values of one key."""
+    space = "search={agent.gamma: {type: categorical, choices: [0.9, 0.99]}}"
+    return Search(journal_study(total, space, retrain_repeats=retrain_repeats))
+
+
+def test_a_repeated_trial_takes_the_result_of_the_first(journal_study: JournalStudy) -> None:
+    search = _choices(journal_study, 8)
+    trained = []
+    while (task := search.jobs.next_task()) is not None:
+        trained.append(task.config.agent.gamma)
+        search.handle(task, RunStarted(f"run-{len(trained)}", 0.1, 0))
+        search.end(task, 100 * task.config.agent.gamma)
+    assert sorted(trained) == [0.9, 0.99]
+    assert search.states == [TrialState.COMPLETE] * 8
+    for trial in search.study.trials():
+        gamma = search.study.values(trial.number)["agent.gamma"]
+        assert trial.value == pytest.approx(100 * gamma)
+        if TrialAttr.REPEATS in trial.user_attrs:
+            first = search.study.trials()[trial.user_attrs[TrialAttr.REPEATS]]
+            assert first.user_attrs[TrialAttr.RUN_ID] == trial.user_attrs[TrialAttr.RUN_ID]
+    assert len(search.log.of_type(TrialEnded)) == 8
+    (warning,) = search.log.of_type(Warned)
+    assert "takes its result, and so will others" in warning.text
+
+
+def test_repeats_are_trained_if_that_is_asked_for(journal_study: JournalStudy) -> None:
+    search = _choices(journal_study, 5, retrain_repeats=True)
+    count = 0
+    while (task := search.jobs.next_task()) is not None:
+        count += 1
+        search.end(task, 1.0)
+    assert count == 5

@@ -19,6 +19,7 @@ from dqnkit.evaluation import aggregates
 from dqnkit.events import (
     Evaluated,
     Event,
+    Progress,
     RunAssigned,
     RunEnded,
     SeedEnded,
@@ -28,7 +29,7 @@ from dqnkit.events import (
 from dqnkit.processes.launcher import LocalLauncher
 from dqnkit.tracking.location import locate_store
 from dqnkit.workers.seed_group import SeedResult
-from dqnkit.workers.seeds import check_workers, train_seeds
+from dqnkit.workers.seeds import check_workers, resume_seeds, train_seeds
 from tests import fake_training
 from tests.conftest import ROOT
 from tests.runs import make_store
@@ -251,3 +252,50 @@ def test_workers_train_what_this_process_would_and_the_parent_loads_no_tensorflo
         assert result.curve == curve
         assert result.late_iqm == here.late.summary.iqm
         assert result.final_iqm == here.final.summary.iqm
+
+
+# -- Groups that are resumed
+
+
+@pytest.mark.real_training
+def test_an_interrupted_group_is_continued_by_its_name() -> None:
+    """One seed is interrupted, and one has not begun."""
+    make_store()
+    config = _config(
+        "training.loop=host", "training.num_iterations=3000", "evaluation.final_episodes=5"
+    )
+    events: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, WorkerEvent) and isinstance(event.event, Progress):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(InterruptedRun, match=r"dqnkit train --resume seeded-2-seeds-\w+` conti"):
+        train_seeds(config, 2, workers=1, listener=interrupt)
+    parent, children = _runs()
+    assert (parent.info.status, len(children)) == ("KILLED", 1)
+    (started,) = [event for event in events if isinstance(event, SeedsStarted)]
+    result = resume_seeds(started.run_name, workers=2)
+    assert result is not None
+    assert [each.seed for each in result.seeds] == [0, 1]
+    parent, children = _runs()
+    assert parent.info.run_id == result.run_id
+    assert (parent.info.status, len(children)) == ("FINISHED", 2)
+    assert {run.info.status for run in children} == {"FINISHED"}
+    resumed = [run for run in children if "dqnkit.resumed_at" in run.data.tags]
+    assert len(resumed) == 1
+
+
+def test_a_group_whose_seeds_are_trained_is_not_resumed() -> None:
+    result = train_seeds(_config(), 2, workers=1)
+    with pytest.raises(ArgumentError, match="all 2 seeds of the group are trained"):
+        resume_seeds(result.run_name)
+    with pytest.raises(ArgumentError, match="all 2 seeds"):
+        resume_seeds(result.run_id or "")
+
+
+@pytest.mark.parametrize("reference", ["nothing", "latest", "0" * 32, "'\""])
+def test_other_references_are_no_groups(reference: str) -> None:
+    train_seeds(_config(), 1, workers=1)
+    assert resume_seeds(reference) is None
