@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +39,7 @@ from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs.metrics import final_metrics
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.factory import make_tracker
-from dqnkit.tracking.names import Metric, RunKind, Tag
+from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.tracker import ParentRun, RunHeader, Tracker
 from dqnkit.tuning import search
 from dqnkit.workers import seeds, worker
@@ -110,11 +111,22 @@ def train(
             status = interrupts.status or RunStatus.FINISHED
             result = make_result(config, run_name, evaluations, status, tracker.run_id)
             tracker.log(final_metrics(result), result.env_steps)
+            _add_policy(tracker)
         finally:
             problems = tracker.finish(status)
     result = replace(result, problems=problems)
     listener(RunEnded(result))
     return result
+
+
+def _add_policy(tracker: Tracker) -> None:
+    """Record files in the place of a policy, which a search registers."""
+    if tracker.keeps_files:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / Artifact.POLICY
+            folder.mkdir()
+            (folder / "MLmodel").touch()
+            tracker.add_artifacts(Path(scratch))
 
 
 def _fail_if_asked(config: Config, run_name: str) -> None:

@@ -52,6 +52,10 @@ class Clocks:
         return self.training_steps / max(self.training_seconds, 1e-9)
 
 
+_LATER_CLOCKS = ("checkpoint_megabytes", "compile_seconds")
+"""Fields of `Clocks` that checkpoints of dqnkit 0.1 do not have."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """State of a run between two chunks of training."""
@@ -123,10 +127,10 @@ class Checkpoint:
     @classmethod
     def _from_format_2(cls, arrays: Arrays) -> Checkpoint:
         own = {k.removeprefix("run/"): v for k, v in arrays.items() if k.startswith("run/")}
-        clocks = {  # earlier versions had fewer
-            each.name: own[name].item()
+        clocks = {
+            each.name: own[f"clocks/{each.name}"].item()
             for each in fields(Clocks)
-            if (name := f"clocks/{each.name}") in own
+            if each.name not in _LATER_CLOCKS or f"clocks/{each.name}" in own
         }
         return cls(
             config=own["config"].tobytes().decode(),

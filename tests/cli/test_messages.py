@@ -202,9 +202,9 @@ OF_OTHER_PROGRAMS = {
     "_system/commands.py": {"--{}"},  # makes the lines of complete commands
     "_system/extras.py": {"--extra", "--no-default-groups", "--python"},  # uv, to install Reverb
     "_system/tensorflow.py": {"--{}"},  # XLA_FLAGS
-    "envs/failures.py": {"--extra"},  # uv, to install an environment
+    "envs/packages.py": {"--extra"},  # uv, to install an environment
     "runs/descriptions.py": {"--porcelain"},  # git
-    "tracking/client.py": {"--experiment-id"},  # `mlflow experiments restore`
+    "tracking/client.py": {"--allowed-hosts", "--experiment-id"},  # of `mlflow`
     "tracking/store.py": {"--run-id"},  # `mlflow runs restore`
     "tracking/ui.py": {  # MLflow's server
         *("--default-artifact-root", "--host", "--no-serve-artifacts", "--port", "--workers"),

@@ -105,7 +105,7 @@ def test_plain_lines_show_the_same_numbers(capsys: pytest.CaptureFixture[str]) -
     assert lines == [
         "mine · CartPole-v1 · auto loop · seed 0 run mine-s0-abcd",
         "compiled in 2.5 s",
-        "iteration 0/20,000 return 9.0 best 9.0",
+        "iteration 0/20,000 return 9 best 9",
         # No line for the second evaluation, which came too early.
         "iteration 20,000/20,000 return 500.0 best 500.0 loss 0.1235 epsilon 0.250 12,345 steps/s",
     ]
@@ -161,7 +161,7 @@ def test_the_result_is_printed_line_by_line(capsys: pytest.CaptureFixture[str]) 
     assert captured.err == "warning: something was not recorded\n"
     assert captured.out.splitlines() == [
         "best      50.0 over 2 episodes, at step 5,100",
-        "final     mean 1.0, IQM 1.0 (95 % interval 1.0 to 1.0) over 4 fresh episodes",
+        "final     mean 1, IQM 1 (95 % interval 1 to 1) over 4 fresh episodes",
         "time      9.0 s: compiling 2.5 s, training 5.0 s at 4,020 steps/s",
         "run       mine-s0-abcd (0123)",
         "show it   dqnkit ui",

@@ -16,7 +16,13 @@ from dqnkit._system.tensorflow import tf
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
-from dqnkit.errors import ConfigError, InterruptedRun, TrackingError, TrainingDivergedError
+from dqnkit.errors import (
+    CheckpointError,
+    ConfigError,
+    InterruptedRun,
+    TrackingError,
+    TrainingDivergedError,
+)
 from dqnkit.events import (
     Evaluated,
     Event,
@@ -472,7 +478,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_record_alone(
     checkpoint = Checkpoint(loading.dump(config), 5, states, (), -1, np.zeros(0), Clocks())
     found = Resumption("id", "name", config, None, checkpoint)
     monkeypatch.setattr("dqnkit.runs.trainer.find_resumption", lambda *_: found)
-    with pytest.raises(ConfigError, match="saved state"):
+    with pytest.raises(CheckpointError, match=r"iteration 5 does not fit.*saved state"):
         resume("name")
     assert tracker.header is None
     assert not tracker.statuses

@@ -262,7 +262,10 @@ def test_an_interrupted_group_is_continued_by_its_name() -> None:
     """One seed is interrupted, and one has not begun."""
     make_store()
     config = _config(
-        "training.loop=host", "training.num_iterations=3000", "evaluation.final_episodes=5"
+        "training.loop=host",
+        "training.num_iterations=4000",
+        "evaluation.eval_interval=2000",
+        "evaluation.final_episodes=5",
     )
     events: list[Event] = []
 
