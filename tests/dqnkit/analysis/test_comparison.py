@@ -240,3 +240,11 @@ def test_a_listener_receives_each_run_and_the_problems() -> None:
     problems = compare(experiment="pooled", listener=events.append).problems
     assert events == [RunsRead(1, 2), RunsRead(2, 2), *map(Warned, problems)]
     assert "left out" in problems[0]
+
+
+def test_a_seed_that_rests_on_one_episode_is_told() -> None:
+    for seed, finals in enumerate([[100.0, 101.0], [90.0]]):
+        record(_config(seed, 0.001), name=f"s{seed}", finals=finals, curve={0: finals})
+    (problem,) = compare(experiment="pooled").problems
+    assert problem.startswith("A s0 and 1 more seed: the score of s1")
+    assert "rests on one episode" in problem

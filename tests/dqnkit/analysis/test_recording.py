@@ -82,3 +82,15 @@ def test_all_frames_have_the_size_of_the_first() -> None:
     _, frames = _record(Growing(3))
     assert len({frame.shape for frame in frames}) == 1
     assert frames[0].shape == scaled(np.zeros((4, 6, 3), np.uint8)).shape
+
+
+def test_frames_of_one_colour_are_noticed() -> None:
+    class Blank(Countdown):
+        @override
+        def frame(self) -> np.ndarray:
+            return np.full((4, 6, 3), (7, 0, 9), np.uint8)
+
+    for environment, color in ((Blank(2), (7, 0, 9)), (Countdown(2), None)):
+        recorder = Recorder(cast("VideoWriter", Frames()), [_agent("a", environment)], overlay=False)
+        recorder.record([3], 100)
+        assert recorder.color == color

@@ -263,3 +263,12 @@ def test_a_vector_class_with_other_observations_cannot_be_drawn() -> None:
     config = EnvConfig(id="ALE/Pong-v5", vectorization="vector_entry_point")
     with pytest.raises(UnsupportedEnvironmentError, match=r"\(4, 84, 84\).*\(210, 160, 3\)"):
         RenderedEnvironment(config, describe_env(config))
+
+
+def test_the_key_of_old_gym_for_render_modes_is_named() -> None:
+    class Old(NeedsDriver):
+        metadata: ClassVar[dict[str, Any]] = {"render.modes": ["human", "rgb_array"]}
+
+    gymnasium.register("OldModes-v0", entry_point=Old)
+    with pytest.raises(UnsupportedEnvironmentError, match="rename the key to 'render_modes'"):
+        _rendered("OldModes-v0", kwargs={"wanted": None})

@@ -93,3 +93,10 @@ def test_interval_is_not_computed_where_it_is_left_out() -> None:
     episodes = Episodes(returns=(1.0, 2.0), lengths=(1, 1))
     assert "to" not in markdown_summary({"a": episodes}, without_interval=["a"]).splitlines()[-1]
     assert "interval" not in vars(episodes)
+
+
+def test_a_single_episode_has_no_interval() -> None:
+    single = Episodes(returns=(2.05,), lengths=(3,))
+    assert single.interval is None
+    assert (single.statistics()["ci_low"], single.statistics()["mean"]) == (None, 2.05)
+    assert " to " not in markdown_summary({"a": single}).splitlines()[-1]

@@ -58,3 +58,17 @@ def test_pipes_in_cells_do_not_end_the_cell() -> None:
 def test_row_with_another_number_of_cells_is_an_error(row: list[str]) -> None:
     with pytest.raises(ValueError, match=rf"{len(row)} cells: the table has 2"):
         markdown_table(["a", "b"], [["1", "2"], row])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-1.797e308, "-1.8e+308"),
+        (12_345_678.0, "1.23e+07"),
+        (9_999_999.0, "9,999,999.0"),
+        (123.456, "123.5"),
+        (0.0, "0.0"),
+    ],
+)
+def test_huge_numbers_have_three_digits(value: float, text: str) -> None:
+    assert format_number(value) == text

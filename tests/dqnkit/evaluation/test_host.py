@@ -12,10 +12,12 @@ from dqnkit.config.random_streams import stream_seeds, training_evaluation_keys
 from dqnkit.config.sections import Config, EnvConfig, NetworkConfig
 from dqnkit.envs.description import describe_env
 from dqnkit.envs.vector import VectorEnvironment
+from dqnkit.errors import EnvironmentFailedError
 from dqnkit.evaluation.host import HostEvaluator
 
 LINEAR = Config(network=NetworkConfig(fc_layer_params=()))
 KEYS = training_evaluation_keys(0)
+HUGE = {"tests.environments.Doubled": {"factor": 3e37}}
 
 
 def _evaluator(
@@ -90,3 +92,9 @@ def test_close_closes_the_environments() -> None:
     policy = GreedyPolicy(environment.spec, LINEAR)
     HostEvaluator(policy, environment, 4, KEYS, 100).close()  # type: ignore[arg-type]
     assert environment.is_closed
+
+
+def test_returns_beyond_float32_are_an_error_of_the_environment() -> None:
+    evaluator = _evaluator(1, env=EnvConfig(wrappers=[HUGE]))
+    with pytest.raises(EnvironmentFailedError, match=r"beyond float32.*ClipReward"):
+        evaluator.play(0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import sys
@@ -118,3 +119,16 @@ def test_without_proc_only_the_pid_decides(
     assert not identity.is_dead(process)
     other.communicate("\n")
     assert identity.is_dead(process)
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run with ids that no entry of the password file has."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert identity.user() == getpass.getuser()
+
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert identity.user() == str(os.getuid())

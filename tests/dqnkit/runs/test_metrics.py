@@ -110,3 +110,17 @@ def test_a_finished_run_logs_its_final_and_late_scores_and_its_times() -> None:
         "time/steps_per_second": 25.0,
         "time/checkpoint_seconds": 0.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("return_mean", "advice"),
+    [
+        (-1e20, r"rewards of about 1e\+18 a step are too large.*ClipReward"),
+        (-500.0, r"lower optimizer\.learning_rate"),
+        (math.nan, r"lower optimizer\.learning_rate"),
+    ],
+)
+def test_the_advice_for_divergence_follows_the_rewards(return_mean: float, advice: str) -> None:
+    interval = IntervalMetrics(10, 20, math.nan, 0.1, 1, return_mean, 100.0)
+    with pytest.raises(TrainingDivergedError, match=advice):
+        interval_metrics(Config(), interval, 1.0)

@@ -257,6 +257,7 @@ def test_workers_train_what_this_process_would_and_the_parent_loads_no_tensorflo
 # -- Groups that are resumed
 
 
+@pytest.mark.slow
 @pytest.mark.real_training
 def test_an_interrupted_group_is_continued_by_its_name() -> None:
     """One seed is interrupted, and one has not begun."""
@@ -270,9 +271,11 @@ def test_an_interrupted_group_is_continued_by_its_name() -> None:
     events: list[Event] = []
 
     def interrupt(event: Event) -> None:
-        events.append(event)
-        if isinstance(event, WorkerEvent) and isinstance(event.event, Progress):
+        is_training = isinstance(event, WorkerEvent) and isinstance(event.event, Progress)
+        if is_training and not any(isinstance(each, WorkerEvent) for each in events):
             os.kill(os.getpid(), signal.SIGINT)
+        if is_training or isinstance(event, SeedsStarted):
+            events.append(event)
 
     with pytest.raises(InterruptedRun, match=r"dqnkit train --resume seeded-2-seeds-\w+` conti"):
         train_seeds(config, 2, workers=1, listener=interrupt)
