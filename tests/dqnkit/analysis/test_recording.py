@@ -86,11 +86,12 @@ def test_all_frames_have_the_size_of_the_first() -> None:
 
 def test_frames_of_one_colour_are_noticed() -> None:
     class Blank(Countdown):
-        @override
         def frame(self) -> np.ndarray:
             return np.full((4, 6, 3), (7, 0, 9), np.uint8)
 
     for environment, color in ((Blank(2), (7, 0, 9)), (Countdown(2), None)):
-        recorder = Recorder(cast("VideoWriter", Frames()), [_agent("a", environment)], overlay=False)
+        recorder = Recorder(
+            cast("VideoWriter", Frames()), [_agent("a", environment)], overlay=False
+        )
         recorder.record([3], 100)
         assert recorder.color == color
