@@ -23,7 +23,7 @@ import report
 
 from dqnkit.config import loading
 from dqnkit.envs.resolution import resolve
-from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
+from dqnkit.envs.specs import ArraySpec, EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.evaluation.formatting import markdown_row, markdown_table
 from dqnkit.replay.host_uniform import HostUniformReplay
@@ -57,7 +57,7 @@ def bytes_per_row(spec: EnvSpec, rows: int) -> float:
     before = resident_bytes()
     replay = HostUniformReplay(rows, 1, spec)
     observation = spec.observation
-    frame = np.ones((1, *observation.frame_shape), observation.dtype) + observation.first_value
+    frame = np.ones((1, *observation.frame_shape), observation.dtype)
     index, reward, terminated = np.array([0]), np.ones(1, np.float32), np.array([False])
     replay.begin(index, frame)
     for _ in range(rows):
@@ -75,9 +75,9 @@ def rows_per_transition(spec: EnvSpec, environment: VectorEnvironment) -> float:
 
 
 REVERB_OBSERVATIONS = {
-    "CartPole": ObservationSpec(ObservationKind.VECTOR, (4,), "float32"),
-    "MinAtar": ObservationSpec(ObservationKind.IMAGE, (10, 10, 4), "bool"),
-    "Atari": ObservationSpec(ObservationKind.IMAGE, (84, 84), "uint8", frame_stack=4),
+    "CartPole": ObservationSpec((ArraySpec(ObservationKind.VECTOR, (4,), "float32"),)),
+    "MinAtar": ObservationSpec((ArraySpec(ObservationKind.IMAGE, (10, 10, 4), "bool"),)),
+    "Atari": ObservationSpec((ArraySpec(ObservationKind.IMAGE, (84, 84), "uint8"),), frame_stack=4),
 }
 REVERB_TRANSITIONS = 20_000
 REVERB_WARM_UP = 500
