@@ -202,6 +202,29 @@ def _batch(observations: Any) -> Any:
     return np.array(observations)
 
 
+class SameStepVector(OddVector):
+    """A vector class that resets an environment in the step that ends its episode."""
+
+    def __init__(self, num_envs: int, final: Any = np.nan, **kwargs: Any) -> None:
+        super().__init__(num_envs, **kwargs)
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self._final = final
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        if self._final == "no reset":
+            return None
+        return super().reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> Any:
+        frame, reward, terminated, truncated, _ = super().step(actions)
+        if not terminated.any():
+            return frame, reward, terminated, truncated, {}
+        last = frame.copy()
+        frame, _ = super().reset(options={"reset_mask": terminated})
+        infos = {} if self._final is None else {"final_obs": last + self._final}
+        return frame, reward, terminated, truncated, infos
+
+
 class Licensed(Odd):
     """An environment of which only one instance can live, by a file in the working directory."""
 
@@ -221,6 +244,7 @@ class Licensed(Odd):
 
 
 gymnasium.register("Odd-v0", entry_point=Odd, vector_entry_point=OddVector)
+gymnasium.register("SameStep-v0", vector_entry_point=SameStepVector)
 gymnasium.register("OldReset-v0", entry_point=OldReset)
 gymnasium.register("Licensed-v0", entry_point=Licensed)
 
@@ -236,6 +260,26 @@ class Slow(Odd):
         time.sleep(self._seconds)
         observation, reward, *_ = super().step(action)
         return observation, reward, False, False, {}
+
+
+class Dying(Odd):
+    """An environment that dies after twelve steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps, self._is_dead = 0, False
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if self._is_dead:
+            raise RuntimeError("the simulator is gone")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        if self._steps > 12:  # in the evaluation before training
+            self._is_dead = True
+            raise ValueError("the real cause")
+        return super().step(action)
 
 
 class Camera(gymnasium.Env[Any, Any]):
@@ -276,5 +320,6 @@ class Camera(gymnasium.Env[Any, Any]):
         }
 
 
+gymnasium.register("Dying-v0", entry_point=Dying)
 gymnasium.register("Slow-v0", entry_point=Slow)
 gymnasium.register("Camera-v0", entry_point=Camera)

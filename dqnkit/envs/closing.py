@@ -47,6 +47,8 @@ def close_all(
                     warnings += close()
                 except Exception as error:  # an environment's own code runs here
                     warnings.append(close_problem(repr(env_id), error))
+    except EnvironmentFailedError as error:  # the watchdog repeats its signal, here between two
+        warnings.append(close_problem(repr(env_id), error))
     finally:
         watchdog.close()
     return warnings

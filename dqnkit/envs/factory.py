@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ def make_env(
     with wrap_creation_errors(config):
         packages.register(config.id)
         kwargs = config.kwargs | ({"render_mode": render_mode} if render_mode else {})
+        if kwargs.get("render_mode") is not None:
+            _prepare_drawing()
         env: Env = gymnasium.make(config.id, disable_env_checker=True, **kwargs)
     try:
         for wrapper in config.wrappers:
@@ -114,6 +117,15 @@ def make_vector_class(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, A
         return gymnasium.make_vec(
             config.id, num_envs, vectorization_mode="vector_entry_point", **config.kwargs
         )
+
+
+def _prepare_drawing() -> None:
+    """Keep SDL, with which Gymnasium draws, from looking for a sound device.
+
+    Its search for a display complains on stderr unless there is a folder for it.
+    """
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
 
 def can_live_together(config: EnvConfig, spec: EnvSpec) -> bool:

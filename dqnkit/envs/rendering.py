@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
 from typing import Any
 
 import gymnasium
@@ -97,9 +96,6 @@ class RenderedEnvironment:
         return self._finite(observation), float(reward), terminated, truncated
 
     def _open(self) -> None:
-        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
-        # SDL's search for a display complains on stderr if there is no such folder.
-        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
         single = self._config.model_copy(update={"vectorization": "sync"})
         self._env = factory.make_checked_env(single, self._spec, render_mode="rgb_array")
         self._stacked: gymnasium.Env[Any, Any] = self._env

@@ -62,6 +62,25 @@ def resolve(config: Config) -> tuple[Config, EnvSpec]:
     return config.model_copy(update=update), spec
 
 
+def as_recorded(config: Config) -> Config:
+    """Return a recorded configuration with the evaluation that its run has had so far.
+
+    Versions that did not record `env.channels` evaluated with all wrappers and arguments of
+    training; the scores of a run must not change their meaning when it is resumed.
+    """
+    env, evaluation = config.env, config.evaluation
+    if evaluation.shares_environment:
+        return config
+    update: dict[str, Any] = {}
+    if evaluation.wrappers is None and any(map(wrappers.changes_rewards, env.wrappers)):
+        update["wrappers"] = env.wrappers
+    clips = packages.true_score_kwargs(env, evaluation.kwargs)
+    if clips:
+        clipped = {name: env.kwargs.get(name, True) for name in clips}
+        update["kwargs"] = evaluation.kwargs | clipped
+    return config.model_copy(update={"evaluation": evaluation.model_copy(update=update)})
+
+
 def cautions(given: Config, resolved: Config, spec: EnvSpec) -> list[str]:
     """Return warnings about choices of `resolve` that may not be meant, or surprise.
 

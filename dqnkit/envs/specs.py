@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 from collections.abc import Iterable
@@ -142,15 +143,21 @@ class ObservationSpec:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the arrays as inputs of a saved policy; `observations` if there is only one."""
+        """Names of the arrays as inputs of a saved policy; `observations` if there is only one.
+
+        They are identifiers, and differ in more than upper and lower case, as TensorFlow demands.
+        """
         if not self.is_record:
             return ("observations",)
-        # Names of operations in TensorFlow have no other characters.
-        names = [re.sub(r"\W", "_", array.name) for array in self.arrays]
-        return tuple(
-            f"{name}_{i}" if names.count(name) > 1 or not name[:1].isalpha() else name
-            for i, name in enumerate(names)
-        )
+        names: list[str] = []
+        for array in self.arrays:
+            name = re.sub(r"[^0-9A-Za-z_]", "_", array.name)
+            if not name[:1].isalpha() or keyword.iskeyword(name) or name == "self":
+                name = f"array_{name}"
+            while name.lower() in {each.lower() for each in names}:
+                name += "_"
+            names.append(name)
+        return tuple(names)
 
     def stacked(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a stack of arrays of one shape."""

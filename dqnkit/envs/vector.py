@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -154,8 +154,7 @@ class VectorEnvironment:
         elif done.any():
             last_frame = frame.copy()
             if self._mode is AutoresetMode.SAME_STEP:
-                final = [self._encode(infos["final_obs"][i], ()) for i in np.flatnonzero(done)]
-                last_frame[done] = np.stack(final)
+                last_frame[done] = self._final_frames(infos, np.flatnonzero(done))
             else:
                 # Some vector classes return their own arrays, which the reset then clears.
                 terminated, truncated = terminated.copy(), truncated.copy()
@@ -165,6 +164,14 @@ class VectorEnvironment:
             self._after_first_step()
         self._push(frame, started)
         return Step(stepped, last_frame, reward, terminated, truncated, started)
+
+    def _final_frames(self, infos: Any, rows: np.ndarray) -> np.ndarray:
+        """Return the last frames of the episodes that a step in mode `SAME_STEP` ended."""
+        if not isinstance(infos, Mapping) or "final_obs" not in infos:
+            raise self._error("gave no infos['final_obs'] at the end of an episode", int(rows[0]))
+        frames = np.stack([self._encode(_row(infos["final_obs"], row), ()) for row in rows])
+        self._check(frames, rows)
+        return frames
 
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call, those of `close` included."""
@@ -212,8 +219,9 @@ class VectorEnvironment:
                 with self._watchdog:
                     result = self._envs.reset(**arguments)
             self._is_idle = True
-        frame: np.ndarray = result[0]
-        if not self._is_checked:
+        if self._is_checked:
+            frame: np.ndarray = result[0]
+        else:
             if not isinstance(result, tuple) or len(result) != 2:
                 raise self._error(
                     f"returned {short_repr(result)}, but must return observations and infos", None
@@ -301,12 +309,18 @@ class VectorEnvironment:
         truths: np.ndarray = values.reshape(self.num_envs).astype(np.bool_)
         return truths
 
-    def _check(self, frame: np.ndarray) -> None:
-        """Check the floats of frames: an error if one is not finite, a warning out of bounds."""
+    def _check(self, frame: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Check the floats of frames: an error if one is not finite, a warning out of bounds.
+
+        Args:
+          frame: Frames [K, *frame_shape].
+          rows: Environments that they are of, [K]; None for all.
+        """
         try:
             self._encoder.check_finite(frame)
         except InvalidObservationError as error:
-            raise self._error(str(error), error.row) from None
+            row = error.row if rows is None or error.row is None else int(rows[error.row])
+            raise self._error(str(error), row) from None
         if self._checks_bounds:
             try:
                 self._encoder.check_bounds(frame)
@@ -336,6 +350,15 @@ class VectorEnvironment:
         if started.any():
             self._elapsed[started] = 0
             self._frames[started] = frame[started][:, None]
+
+
+def _row(observations: Any, row: int) -> Any:
+    """Return the observation of one environment from those of all, nested as its space is."""
+    if isinstance(observations, Mapping):
+        return {key: _row(value, row) for key, value in observations.items()}
+    if isinstance(observations, tuple):
+        return tuple(_row(value, row) for value in observations)
+    return observations[row]
 
 
 @contextmanager

@@ -74,13 +74,20 @@ class HostEvaluator(Evaluator):
             for start in range(0, self._num_episodes, size):
                 watch_these = partial(_watch_from, watch, start)
                 played.append(self._play_together(seeds[start : start + size], rng, watch_these))
-        finally:
-            if self._after is not None:
-                self._after()
+        except EnvironmentFailedError:
+            raise  # a failed environment is not used any more
+        except Exception:  # of `watch`
+            self._give_back()
+            raise
+        self._give_back()
         returns, lengths = (
             np.concatenate(each)[: self._num_episodes] for each in zip(*played, strict=True)
         )
         return returns, lengths
+
+    def _give_back(self) -> None:
+        if self._after is not None:
+            self._after()
 
     def _play_together(
         self, seeds: Sequence[int], rng: np.random.Generator, watch: Watch

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.envs.resolution import cautions, resolve
+from dqnkit.envs.resolution import as_recorded, cautions, resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import (
     CheckpointError,
@@ -121,10 +121,10 @@ def resume(
       InterruptedRun: If a signal came. This and all other errors are those of `train`.
     """
     resumption = find_resumption(RunStore(locate_store(tracking_uri)), run)
-    config, spec = resolve(resumption.config)
+    config, spec = resolve(as_recorded(resumption.config))
     name, tracker = resumption.run_name, make_tracker(config, tracking_uri)
     interrupts = Interrupts() if interrupts is None else interrupts
-    warnings = list(resumption.warnings) + cautions(resumption.config, config, spec)
+    warnings = list(resumption.warnings) + cautions(as_recorded(resumption.config), config, spec)
     return _train(_Run(config, spec, name, tracker, listener, interrupts, warnings, resumption))
 
 
@@ -174,6 +174,7 @@ def _make_components(run: _Run) -> Components:
         components = make_components(run.config, run.spec, lambda: run.interrupts)
         unfinished.callback(components.close)
         if run.checkpoint is not None:
+            _check_inputs(run.checkpoint, run.spec)
             try:
                 components.loop.restore(run.checkpoint.loop)
             except ConfigError as error:
@@ -186,6 +187,24 @@ def _make_components(run: _Run) -> Components:
         components.loop.check()
         unfinished.pop_all()
     return components
+
+
+def _check_inputs(checkpoint: Checkpoint, spec: EnvSpec) -> None:
+    """Check that the network of a checkpoint has seen its inputs as they are given now.
+
+    Raises:
+      CheckpointError: If an earlier version of dqnkit scaled or flattened them in another way.
+    """
+    if "\n  channels: " in checkpoint.config or not spec.observation.images:
+        return
+    for image in spec.observation.images:
+        scale = 1 / 255 if (image.dtype, image.low, image.high) == ("uint8", 0, 255) else 1.0
+        first_is_shortest = len(image.shape) == 3 and image.shape[0] < min(image.shape[1:])
+        if image.scale != scale or image.channels_first != first_is_shortest:
+            raise CheckpointError(
+                f"the run was begun by an earlier version of dqnkit, which read images of shape "
+                f"{image.shape} and type {image.dtype} in another way: start a new run"
+            )
 
 
 def _describe_run(run: _Run) -> RunHeader:

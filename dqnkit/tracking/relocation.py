@@ -31,25 +31,41 @@ def follow_folder(store: StoreLocation) -> None:
     """
     if store.database is None or store.artifacts is None:
         return
-    with contextlib.suppress(sqlite3.OperationalError), sqlite3.connect(store.database) as database:
-        for name, old in _moved_experiments(database, store.artifacts):
-            _redirect(database, old, store.artifacts / name)
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(store.database)) as database,
+        database,
+    ):
+        for old in _moved_experiments(database, store.artifacts):
+            _redirect(database, old, store.artifacts / _folder(old).name)
 
 
-def _moved_experiments(database: sqlite3.Connection, artifacts: Path) -> list[tuple[str, str]]:
-    """Return names and addresses of the experiments that dqnkit made in another folder."""
-    rows = database.execute("SELECT name, artifact_location FROM experiments").fetchall()
+def _folder(address: str) -> Path:
+    return Path(unquote(urlsplit(address).path))
+
+
+def _moved_experiments(database: sqlite3.Connection, artifacts: Path) -> list[str]:
+    """Return the addresses of the experiments that dqnkit made in another folder."""
+    rows = database.execute("SELECT artifact_location FROM experiments").fetchall()
     found = []
-    for name, address in rows:
-        folder = Path(unquote(urlsplit(address).path))
-        is_own_form = address.startswith("file:") and folder.parts[-2:] == (artifacts.name, name)
-        if is_own_form and folder != artifacts / name:
-            found.append((name, address))
+    for (address,) in rows:
+        root = _folder(address).parent
+        is_own_form = address.startswith("file:") and root.name == artifacts.name
+        # A folder that is mounted at two places is one and the same.
+        if is_own_form and root != artifacts and not _is_same(root, artifacts):
+            found.append(address)
     return found
 
 
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 def _redirect(database: sqlite3.Connection, old: str, new: Path) -> None:
-    """Replace the address of an experiment, and those below it that exist in the new folder."""
+    """Replace the address of an experiment, and those below it of what did not stay behind."""
     database.execute(
         "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
         (new.as_uri(), old),
@@ -61,7 +77,8 @@ def _redirect(database: sqlite3.Connection, old: str, new: Path) -> None:
         ).fetchall()
         for (address,) in rows:
             rest = unquote(address[len(old) + 1 :])
-            if (new / Path(rest).parts[0]).is_dir():
+            first = Path(rest).parts[0]
+            if (new / first).is_dir() or not (_folder(old) / first).exists():
                 database.execute(
                     f"UPDATE {table} SET {column} = ? WHERE {column} = ?",
                     ((new / rest).as_uri(), address),

@@ -155,9 +155,9 @@ class SharedStudy:
         """Return the complete trial whose values a trial repeats; None if it is to be trained."""
         if self._retrain_repeats:
             return None
+        params = claim.trial.params
         for trial in self.trials()[: claim.number]:
-            is_complete = trial.state is TrialState.COMPLETE
-            if is_complete and self.values(trial.number) == claim.values:
+            if trial.state is TrialState.COMPLETE and trial.params == params:
                 return trial
         return None
 

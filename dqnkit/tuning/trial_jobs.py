@@ -7,7 +7,7 @@ import math
 import time
 from enum import Enum, auto
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from typing_extensions import override
 
 from dqnkit.errors import ConfigError, StudyError, TrackingError
@@ -108,7 +108,7 @@ class TrialJobs(Jobs):
         try:
             claim = self._study.ask()
             while claim is not None and self._take_result(claim):
-                claim = self._study.ask()
+                claim = self._study.ask() if time.monotonic() < self._deadline else None
         except TrialTakenOverError as error:
             self._warn(str(error))
             return None
@@ -199,9 +199,15 @@ class TrialJobs(Jobs):
 
     def _take_result(self, claim: ClaimedTrial) -> bool:
         """End a trial by the result of an earlier one with its values; return False if none has."""
-        earlier = self._study.repeated(claim)
-        if earlier is None:
-            return False
+        try:
+            earlier = self._study.repeated(claim)
+            return earlier is not None and self._end_as(claim, earlier)
+        except BaseException:  # no other part of the program knows the claim yet
+            self._study.fail(claim.number, INTERRUPTED, retry=True, is_attempt=False)
+            raise
+
+    def _end_as(self, claim: ClaimedTrial, earlier: FrozenTrial) -> bool:
+        """End a trial as an earlier one has ended; return True."""
         for key in (TrialAttr.MEAN, TrialAttr.RUN_ID):
             if key in earlier.user_attrs:
                 self._study.set_trial_attr(claim, key, earlier.user_attrs[key])

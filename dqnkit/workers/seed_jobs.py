@@ -88,7 +88,7 @@ class SeedJobs(Jobs):
             run_name=run.name,
             parent=run.group.parent,
             tracking_uri=self._tracking_uri,
-            resumes=run.group.unfinished.get(run.seed) if run.attempt == 1 else None,
+            resumes=run.group.unfinished.get(run.seed),
         )
 
     @override

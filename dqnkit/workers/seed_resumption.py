@@ -12,6 +12,7 @@ from dqnkit.errors import ArgumentError, CheckpointError
 from dqnkit.events import RunStatus
 from dqnkit.tracking.client import quoted
 from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
+from dqnkit.tracking.outbox import folders_of_run
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.store import RunFilter, RunStore
 from dqnkit.workers.seed_group import GroupRecord, SeedGroup, SeedResult
@@ -49,11 +50,15 @@ def restore_group(store: RunStore, run: RecordedRun) -> SeedGroup:
         if child.status == RunStatus.FINISHED and Metric.LATE_IQM in child.metrics:
             curve = store.history(child, Metric.EVAL_MEAN)
             group.add(SeedResult.from_record(child, curve))
-        else:
+        elif Artifact.CONFIG in store.artifacts(child) or _has_outbox(store, child):
             group.unfinished[seed] = child.id
     if len(group.results) == len(seeds):
         raise ArgumentError("run", run.name, f"all {len(seeds)} seeds of the group are trained")
     return group
+
+
+def _has_outbox(store: RunStore, run: RecordedRun) -> bool:
+    return next(folders_of_run(store.location.home, run.id), None) is not None
 
 
 def _config(store: RunStore, runs: list[RecordedRun]) -> Config:

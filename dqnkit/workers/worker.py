@@ -11,7 +11,13 @@ from multiprocessing.connection import Connection, wait
 
 from dqnkit._system import memory
 from dqnkit._system.text import one_line
-from dqnkit.errors import ConfigError, DqnkitError, InterruptedRun, TrainingDivergedError
+from dqnkit.errors import (
+    CheckpointError,
+    ConfigError,
+    DqnkitError,
+    InterruptedRun,
+    TrainingDivergedError,
+)
 from dqnkit.events import (
     Evaluated,
     Event,
@@ -114,7 +120,7 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
             cause = one_line(error, 2_000)
             connection.send(RunFailed(channel.run_id, cause, retryable=True, is_interrupted=True))
     except DqnkitError as error:
-        retryable = not isinstance(error, ConfigError | TrainingDivergedError)
+        retryable = not isinstance(error, ConfigError | CheckpointError | TrainingDivergedError)
         connection.send(RunFailed(channel.run_id, one_line(error, 2_000), retryable))
     except Exception as error:  # of an environment or the system; it ends only this run
         cause = one_line(f"{type(error).__name__}: {error}", 2_000)

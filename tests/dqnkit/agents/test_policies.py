@@ -11,7 +11,7 @@ from dqnkit.agents.policies import GreedyPolicy, RandomPolicy, SavedPolicy
 from dqnkit.config.sections import AgentConfig, Config, NetworkConfig
 from dqnkit.envs.specs import EnvSpec, ObservationKind, ObservationSpec
 from dqnkit.errors import PolicyError
-from tests.specs import observation_spec, vector_spec
+from tests.specs import array_spec, observation_spec, vector_spec
 
 
 def test_a_saved_policy_takes_observations_and_returns_actions_of_the_environment() -> None:
@@ -62,6 +62,35 @@ def test_a_loaded_policy_equals_the_saved_one(
         loaded.q_values(observations), policy.q_values(observations), rtol=1e-5
     )
     np.testing.assert_array_equal(loaded.actions(observations), policy.actions(observations))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        [(0,), (1,), (2,)],  # Blackjack's Tuple
+        [("self",), ("global",), ("2d",)],
+        [("A",), ("a",), ("höhe",)],
+        [("a", "b"), ("a_b",), ("a.b",)],
+    ],
+)
+def test_a_policy_of_several_arrays_is_saved_whatever_they_are_called(
+    paths: list[tuple[str | int, ...]],
+) -> None:
+    kinds = [("vector", (2,), {}), ("discrete", (), {"num_values": 4}), ("vector", (3,), {})]
+    arrays = tuple(
+        array_spec(kind, shape, path=path, **fields)
+        for (kind, shape, fields), path in zip(kinds, paths, strict=True)
+    )
+    policy, spec = _saved(ObservationSpec(arrays))
+    rng = np.random.default_rng(0)
+    policy.set_weights(rng.normal(size=policy._network.parameters.shape).astype(np.float32))
+    policy.save(Path("again"))
+    loaded = SavedPolicy(Path("again"), spec)
+    frames = np.zeros((6, *spec.observation.shape), np.uint8)
+    frames[:, 8] = [0, 1, 2, 3, 2, 1]
+    np.testing.assert_allclose(
+        loaded.q_values(tf.constant(frames)), policy.q_values(tf.constant(frames)), rtol=1e-5
+    )
 
 
 def test_a_loaded_categorical_policy_equals_the_saved_one() -> None:

@@ -109,6 +109,26 @@ def test_a_reset_without_seed_is_recognised() -> None:
         environment.reset([0])
 
 
+def _same_step(final: object) -> VectorEnvironment:
+    config = EnvConfig(
+        id="tests.odd:SameStep-v0", kwargs={"final": final}, vectorization="vector_entry_point"
+    )
+    return VectorEnvironment(config, describe_env(config), 2)
+
+
+def test_final_observations_of_the_same_step_are_checked_too() -> None:
+    assert _play(_same_step(0.0)) == 4 * LENGTH
+    with pytest.raises(EnvironmentFailedError, match=r"\(environment 1 of 2\), in step 5 .*nan"):
+        _play(_same_step(float("nan")))
+    with pytest.raises(EnvironmentFailedError, match=r"gave no infos\['final_obs'\]"):
+        _play(_same_step(None))
+
+
+def test_a_vector_class_whose_reset_returns_something_else_is_named() -> None:
+    with pytest.raises(EnvironmentFailedError, match="returned None, but must return observations"):
+        _play(_same_step("no reset"))
+
+
 @pytest.mark.parametrize("vectorization", VECTORS)
 def test_floats_out_of_bounds_are_told_once_and_used(vectorization: str) -> None:
     config = EnvConfig(id="LunarLander-v3", vectorization="sync")

@@ -7,7 +7,7 @@ import pytest
 
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
-from dqnkit.envs.resolution import cautions, resolve
+from dqnkit.envs.resolution import as_recorded, cautions, resolve
 from dqnkit.errors import ConfigError
 
 CORRIDOR = "env.id=tests.environments:Corridor-v0"
@@ -204,6 +204,19 @@ def test_evaluation_leaves_out_wrappers_that_change_rewards_and_says_so() -> Non
     kept = "evaluation.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]"
     assert _cautions(wrappers, kept) == []
     assert len(resolve(_config(wrappers, kept))[0].evaluation_env.wrappers) == 1
+
+
+def test_a_run_of_before_keeps_its_evaluation_when_it_is_resumed() -> None:
+    clip = "env.wrappers=[gymnasium.wrappers.ClipReward: {max_reward: 1.0}]"
+    before = as_recorded(_config(clip))
+    resolved = resolve(before)[0]
+    assert resolved.evaluation_env.wrappers == before.env.wrappers != ()
+    assert cautions(before, *resolve(before)) == []
+    now = resolve(_config(clip))[0]
+    assert as_recorded(now) == now
+    vector = _config("env.id=ALE/Pong-v5", "env.vectorization=vector_entry_point")
+    assert as_recorded(vector).evaluation.kwargs == {"reward_clipping": True}
+    assert as_recorded(_config()) == _config()
 
 
 @pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "ale_py:ALE/Pong-v5"])

@@ -52,8 +52,10 @@ def test_several_arrays_are_a_record_of_their_bytes() -> None:
         ([()], ("observations",)),
         ([("image",), ("speed",)], ("image", "speed")),
         ([("a", "b"), ("a", 1)], ("a_b", "a_1")),
-        ([("a b",), ("a.b",)], ("a_b_0", "a_b_1")),
-        ([(0,), (1,)], ("0_0", "1_1")),
+        ([("a b",), ("a.b",), ("a_b",)], ("a_b", "a_b_", "a_b__")),
+        ([(0,), (1,)], ("array_0", "array_1")),
+        ([("A",), ("a",), ("self",), ("global",)], ("A", "a_", "array_self", "array_global")),
+        ([("höhe",), ("_x",), ("2d",)], ("h_he", "array__x", "array_2d")),
     ],
 )
 def test_inputs_of_a_saved_policy_have_unique_names(

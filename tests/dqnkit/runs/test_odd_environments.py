@@ -11,8 +11,16 @@ import pytest
 
 import dqnkit
 from dqnkit.config.sections import Config
-from dqnkit.errors import InterruptedRun
-from dqnkit.events import Collecting, Evaluated, Evaluating, Event, Progress, RunStatus, Warned
+from dqnkit.errors import EnvironmentFailedError, InterruptedRun
+from dqnkit.events import (
+    Collecting,
+    Evaluated,
+    Evaluating,
+    Event,
+    Progress,
+    RunStatus,
+    Warned,
+)
 from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs.trainer import resume, train
 from tests.events import Events, once
@@ -196,3 +204,15 @@ def test_final_episodes_are_interrupted_and_played_by_the_resumed_run(small: Sma
     assert again.evaluations == result.evaluations
     assert again.final is not None
     assert len(again.final.returns) == 200
+
+
+@pytest.mark.usefixtures("_brief_end")
+def test_the_fault_of_a_shared_environment_is_the_one_that_is_named(small: Small) -> None:
+    """A dead simulator cannot be reset either."""
+    config = small(
+        "env.id=tests.odd:Dying-v0",
+        "evaluation.shares_environment=true",
+        "training.initial_collect_steps=5",
+    )
+    with pytest.raises(EnvironmentFailedError, match="failed in step: ValueError: the real cause"):
+        train(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from dqnkit.tracking.client import connect
 from dqnkit.tracking.editor import MlflowRunEditor
 from dqnkit.tracking.location import locate_store
+from dqnkit.tracking.relocation import follow_folder
 from tests.runs import LEAN, record
 
 
@@ -78,6 +80,32 @@ def test_runs_whose_artifacts_stayed_behind_keep_their_addresses(
     assert later.info.artifact_uri.startswith((tmp_path / "artifacts").as_uri())
 
 
+def test_a_renamed_experiment_and_runs_without_files_follow_too(
+    folder: Path, tmp_path: Path
+) -> None:
+    client, run = _run(folder)
+    client.rename_experiment(run.info.experiment_id, "renamed")
+    bare = client.create_run(run.info.experiment_id).info.run_id
+    shutil.copytree(folder, tmp_path / "copy")
+    _artifact_repos_cache.clear()
+    client = connect(locate_store(str(tmp_path / "copy")))
+    for run_id in (bare, run.info.run_id):
+        uri = client.get_run(run_id).info.artifact_uri
+        assert uri.startswith((tmp_path / "copy" / "artifacts").as_uri())
+
+
+def test_a_folder_that_is_reached_by_two_paths_is_one(folder: Path, tmp_path: Path) -> None:
+    _, run = _run(folder)
+    (tmp_path / "link").symlink_to(folder)
+    location = replace(
+        locate_store(str(folder)),
+        database=tmp_path / "link" / "mlflow.db",
+        artifacts=tmp_path / "link" / "artifacts",
+    )
+    follow_folder(location)
+    assert _run(folder)[1].info.artifact_uri == run.info.artifact_uri
+
+
 def test_other_experiments_keep_their_addresses(folder: Path, tmp_path: Path) -> None:
     client, _ = _run(folder)
     client.create_experiment("theirs", "file:///data/somewhere")
@@ -96,8 +124,6 @@ def test_a_store_that_cannot_be_written_is_left_alone(folder: Path, tmp_path: Pa
     database.chmod(0o400)
     new.chmod(0o500)
     try:
-        from dqnkit.tracking.relocation import follow_folder
-
         follow_folder(locate_store(str(new)))
     finally:
         new.chmod(0o700)
