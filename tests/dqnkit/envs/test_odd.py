@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dqnkit.envs.description import describe_env
 from dqnkit.envs.rendering import RenderedEnvironment
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
+from tests.faulty import BROKEN
 from tests.odd import HARMLESS, LENGTH, OBSERVATIONS, ODD_STEP, RESULTS
 
 VECTORS = ("sync", "async", "vector_entry_point")
@@ -212,3 +214,23 @@ def test_no_instance_is_left_when_one_cannot_be_made(vectorization: str, tmp_pat
     with pytest.raises(UnsupportedEnvironmentError, match="the licence is in use"):
         VectorEnvironment(config, describe_env(config), 2)
     assert not lock.exists()
+
+
+@pytest.mark.parametrize("fault", ["raise", "die"])
+def test_nothing_is_printed_when_processes_are_closed_after_a_fault(
+    fault: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = EnvConfig(
+        id="tests.faulty:Faulty-v0",
+        kwargs={"fault": fault, "after": 0},
+        vectorization="async",
+    )
+    environment = VectorEnvironment(config, describe_env(config), 2)
+    environment.reset([0, 1])
+    BROKEN.touch()
+    with pytest.raises(EnvironmentFailedError):
+        environment.step(np.zeros(2, int))
+    environment.close()
+    del environment
+    gc.collect()
+    assert capfd.readouterr().err == ""
