@@ -87,7 +87,10 @@ def _check_loss(config: Config, interval: IntervalMetrics) -> None:
         return
     huber = "" if config.agent.is_categorical else ", or use agent.loss=huber"
     began = max(0, interval.iteration - config.training.log_interval)
-    advice = f"lower optimizer.learning_rate or set agent.gradient_clipping{huber}"
+    advice = (
+        f"lower optimizer.learning_rate or set agent.gradient_clipping{huber}; observations of "
+        "large magnitude need a wrapper in env.wrappers that scales them"
+    )
     reward = abs(interval.return_mean) / max(interval.length_mean, 1.0)
     if reward > _LARGE_REWARD or math.isinf(interval.return_mean):
         advice = (
