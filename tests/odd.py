@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,6 +86,8 @@ class Odd(gymnasium.Env[Any, Any]):
     action_space = spaces.Discrete(2)
 
     def __init__(self, oddity: str = "plain", render_mode: str | None = None) -> None:
+        if oddity == "creation exits":
+            sys.exit(0)
         self.oddity, self.render_mode = oddity, render_mode
         self.observation_space, self._usual, self._odd, _ = OBSERVATIONS.get(
             oddity, (FLOATS, PLAIN, PLAIN, "")
@@ -128,6 +131,8 @@ class Odd(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         if self.oddity == "close raises":
             raise OSError("closed already")
+        if self.oddity == "close exits":
+            sys.exit(0)
         if self.oddity == "close hangs":
             time.sleep(600)
 

@@ -103,7 +103,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._is_open = False
         try:
             super().close()
-        except Exception as error:  # an environment's own code runs here and may raise anything
+        except (Exception, SystemExit) as error:  # of the environment's own code
             self._warnings.append(close_problem(self._name, error))
 
     def _encode(self, observation: Any) -> np.ndarray:
@@ -156,7 +156,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         raise EnvironmentFailedError(f"{self._name}, {at} of an episode, {problem}{end}")
 
 
-def close_problem(name: str, error: Exception) -> str:
+def close_problem(name: str, error: BaseException) -> str:
     """Return a warning about an exception in `close`, which costs a run nothing."""
     cause = "" if isinstance(error, EnvironmentFailedError) else f"{type(error).__name__}: "
     return f"{name} failed in close ({cause}{one_line(error)}); the results are not affected"

@@ -45,7 +45,7 @@ def close_all(
             for close in closers:
                 try:
                     warnings += close()
-                except Exception as error:  # an environment's own code runs here
+                except (Exception, SystemExit) as error:  # of the environment's own code
                     warnings.append(close_problem(repr(env_id), error))
     except EnvironmentFailedError as error:  # the watchdog repeats its signal, here between two
         warnings.append(close_problem(repr(env_id), error))

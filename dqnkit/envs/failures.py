@@ -48,13 +48,13 @@ def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
             yield
     except UnsupportedEnvironmentError:
         raise
-    except Exception as error:  # an environment's own code runs here and may raise anything
+    except (Exception, SystemExit) as error:  # of the environment's own code
         raise UnsupportedEnvironmentError(_creation_message(config, error)) from error
     finally:
         logging.getLogger().setLevel(level)
 
 
-def _creation_message(config: EnvConfig, error: Exception) -> str:
+def _creation_message(config: EnvConfig, error: BaseException) -> str:
     family = packages.advice_for(config.id)
     if _missing_module(error) is not None:
         advice = extra_for(error) or f": {family or one_line(error)}"
@@ -71,7 +71,7 @@ def _creation_message(config: EnvConfig, error: Exception) -> str:
     return f"env.id: Gymnasium cannot create {config.id!r}{hint}{kwargs}: {describe_error(error)}"
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the class and the text of an exception on one line.
 
     Gymnasium raises `DependencyNotInstalled` for every `ImportError`, also if the package is
@@ -88,7 +88,7 @@ def describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
 
-def extra_for(error: Exception) -> str:
+def extra_for(error: BaseException) -> str:
     """Return how to install a missing module, to be appended to a message.
 
     The result is empty if the exception does not report a missing module, or if no extra of dqnkit

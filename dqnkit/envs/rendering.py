@@ -116,7 +116,7 @@ class RenderedEnvironment:
         """
         try:
             self._env.render()
-        except Exception:  # an environment's own code runs here and may raise anything
+        except (Exception, SystemExit):  # of the environment's own code
             return True
         return False
 

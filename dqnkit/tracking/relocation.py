@@ -36,8 +36,22 @@ def follow_folder(store: StoreLocation) -> None:
         contextlib.closing(sqlite3.connect(store.database)) as database,
         database,
     ):
+        _adopt_default(database, store.artifacts)
         for old in _moved_experiments(database, store.artifacts):
             _redirect(database, old, store.artifacts / _folder(old).name)
+
+
+def _adopt_default(database: sqlite3.Connection, artifacts: Path) -> None:
+    """Give MLflow's own experiment an address like the others, unless it has runs.
+
+    MLflow makes it with the working directory of that moment.
+    """
+    database.execute(
+        "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0 AND "
+        "artifact_location NOT LIKE 'file:%' AND "
+        "NOT EXISTS (SELECT 1 FROM runs WHERE runs.experiment_id = 0)",
+        ((artifacts / "Default").as_uri(),),
+    )
 
 
 def _folder(address: str) -> Path:

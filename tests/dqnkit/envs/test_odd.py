@@ -177,6 +177,18 @@ def test_a_close_that_raises_is_a_warning(vectorization: str) -> None:
 
 
 @pytest.mark.parametrize("vectorization", VECTORS)
+def test_an_environment_that_exits_does_not_end_the_command(vectorization: str) -> None:
+    """`sys.exit(0)` would end it without a word, and as if all were well."""
+    environment = _make("close exits", vectorization)
+    _play(environment)
+    environment.close()
+    (warning,) = environment.take_warnings()
+    assert "failed in close (SystemExit: 0)" in warning
+    with pytest.raises(UnsupportedEnvironmentError, match=r"cannot create .*SystemExit: 0"):
+        _make("creation exits", vectorization)
+
+
+@pytest.mark.parametrize("vectorization", VECTORS)
 def test_a_close_that_hangs_is_given_up(vectorization: str) -> None:
     config = _config("close hangs", vectorization).model_copy(update={"step_timeout": 0.5})
     spec = describe_env(config.model_copy(update={"kwargs": {}}))

@@ -94,6 +94,13 @@ def test_a_renamed_experiment_and_runs_without_files_follow_too(
         assert uri.startswith((tmp_path / "copy" / "artifacts").as_uri())
 
 
+def test_mlflows_own_experiment_follows_as_well(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    client = connect(locate_store(str(tmp_path / "copy")))
+    address = client.get_experiment("0").artifact_location
+    assert address == (tmp_path / "copy" / "artifacts" / "Default").as_uri()
+
+
 def test_a_folder_that_is_reached_by_two_paths_is_one(folder: Path, tmp_path: Path) -> None:
     _, run = _run(folder)
     (tmp_path / "link").symlink_to(folder)
