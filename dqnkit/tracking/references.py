@@ -91,8 +91,8 @@ def find_policy(store: RunStore | None, reference: str, scratch: Path) -> Policy
         name, version, run = _model_version(store, model)
         return PolicySource(reference, open_folder(store.fetch_model(name, version, scratch)), run)
     run = find_run(store, reference)
+    _check_not_pending(store, run)
     if Artifact.POLICY not in store.artifacts(run):
-        _check_not_pending(store, run)
         raise ConfigError(
             f"{reference!r}: the run {run.label} is {run.status} and has no policy, which is "
             f"written when training ends{_others(store, run)}; choose a finished run"

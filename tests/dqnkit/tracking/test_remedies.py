@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 
 from dqnkit.errors import ConfigError, TrackingError
+from dqnkit.events import RunStatus
+from dqnkit.runs.sync import sync
+from dqnkit.tracking import mlflow_tracker
 from dqnkit.tracking.client import connect, make_experiment
+from dqnkit.tracking.editor import MlflowRunEditor
 from dqnkit.tracking.location import locate_store
+from dqnkit.tracking.mlflow_tracker import MlflowTracker
+from dqnkit.tracking.names import RunKind, Tag
+from dqnkit.tracking.references import find_policy
 from dqnkit.tracking.store import RunStore
-from tests.runs import record
+from dqnkit.tracking.tracker import RunHeader
+from tests.runs import CARTPOLE, LEAN, record, save_policy
 
 
 def _run_printed(message: str) -> None:
@@ -41,3 +49,33 @@ def test_a_deleted_experiment_is_restored() -> None:
         make_experiment(client, location, "cartpole")
     _run_printed(str(caught.value))
     assert make_experiment(client, location, "cartpole")
+
+
+def test_a_policy_that_waits_for_its_store_is_neither_registered_nor_called_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    def refuse(*_: object) -> None:
+        raise OSError("413 Client Error: Request Entity Too Large")
+
+    location = locate_store()
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_artifacts", refuse)
+        patched.setattr(mlflow_tracker, "_PATIENCE_SECONDS", 0.5)
+        tracker = MlflowTracker(location.make())
+        kind = {Tag.KIND: RunKind.TRAINING}
+        tracker.start(RunHeader("cartpole", "a-run", {}, kind))
+        tracker.add_policy(save_policy(CARTPOLE, LEAN, tmp_path))
+        (problem,) = tracker.finish(RunStatus.FINISHED)
+    assert "client_max_body_size" in problem
+    editor = MlflowRunEditor(location, "cartpole")
+    assert editor.register(tracker.run_id or "", "a-model", "champion", {}) is None
+    assert "is not in the store yet: `dqnkit sync` sends" in editor.problems[0]
+    store = RunStore(location)
+    assert store.runs()[0].status == "FINISHED"
+    with pytest.raises(TrackingError, match=r"waits in .*: `dqnkit sync` sends it"):
+        find_policy(store, "a-run", tmp_path / "scratch")
+    assert sync().left == 0
+    assert editor.register(tracker.run_id or "", "a-model", "champion", {}) == "1"
+    assert find_policy(RunStore(location), "a-run", tmp_path / "scratch").run is not None
