@@ -1,4 +1,4 @@
-"""What the checks of an environment's results cost in the host loop.
+"""Measure what the checks of an environment's results cost in the host loop.
 
     uv run python benchmarks/checks.py [--rounds 5]
 

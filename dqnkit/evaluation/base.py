@@ -16,6 +16,11 @@ def unwatched(finished: int, steps: int) -> None:
     """Do nothing: nobody follows the evaluation."""
 
 
+def watch_from(watch: Watch, start: int) -> Watch:
+    """Return a `Watch` for some of an evaluation's episodes, which come after `start` others."""
+    return lambda finished, steps: watch(start + finished, steps)
+
+
 class Evaluator(abc.ABC):
     """Plays batches of evaluation episodes with the current weights of a policy."""
 

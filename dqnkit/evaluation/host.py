@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from functools import partial
 
 import numpy as np
 from typing_extensions import override
@@ -13,7 +12,7 @@ from dqnkit.agents.policies import Policy
 from dqnkit.config.random_streams import EpisodeKeys, stream_seeds
 from dqnkit.envs.vector import VectorEnvironment
 from dqnkit.errors import EnvironmentFailedError
-from dqnkit.evaluation.base import Evaluator, Watch, unwatched
+from dqnkit.evaluation.base import Evaluator, Watch, unwatched, watch_from
 
 
 class HostEvaluator(Evaluator):
@@ -72,7 +71,7 @@ class HostEvaluator(Evaluator):
         played = []
         try:
             for start in range(0, self._num_episodes, size):
-                watch_these = partial(_watch_from, watch, start)
+                watch_these = watch_from(watch, start)
                 played.append(self._play_together(seeds[start : start + size], rng, watch_these))
         except EnvironmentFailedError:
             raise  # a failed environment is not used any more
@@ -126,8 +125,3 @@ class HostEvaluator(Evaluator):
     def close(self) -> None:
         if self._after is None:
             self._environment.close()
-
-
-def _watch_from(watch: Watch, start: int, finished: int, steps: int) -> None:
-    """Call a function with the number of finished episodes, of which `start` are of before."""
-    watch(start + finished, steps)

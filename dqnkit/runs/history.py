@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from dqnkit.config.sections import EvaluationConfig
-from dqnkit.evaluation.base import Watch, unwatched
+from dqnkit.evaluation.base import Watch, unwatched, watch_from
 from dqnkit.evaluation.episodes import Episodes, Evaluation, late_episodes
 from dqnkit.runs.checkpoints import Checkpoint
 from dqnkit.runs.components import Components
@@ -77,16 +75,11 @@ class EvaluationHistory:
         size = self._config.num_eval_episodes
         wanted = self._config.final_episodes if in_full else min(size, self._config.final_episodes)
         played = [
-            self._components.evaluator.play(-1 - batch, partial(_watch_from, watch, batch * size))
+            self._components.evaluator.play(-1 - batch, watch_from(watch, batch * size))
             for batch in range(-(-wanted // size))
         ]
         returns, lengths = (np.concatenate(each)[:wanted] for each in zip(*played, strict=True))
         return _evaluation(returns, lengths, self.best.iteration, self.best.env_steps)
-
-
-def _watch_from(watch: Watch, start: int, finished: int, steps: int) -> None:
-    """Call a function with the number of finished episodes, of which `start` are of before."""
-    watch(start + finished, steps)
 
 
 def _evaluation(

@@ -229,8 +229,8 @@ def _describe_run(run: _Run) -> RunHeader:
     )
 
 
-class _EvaluationInterruptedError(Exception):
-    """The run is interrupted, and no more episodes are to be played."""
+class _StopRequestedError(Exception):
+    """The run is interrupted while it takes initial steps or plays episodes."""
 
 
 class _Trainer:
@@ -296,7 +296,7 @@ class _Trainer:
 
     def _events(self) -> Iterator[Progress | Evaluated]:
         """Train and evaluate until the run is complete or interrupted."""
-        with suppress(_EvaluationInterruptedError):
+        with suppress(_StopRequestedError):
             self._collect_initial_steps()
             yield from self._train_and_evaluate()
         if not self._is_complete or self._is_killed:
@@ -307,7 +307,7 @@ class _Trainer:
         """Fill the replay of a new run.
 
         Raises:
-          _EvaluationInterruptedError: If the run is interrupted meanwhile.
+          _StopRequestedError: If the run is interrupted meanwhile.
         """
         total = self._config.training.initial_collect_steps
         while not self._loop.fill(CHUNK_SECONDS):
@@ -399,7 +399,7 @@ class _Trainer:
 
     def _evaluate_best(self) -> Evaluation | None:
         """Play the final episodes; None if the run is interrupted before they are complete."""
-        with suppress(_EvaluationInterruptedError):
+        with suppress(_StopRequestedError):
             self._stop_if_killed()
             watch = self._watch(self._config.evaluation.final_episodes)
             return self._history.evaluate_best(watch, in_full=self._is_complete)
@@ -424,7 +424,7 @@ class _Trainer:
 
     def _stop_if_killed(self) -> None:
         if self._is_killed:
-            raise _EvaluationInterruptedError
+            raise _StopRequestedError
 
     @property
     def _is_evaluation_due(self) -> bool:
