@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, NoReturn, cast
 
 import typer
@@ -138,7 +139,8 @@ def _report(error: Exception) -> int:
 def main() -> None:
     """Run the console script."""
     # Like `python -m`, search the working directory, so that `--env my_module:MyEnv-v0` works.
-    sys.path.insert(0, "")
+    with contextlib.suppress(FileNotFoundError):  # somebody has removed it
+        sys.path.insert(0, str(Path.cwd()))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # non-ASCII names in the C locale
             stream.reconfigure(errors="replace")

@@ -57,12 +57,14 @@ def replay_server(
     from cli.loading import experiment_config
     from cli.output import say, waiting
     from dqnkit._system.extras import check_installed
+    from dqnkit._system.files import kept_working_directory
     from dqnkit.envs.resolution import resolve
 
     check_installed("dqnkit replay-server")
     if experiment is None and env is None:
         experiment = "tutorial-reverb"
-    config, spec = resolve(experiment_config(experiment, env, None, assignments))
+    with kept_working_directory():
+        config, spec = resolve(experiment_config(experiment, env, None, assignments))
     with waiting("starting Reverb's server", shown=True):
         from dqnkit.reverb.server import EVERYWHERE, serve_experiment  # takes seconds
     with serve_experiment(config, spec, host=host, port=port, checkpoints=checkpoints) as server:

@@ -39,6 +39,7 @@ from dqnkit.processes.interrupts import Interrupts, catch_signals
 from dqnkit.runs.metrics import final_metrics
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.factory import make_tracker
+from dqnkit.tracking.location import locate_optional_store
 from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.tracker import ParentRun, RunHeader, Tracker
 from dqnkit.tuning import search
@@ -98,7 +99,7 @@ def train(
 ) -> TrainResult:
     """Emit and record what `dqnkit.runs.trainer.train` would, with scores of `score`."""
     listener(RunPreparing(config, run_name))
-    tracker = make_tracker(config, tracking_uri, parent)
+    tracker = make_tracker(config, locate_optional_store(tracking_uri), parent)
     evaluations: list[Evaluation] = []
     status = RunStatus.FAILED
     with catch_signals(interrupts):

@@ -6,10 +6,12 @@ what they return. Episodes have five steps, and the third returns the oddity.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +22,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 ODD_STEP = 3
+LAST_STEP = 30
+"""Step of an environment, of all its episodes together, that does not return."""
 LENGTH = 5
 FLOATS = spaces.Box(-1, 1, (3,), np.float32)
 PLAIN = np.zeros(3, np.float32)
@@ -79,6 +83,34 @@ HARMLESS = (
 """Oddities with which an environment can be used."""
 
 
+def _sleep() -> None:
+    Path("hanging").touch()
+    time.sleep(600)
+
+
+def _spin() -> None:
+    Path("hanging").touch()
+    while True:
+        pass
+
+
+def _raise(error: BaseException) -> Callable[[], None]:
+    def end() -> None:
+        raise error
+
+    return end
+
+
+ENDS: dict[str, Callable[[], None]] = {
+    "sleeps": _sleep,
+    "spins": _spin,
+    "interrupts": _raise(KeyboardInterrupt()),
+    "leaves": _raise(GeneratorExit()),
+    "cancels": _raise(asyncio.CancelledError("by itself")),
+}
+"""What steps that do not return do, by oddity."""
+
+
 class Odd(gymnasium.Env[Any, Any]):
     """An environment with one oddity, by its name."""
 
@@ -88,12 +120,15 @@ class Odd(gymnasium.Env[Any, Any]):
     def __init__(self, oddity: str = "plain", render_mode: str | None = None) -> None:
         if oddity == "creation exits":
             sys.exit(0)
+        if oddity == "changes folder":
+            os.chdir("/")
         self.oddity, self.render_mode = oddity, render_mode
         self.observation_space, self._usual, self._odd, _ = OBSERVATIONS.get(
             oddity, (FLOATS, PLAIN, PLAIN, "")
         )
         self._action_types: set[Any] = set()
         self._infos = 0
+        self._steps = 0
         self.at = 0
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
@@ -106,6 +141,9 @@ class Odd(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.at += 1
+        self._steps += 1
+        if self._steps == LAST_STEP and self.oddity in ENDS:
+            ENDS[self.oddity]()
         self._action_types.add((type(action), getattr(action, "dtype", None)))
         assert len(self._action_types) == 1 or self.oddity != "action type", self._action_types
         if self.oddity == "global generator":

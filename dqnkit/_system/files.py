@@ -1,4 +1,4 @@
-"""Atomic writes and locks of files."""
+"""Atomic writes, locks of files, and the working directory."""
 
 from __future__ import annotations
 
@@ -89,6 +89,21 @@ def file_lock(path: Path, *, blocking: bool = True) -> Iterator[None]:
                 return
         if not blocking:
             raise BlockingIOError(f"{path} was removed by the process that had locked it")
+
+
+@contextlib.contextmanager
+def kept_working_directory() -> Iterator[None]:
+    """Return to the working directory at the end: code of environments may change it."""
+    try:
+        before = Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.chdir(before)
 
 
 def _is_at(path: Path, file: IO[str]) -> bool:

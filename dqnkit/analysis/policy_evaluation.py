@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from typing_extensions import override
 
+from dqnkit._system.files import kept_working_directory
 from dqnkit.config.random_streams import later_evaluation_keys
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
@@ -24,7 +25,7 @@ from dqnkit.evaluation.document import BaselineEpisodes, EvaluationDocument, Fin
 from dqnkit.evaluation.episodes import Episodes, markdown_summary
 from dqnkit.events import EpisodesPlayed, Listener, Warned, ignore
 from dqnkit.runs.metrics import episode_metrics
-from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.location import AUTO, locate_optional_store
 from dqnkit.tracking.names import FINAL, FINAL_RANDOM, Artifact, Metric, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import PolicySource, find_policy
@@ -140,8 +141,9 @@ def evaluate(
         raise ArgumentError("baseline", baseline, "expected random")
     if not 0 <= seed < 2**63:
         raise ArgumentError("seed", seed, "expected a number from 0 to 2**63 - 1")
-    store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
-    with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+    location = locate_optional_store(tracking_uri)
+    store = RunStore(location) if location else None
+    with kept_working_directory(), tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(store, run, Path(scratch))
         evaluation = _evaluate(source, episodes, seed, baseline, listener)
     if source.run is None or store is None:

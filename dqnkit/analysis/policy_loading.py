@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dqnkit._system.files import kept_working_directory
 from dqnkit.envs.resolution import resolve
-from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.location import AUTO, locate_optional_store
 from dqnkit.tracking.references import find_policy
 from dqnkit.tracking.store import RunStore
 
@@ -32,8 +33,9 @@ def load_policy(run: str, *, tracking_uri: str | None = AUTO) -> SavedPolicy:
       PolicyError: If files of the policy are damaged.
       TrackingError: If the store cannot be read.
     """
-    store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
-    with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+    location = locate_optional_store(tracking_uri)
+    store = RunStore(location) if location else None
+    with kept_working_directory(), tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(store, run, Path(scratch))
         _, spec = resolve(source.folder.config)
         from dqnkit.agents.policies import SavedPolicy

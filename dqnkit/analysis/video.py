@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from dqnkit._system.files import kept_working_directory
 from dqnkit.analysis.panel import Panel
 from dqnkit.analysis.video_writer import VideoFormat, open_video
 from dqnkit.config.random_streams import rendering_keys, stream_seeds, training_environment_seeds
@@ -20,7 +21,7 @@ from dqnkit.envs.resolution import resolve
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import ArgumentError
 from dqnkit.events import Listener, Warned, ignore
-from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.location import AUTO, locate_optional_store
 from dqnkit.tracking.names import Artifact
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import PolicySource, find_policy
@@ -151,25 +152,29 @@ def render(  # noqa: PLR0913 - keywords are what a notebook types
     )
     output = Path(output) if output is not None else None
     suffix = _suffix(output, video_format)
-    store = None if tracking_uri is None else RunStore(locate_store(tracking_uri))
-    with tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
+    folder = Path.cwd()  # environments may change it
+    location = locate_optional_store(tracking_uri)
+    store = RunStore(location) if location else None
+    with kept_working_directory(), tempfile.TemporaryDirectory(prefix="dqnkit-") as scratch:
         source = find_policy(store, run, Path(scratch))
         config, spec = resolve(source.folder.config)
         if source.run is None or store is None:
             path = output or _file_name(spec, options, suffix)
-            video = _make(source, config, spec, options, path, listener)
+            video = _make(source, config, spec, options, folder / path, listener)
             for problem in video.problems:
                 listener(Warned(problem))
-            return video
+            return replace(video, path=path)
         artifact = f"{Artifact.VIDEOS}/{_artifact_name(options)}{suffix}"
         files = Path(scratch) / "files"
-        video = _make(source, config, spec, options, output or files / artifact, listener)
+        path = folder / output if output else files / artifact
+        video = _make(source, config, spec, options, path, listener)
         if output is not None:
             (files / artifact).parent.mkdir(parents=True)
-            shutil.copyfile(output, files / artifact)
+            shutil.copyfile(path, files / artifact)
         failures = store.add(source.run, files=files)
         if failures and output is None:  # the video is worth keeping
-            output = Path(shutil.move(files / artifact, Path(artifact).name))
+            output = Path(path.name)
+            shutil.move(path, folder / output)
     problems = video.problems + failures
     for problem in problems:
         listener(Warned(problem))

@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from dqnkit._system.text import one_line, short_repr
-from dqnkit.envs.failures import OLD_API
+from dqnkit.envs.failures import OF_ENVIRONMENTS, OLD_API
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError
@@ -103,7 +103,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._is_open = False
         try:
             super().close()
-        except (Exception, SystemExit) as error:  # of the environment's own code
+        except OF_ENVIRONMENTS as error:  # of the environment's own code
             self._warnings.append(close_problem(self._name, error))
 
     def _encode(self, observation: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 from gymnasium.vector import AsyncVectorEnv
 
 from dqnkit.envs.checks import close_problem
+from dqnkit.envs.failures import OF_ENVIRONMENTS
 from dqnkit.envs.watchdog import Watchdog
 from dqnkit.errors import EnvironmentFailedError
 
@@ -38,14 +39,15 @@ def close_all(
     Returns:
       Warnings, one for each environment that raised an exception or took too long.
     """
-    watchdog = Watchdog(close_limit(step_timeout), env_id, _hang_error)
+    limit = close_limit(step_timeout)
+    watchdog = Watchdog(limit, env_id, _hang_error, heeds_interrupts=False)
     warnings: list[str] = []
     try:
         with watchdog:
             for close in closers:
                 try:
                     warnings += close()
-                except (Exception, SystemExit) as error:  # of the environment's own code
+                except OF_ENVIRONMENTS as error:  # of the environment's own code
                     warnings.append(close_problem(repr(env_id), error))
     except EnvironmentFailedError as error:  # the watchdog repeats its signal, here between two
         warnings.append(close_problem(repr(env_id), error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import logging
 import re
@@ -26,6 +27,8 @@ _PACKAGES = {
 """Packages of each extra, as in `pyproject.toml`."""
 
 
+OF_ENVIRONMENTS = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
+"""Exceptions of an environment's own code: all but KeyboardInterrupt."""
 OLD_API = (
     "this is the interface of Gym before 0.26: return observation and info from reset(seed, "
     "options), and observation, reward, terminated, truncated and info from step, or convert the "
@@ -48,7 +51,7 @@ def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
             yield
     except UnsupportedEnvironmentError:
         raise
-    except (Exception, SystemExit) as error:  # of the environment's own code
+    except OF_ENVIRONMENTS as error:  # of the environment's own code
         raise UnsupportedEnvironmentError(_creation_message(config, error)) from error
     finally:
         logging.getLogger().setLevel(level)
@@ -115,7 +118,7 @@ def _missing_module(error: BaseException | None) -> str | None:
 
 @contextmanager
 def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
-    """Raise any exception, and `SystemExit`, as `EnvironmentFailedError`.
+    """Raise any of `OF_ENVIRONMENTS` as `EnvironmentFailedError`.
 
     Args:
       env_id: Id of the environment whose code runs in the body, for messages.
@@ -125,7 +128,7 @@ def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
         yield
     except DqnkitError:
         raise
-    except (Exception, SystemExit) as error:
+    except OF_ENVIRONMENTS as error:
         problem = f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error)}"
         advice = "fix the environment, or its env.kwargs and env.wrappers"
         # Wrappers unpack what `reset` and `step` return, and pass `seed` on.

@@ -16,7 +16,7 @@ from dqnkit.envs import factory
 from dqnkit.envs.checks import ADVICE
 from dqnkit.envs.closing import close_all, closer
 from dqnkit.envs.description import describe_env
-from dqnkit.envs.failures import wrap_env_errors
+from dqnkit.envs.failures import OF_ENVIRONMENTS, wrap_env_errors
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
@@ -116,7 +116,7 @@ class RenderedEnvironment:
         """
         try:
             self._env.render()
-        except (Exception, SystemExit):  # of the environment's own code
+        except OF_ENVIRONMENTS:  # of the environment's own code
             return True
         return False
 

@@ -19,7 +19,7 @@ from dqnkit.envs.closing import close_all, close_processes, closer
 from dqnkit.envs.failures import wrap_env_errors
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
-from dqnkit.envs.watchdog import Watchdog, hang_error
+from dqnkit.envs.watchdog import Watchdog, hang_error, interruptible
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 
@@ -78,7 +78,8 @@ class VectorEnvironment:
         self._spec = spec
         self._timeout = config.step_timeout
         self._encoder = ObservationEncoder(spec.observation)
-        self._envs: Any = factory.make_vector_env(config, spec, num_envs)
+        with interruptible(spec.id):
+            self._envs: Any = factory.make_vector_env(config, spec, num_envs)
         # The environments of a vector class are not checked one by one.
         self._is_checked = config.vectorization != "vector_entry_point"
         mode = self._envs.metadata.get("autoreset_mode")
@@ -199,11 +200,11 @@ class VectorEnvironment:
 
     def _call_step(self, actions: np.ndarray) -> Any:
         self._is_idle = False
-        if isinstance(self._envs, AsyncVectorEnv):
-            self._envs.step_async(actions)
-            result: Any = self._envs.step_wait(timeout=self._timeout)
-        else:
-            with self._watchdog:
+        with self._watchdog:
+            if isinstance(self._envs, AsyncVectorEnv):
+                self._envs.step_async(actions)
+                result: Any = self._envs.step_wait(timeout=self._timeout)
+            else:
                 result = self._envs.step(actions)
         self._is_idle = True
         return result
@@ -212,11 +213,11 @@ class VectorEnvironment:
         """Reset some or all environments; return the checked frames of all."""
         with self._errors_wrapped("reset"):
             self._is_idle = False
-            if isinstance(self._envs, AsyncVectorEnv):
-                self._envs.reset_async(**arguments)
-                result: Any = self._envs.reset_wait(timeout=self._timeout)
-            else:
-                with self._watchdog:
+            with self._watchdog:
+                if isinstance(self._envs, AsyncVectorEnv):
+                    self._envs.reset_async(**arguments)
+                    result: Any = self._envs.reset_wait(timeout=self._timeout)
+                else:
                     result = self._envs.reset(**arguments)
             self._is_idle = True
         if self._is_checked:

@@ -11,7 +11,7 @@ from dqnkit._system.tensorflow import compiled, tf
 from dqnkit.agents.policies import Policy
 from dqnkit.config.random_streams import EpisodeKeys, stream_seeds
 from dqnkit.envs.vector import VectorEnvironment
-from dqnkit.errors import EnvironmentFailedError
+from dqnkit.errors import EnvironmentFailedError, InterruptedRun
 from dqnkit.evaluation.base import Evaluator, Watch, unwatched, watch_from
 
 
@@ -73,8 +73,8 @@ class HostEvaluator(Evaluator):
             for start in range(0, self._num_episodes, size):
                 watch_these = watch_from(watch, start)
                 played.append(self._play_together(seeds[start : start + size], rng, watch_these))
-        except EnvironmentFailedError:
-            raise  # a failed environment is not used any more
+        except (EnvironmentFailedError, InterruptedRun):
+            raise  # an environment that failed or hangs is not used any more
         except Exception:  # of `watch`
             self._give_back()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -12,6 +13,8 @@ from dqnkit.events import RunStatus
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that request the end of a run."""
+_caught: list[Interrupts] = []
+"""The requests that signals set now, the innermost last."""
 
 
 class Interrupts:
@@ -22,6 +25,8 @@ class Interrupts:
         """The signal that set the request; None if no signal did."""
         self.status: RunStatus | None = None
         """Final status of the run; None while it may continue."""
+        self.killed_at: float | None = None
+        """Time of the first request for KILLED, as `time.monotonic` gives it."""
         self._deferred = False
 
     def __bool__(self) -> bool:
@@ -34,6 +39,8 @@ class Interrupts:
           status: Final status of the run: KILLED, or FINISHED if a pruner stopped it.
         """
         self.status = status
+        if status is RunStatus.KILLED and self.killed_at is None:
+            self.killed_at = time.monotonic()
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -49,7 +56,15 @@ class Interrupts:
         if self.signal is not None and not self._deferred:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        self.status = RunStatus.KILLED
+        self.request(RunStatus.KILLED)
+
+
+def killed_at() -> float | None:
+    """Return when the run that catches signals now was asked to end as KILLED.
+
+    The time is that of `time.monotonic`; None if there is no such request.
+    """
+    return _caught[-1].killed_at if _caught else None
 
 
 @contextlib.contextmanager
@@ -72,8 +87,10 @@ def catch_signals(interrupts: Interrupts | None = None) -> Iterator[Interrupts]:
         for number in SIGNALS
         if number not in ignored
     }
+    _caught.append(interrupts)
     try:
         yield interrupts
     finally:
+        _caught.remove(interrupts)
         for number, handler in previous.items():
             signal.signal(number, handler)

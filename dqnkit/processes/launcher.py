@@ -46,6 +46,10 @@ class Handle(abc.ABC):
         """End the worker at once."""
 
     @abc.abstractmethod
+    def interrupt(self) -> None:
+        """Send the worker a signal that interrupts a call which does not return."""
+
+    @abc.abstractmethod
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the worker ends; return whether it has ended.
 
@@ -109,6 +113,12 @@ class _Process(Handle):
     @override
     def kill(self) -> None:
         self.process.kill()
+
+    @override
+    def interrupt(self) -> None:
+        if self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGINT)
 
     @override
     def join(self, timeout: float | None = None) -> bool:

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
+from dqnkit._system.files import kept_working_directory
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import as_recorded, cautions, resolve
@@ -48,14 +49,13 @@ from dqnkit.runs.history import EvaluationHistory
 from dqnkit.runs.result import TrainResult
 from dqnkit.runs.resumption import Resumption, find_resumption
 from dqnkit.tracking.factory import make_tracker
-from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.location import AUTO, locate_optional_store, locate_store
 from dqnkit.tracking.names import Metric, Tag
 from dqnkit.tracking.store import RunStore
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader, Tracker
 
 CHUNK_SECONDS = 0.25
 """Target duration of a chunk: a smooth display and a prompt reaction to Ctrl-C, in few calls."""
-_FIRST_CHUNK = 10
 _SHORT_ID = 8
 
 
@@ -86,13 +86,15 @@ def train(
         checkpoint to resume from.
       TrainingDivergedError: If the loss is not finite; the run is recorded as FAILED.
     """
-    given, (config, spec) = config, resolve(config)
-    name = run_name or descriptions.make_run_name(config)
-    tracker = make_tracker(config, tracking_uri, parent)
-    # Interrupts are false until the end is requested: `or` would replace those of the caller.
-    interrupts = Interrupts() if interrupts is None else interrupts
-    warnings = cautions(given, config, spec)
-    return _train(_Run(config, spec, name, tracker, listener, interrupts, warnings))
+    store = locate_optional_store(tracking_uri)  # before environments change the folder
+    with kept_working_directory():
+        given, (config, spec) = config, resolve(config)
+        name = run_name or descriptions.make_run_name(config)
+        tracker = make_tracker(config, store, parent)
+        # Interrupts are false until the end is requested: `or` would replace those of the caller.
+        interrupts = Interrupts() if interrupts is None else interrupts
+        warnings = cautions(given, config, spec)
+        return _train(_Run(config, spec, name, tracker, listener, interrupts, warnings))
 
 
 def resume(
@@ -120,12 +122,15 @@ def resume(
       BusyRunError: If another process trains the run, or has continued it in the meantime.
       InterruptedRun: If a signal came. This and all other errors are those of `train`.
     """
-    resumption = find_resumption(RunStore(locate_store(tracking_uri)), run)
-    config, spec = resolve(as_recorded(resumption.config))
-    name, tracker = resumption.run_name, make_tracker(config, tracking_uri)
-    interrupts = Interrupts() if interrupts is None else interrupts
-    warnings = list(resumption.warnings) + cautions(as_recorded(resumption.config), config, spec)
-    return _train(_Run(config, spec, name, tracker, listener, interrupts, warnings, resumption))
+    store = locate_store(tracking_uri)
+    resumption = find_resumption(RunStore(store), run)
+    with kept_working_directory():
+        recorded = as_recorded(resumption.config)
+        config, spec = resolve(recorded)
+        name, tracker = resumption.run_name, make_tracker(config, store)
+        interrupts = Interrupts() if interrupts is None else interrupts
+        warnings = list(resumption.warnings) + cautions(recorded, config, spec)
+        return _train(_Run(config, spec, name, tracker, listener, interrupts, warnings, resumption))
 
 
 @dataclass(frozen=True)
@@ -319,7 +324,7 @@ class _Trainer:
         """Train chunk by chunk, and evaluate before, at each interval, and after."""
         total = self._config.training.num_iterations
         interval = self._config.evaluation.eval_interval
-        chunk = _FIRST_CHUNK
+        chunk = 1
         self._checkpoints.start_timer()
         if self._is_evaluation_due:  # before training, or where a run was interrupted
             yield self._evaluate()
@@ -477,6 +482,8 @@ class _Trainer:
                 with self._interrupts.deferred():
                     wait([record.opened])
                     self._fail(error)
+                if isinstance(error, KeyboardInterrupt):
+                    raise self._interruption_by(error) from error
                 raise
             with self._interrupts.deferred():
                 status = record.result.status
@@ -507,6 +514,16 @@ class _Trainer:
                 f"the checkpoint of iteration {last:,} is kept; `{self._resume_command}` "
                 "continues from it"
             )
+
+    def _interruption_by(self, error: KeyboardInterrupt) -> InterruptedRun:
+        """Return the error of a run that a second signal, or its environment, has ended at once."""
+        interruption = InterruptedRun(
+            f"interrupted at once after {self._loop.iteration:,} of "
+            f"{self._config.training.num_iterations:,} iterations"
+        )
+        for note in getattr(error, "__notes__", ()):
+            interruption.add_note(note)
+        return interruption
 
     def _what_is_kept(self) -> str:
         """Return a clause on what an interrupted run has recorded and how to continue it."""

@@ -29,6 +29,8 @@ class StoreLocation:
     """Folder of artifacts; None if a server keeps them."""
     database: Path | None = None
     """Database file of an embedded store."""
+    is_default: bool = False
+    """True for the embedded store that commands use unless they are given another."""
 
     @property
     def is_empty(self) -> bool:
@@ -75,8 +77,8 @@ class StoreLocation:
 
     def command_line(self, command: str, **arguments: str | None) -> str:
         """Return the line of a `dqnkit` command that applies to this store."""
-        is_default = self.database == (EMBEDDED / "mlflow.db").resolve()
-        return command_line(command, **arguments, tracking_uri=None if is_default else self.name)
+        uri = None if self.is_default else self.name
+        return command_line(command, **arguments, tracking_uri=uri)
 
     def mlflow_command_line(self, arguments: str) -> str:
         """Return the line of an `mlflow` command that applies to this store."""
@@ -118,6 +120,11 @@ def locate_store(tracking_uri: str | None = AUTO) -> StoreLocation:
     )
 
 
+def locate_optional_store(tracking_uri: str | None = AUTO) -> StoreLocation | None:
+    """Return the location of a store, or None for None, which stands for no store."""
+    return None if tracking_uri is None else locate_store(tracking_uri)
+
+
 def experiment_url(experiment_id: str) -> str:
     """Return the path of MLflow's page that shows an experiment's runs as charts.
 
@@ -138,4 +145,5 @@ def _path(given: str) -> Path:
 def _embedded(folder: Path, database: Path, options: str = "") -> StoreLocation:
     # SQLAlchemy reads a percent sign as an escape.
     path = str(database).replace("%", "%25")
-    return StoreLocation(f"sqlite:///{path}{options}", folder / "artifacts", database)
+    is_default = database == (EMBEDDED / "mlflow.db").resolve()
+    return StoreLocation(f"sqlite:///{path}{options}", folder / "artifacts", database, is_default)

@@ -10,6 +10,7 @@ from functools import partial
 
 from dqnkit._system.commands import command_line
 from dqnkit._system.extras import check_server_not_shared
+from dqnkit._system.files import kept_working_directory
 from dqnkit._system.redaction import redact_passwords
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
@@ -111,7 +112,8 @@ class _Search:
         self._storage = storage
         self._tracking_uri = tracking_uri
         self._listener = listener
-        definition = _define_study(config, options)
+        with kept_working_directory():  # environments are made to look at them
+            definition = _define_study(config, options)
         self._config = definition.config
         plan = _plan(definition, options)
         name = options.study or find_unfinished(storage, definition) or _new_name(self._config)

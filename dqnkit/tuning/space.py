@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dqnkit._system.files import kept_working_directory
 from dqnkit.config import loading
 from dqnkit.config.distributions import (
     Choices,
@@ -66,7 +67,8 @@ class Space:
         """
         params: Params = {}
         warned: list[str] = []
-        config, _ = resolve(config)
+        with kept_working_directory():
+            config, _ = resolve(config)
         for key, distribution in self.distributions.items():
             value = loading.value_at(config, key)
             if not loading.applies(config, key):

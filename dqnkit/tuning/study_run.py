@@ -15,6 +15,7 @@ from dqnkit.processes.interrupts import Interrupts
 from dqnkit.runs import descriptions
 from dqnkit.tracking.editor import make_run_editor
 from dqnkit.tracking.factory import make_tracker
+from dqnkit.tracking.location import locate_optional_store
 from dqnkit.tracking.names import CHAMPION, STUDY, Artifact, RunKind, Tag
 from dqnkit.tracking.tracker import RunHeader
 from dqnkit.tuning import figures, report
@@ -49,7 +50,7 @@ class StudyRun:
         self.tracking_uri = tracking_uri
         self.editor = make_run_editor(config, tracking_uri)
         """Changes runs of the study by id."""
-        self._tracker = make_tracker(config, tracking_uri)
+        self._tracker = make_tracker(config, locate_optional_store(tracking_uri))
         self._study = study
         self._confirmed: Sequence[ConfirmedTrial] = ()
         self._problems: list[str] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import math
+import time
 
 from dqnkit.events import Listener, RunAssigned, WorkerEvent
 from dqnkit.processes.interrupts import Interrupts
@@ -11,6 +13,9 @@ from dqnkit.workers.pool import WorkerMessage, WorkerPool
 
 _TICK_SECONDS = 0.25
 """Longest time after which a signal is noticed while no worker sends anything."""
+_ORDER_SECONDS = 5.0
+"""Time for workers to obey. They read an order between two events, and so never in an environment
+that hangs."""
 
 
 class Jobs(abc.ABC):
@@ -46,11 +51,14 @@ def run_jobs(pool: WorkerPool, jobs: Jobs, listener: Listener, interrupts: Inter
       Exception: Any exception of `jobs` or of the listener; runs in training continue until the
         pool is closed.
     """
-    interrupted = False
+    interrupted_at: float | None = None
     while not jobs.is_done:
-        if interrupts and not interrupted:
+        if interrupts and interrupted_at is None:
             pool.interrupt()
-            interrupted = True
+            interrupted_at = time.monotonic()
+        if interrupted_at is not None and time.monotonic() - interrupted_at > _ORDER_SECONDS:
+            pool.interrupt(by_signal=True)
+            interrupted_at = math.inf  # once
         if interrupts and not pool.busy:
             return
         if not interrupts:

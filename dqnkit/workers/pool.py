@@ -147,10 +147,17 @@ class WorkerPool:
                 self._startup_deaths = 0
             yield WorkerMessage(worker, task, event)
 
-    def interrupt(self) -> None:
-        """Ask all runs to end as KILLED."""
+    def interrupt(self, *, by_signal: bool = False) -> None:
+        """Ask all runs to end as KILLED.
+
+        Args:
+          by_signal: True to send their processes a signal in place of an order.
+        """
         for worker in self.busy:
-            worker.send(StopRun())
+            if by_signal:
+                worker.handle.interrupt()
+            else:
+                worker.send(StopRun())
 
     def close(self, *, at_once: bool = False) -> None:
         """End the processes; runs that are still training are lost.

@@ -146,6 +146,10 @@ class _RayTask(Handle):
             self._ray.cancel(self._reference, force=True)
 
     @override
+    def interrupt(self) -> None:
+        """Do nothing: in a task of another node, `env.step_timeout` ends a call."""
+
+    @override
     def join(self, timeout: float | None = None) -> bool:
         with contextlib.suppress(Exception):  # the cluster is lost, and the task with it
             done, _ = self._ray.wait([self._reference], timeout=timeout)

@@ -25,7 +25,7 @@ from dqnkit.runs import descriptions
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.editor import make_run_editor
 from dqnkit.tracking.factory import make_tracker
-from dqnkit.tracking.location import AUTO
+from dqnkit.tracking.location import AUTO, locate_optional_store
 from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader
@@ -165,7 +165,8 @@ class SeedGroup:
         self.unfinished: dict[int, str] = {}
         """Ids of interrupted runs to continue, by seed."""
         self._record = record
-        self._tracker = make_tracker(config, record.tracking_uri, record.parent)
+        store = locate_optional_store(record.tracking_uri)
+        self._tracker = make_tracker(config, store, record.parent)
         self._editor = make_run_editor(config, record.tracking_uri)
 
     @property

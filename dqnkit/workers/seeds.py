@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dqnkit._system.extras import check_server_not_shared
+from dqnkit._system.files import kept_working_directory
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import cautions, resolve
 from dqnkit.errors import ArgumentError, InterruptedRun, WorkerError
@@ -83,7 +84,8 @@ def train_seeds(
     check_range("num_seeds", num_seeds, 1, _MAX_SEEDS)
     check_workers(workers)
     check_server_not_shared(config.replay.address, "several seeds")
-    given, (config, spec) = config, resolve(config)
+    with kept_working_directory():  # the workers and the record follow
+        given, (config, spec) = config, resolve(config)
     plan = make_launch_plan(placement, tracking_uri)
     with closing(plan.launcher):
         group = _make_group(config, num_seeds, run_name, plan)

@@ -118,7 +118,9 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
     except InterruptedRun as error:
         if not channel.has_ended:  # otherwise the pool knows by RunEnded
             cause = one_line(error, 2_000)
-            connection.send(RunFailed(channel.run_id, cause, retryable=True, is_interrupted=True))
+            # Without a request, the environment itself has raised KeyboardInterrupt.
+            asked = bool(interrupts)
+            connection.send(RunFailed(channel.run_id, cause, asked, is_interrupted=asked))
     except DqnkitError as error:
         retryable = not isinstance(error, ConfigError | CheckpointError | TrainingDivergedError)
         connection.send(RunFailed(channel.run_id, one_line(error, 2_000), retryable))

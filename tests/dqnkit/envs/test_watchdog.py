@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from dqnkit.envs.watchdog import Watchdog, hang_error
-from dqnkit.errors import EnvironmentFailedError
+from dqnkit.errors import EnvironmentFailedError, InterruptedRun
+from dqnkit.events import RunStatus
+from dqnkit.processes.interrupts import Interrupts, catch_signals
 
 LIMIT = 0.3  # seconds
 LONG = 30.0  # seconds; a body this long must be interrupted
@@ -102,13 +106,59 @@ def test_it_is_late_only_while_a_body_exceeds_the_limit() -> None:
     assert not watchdog.is_late
 
 
-def test_no_limit_starts_no_thread_and_never_raises() -> None:
-    before = _threads()
+def test_without_a_limit_nothing_is_raised() -> None:
     watchdog = Watchdog(None, "Thing-v0")
-    assert _threads() <= before
     with watchdog:
         time.sleep(2 * LIMIT)
         assert not watchdog.is_late
+    watchdog.close()
+
+
+class _Interrupted:
+    """A context in which the run was interrupted before the body, or is while it lasts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dqnkit.envs.watchdog.PATIENCE_SECONDS", LIMIT)
+        self.interrupts = Interrupts()
+
+    def __call__(self, after: float) -> contextlib.AbstractContextManager[Interrupts]:
+        request = partial(self.interrupts.request, RunStatus.KILLED)
+        threading.Timer(after, request).start()
+        return catch_signals(self.interrupts)
+
+
+@pytest.mark.parametrize("body", [_sleep, _compute, _wait_for_a_process, _wait_for_a_lock])
+@pytest.mark.parametrize("limit", [None, LONG])
+def test_a_body_that_does_not_end_after_an_interruption_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, body: Callable[[], None], limit: float | None
+) -> None:
+    interrupted, watchdog = _Interrupted(monkeypatch), Watchdog(limit, "Thing-v0")
+    began = time.monotonic()
+    with interrupted(0.2), pytest.raises(InterruptedRun, match="'Thing-v0'"), watchdog:
+        body()
+    assert 0.2 + LIMIT < time.monotonic() - began < 12
+    watchdog.close()
+
+
+def test_a_body_that_ends_soon_after_an_interruption_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupted, watchdog = _Interrupted(monkeypatch), Watchdog(None, "Thing-v0")
+    with interrupted(0.0):
+        time.sleep(2 * LIMIT)  # a body is given the whole time, however long ago it was
+        with watchdog:
+            time.sleep(LIMIT / 2)
+            assert not watchdog.is_given_up
+    watchdog.close()
+
+
+def test_closing_has_its_whole_limit_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = _Interrupted(monkeypatch)
+    watchdog = Watchdog(LONG, "Thing-v0", heeds_interrupts=False)
+    with interrupted(0.0), watchdog:
+        time.sleep(3 * LIMIT)
+        assert not watchdog.is_given_up
+    watchdog.close()
 
 
 def test_threads_other_than_the_main_one_are_not_limited() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 
 import dqnkit
 from dqnkit.config.sections import Config
+from dqnkit.envs import watchdog
 from dqnkit.errors import EnvironmentFailedError, InterruptedRun
 from dqnkit.events import (
     Collecting,
@@ -216,3 +220,96 @@ def test_the_fault_of_a_shared_environment_is_the_one_that_is_named(small: Small
     )
     with pytest.raises(EnvironmentFailedError, match="failed in step: ValueError: the real cause"):
         train(config)
+
+
+# -- Steps that do not return
+
+
+def _interrupt_when_it_hangs() -> None:
+    while not Path("hanging").exists():
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize("oddity", ["sleeps", "spins"])
+@pytest.mark.usefixtures("_brief_end")
+def test_one_signal_ends_a_run_whose_environment_hangs(
+    small: Small, vectorization: str, oddity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "PATIENCE_SECONDS", 0.5)
+    config = small(
+        ODD,
+        f"env.kwargs={{oddity: {oddity}}}",
+        f"env.vectorization={vectorization}",
+        "training.checkpoint_interval=5",
+        "evaluation.num_eval_episodes=1",
+    )
+    began = time.monotonic()
+    threading.Thread(target=_interrupt_when_it_hangs, daemon=True).start()
+    with pytest.raises(InterruptedRun, match=r"did not return within 0\.5 seconds") as caught:
+        train(config)
+    assert time.monotonic() - began < 30
+    assert "the checkpoint of iteration 5 is kept; `dqnkit train --resume" in str(
+        caught.value.__notes__
+    )
+    (run,) = runs()
+    assert run.info.status == "KILLED"
+
+
+@pytest.mark.usefixtures("_brief_end")
+def test_a_keyboard_interrupt_tells_how_to_continue(small: Small) -> None:
+    """It comes from a second Ctrl-C, or from the code of a window that is closed."""
+    config = small(ODD, "env.kwargs={oddity: interrupts}", "training.checkpoint_interval=5")
+    with pytest.raises(InterruptedRun, match="interrupted at once after 9 of 60") as caught:
+        train(config)
+    assert "the checkpoint of iteration 5 is kept" in str(caught.value.__notes__)
+    (run,) = runs()
+    assert run.info.status == "KILLED"
+
+
+@pytest.mark.parametrize(("oddity", "name"), [("leaves", "GeneratorExit"), ("cancels", "Cancel")])
+def test_exceptions_that_are_no_errors_are_failures_of_the_environment(
+    small: Small, oddity: str, name: str
+) -> None:
+    with pytest.raises(EnvironmentFailedError, match=f"failed in step: {name}"):
+        train(small(ODD, f"env.kwargs={{oddity: {oddity}}}"))
+    (run,) = runs()
+    assert run.info.status == "FAILED"
+
+
+@pytest.mark.usefixtures("_brief_end")
+def test_slow_steps_are_interrupted_one_by_one(small: Small) -> None:
+    """A first chunk of ten iterations would take two seconds."""
+    interrupts = Interrupts()
+    slow = ("env.id=tests.odd:Slow-v0", "env.kwargs={seconds: 0.2}")
+    short = ("training.initial_collect_steps=1", "evaluation.max_episode_steps=1")
+    timer = threading.Timer(0.3, interrupts.request, [RunStatus.KILLED])
+    result = train(
+        small(*slow, *short), listener=once(Evaluated, timer.start), interrupts=interrupts
+    )
+    assert 1 <= result.iterations <= 5
+
+
+# -- The working directory
+
+
+@pytest.mark.parametrize("uri", ["auto", "here"])
+def test_an_environment_that_changes_the_folder_moves_neither_store_nor_files(
+    small: Small, uri: str
+) -> None:
+    folder = Path.cwd()
+    config = small(ODD, "env.kwargs={oddity: changes folder}", "training.num_iterations=20")
+    result = train(config, tracking_uri=uri)
+    assert Path.cwd() == folder
+    assert (folder / {"auto": "mlruns"}.get(uri, uri) / "mlflow.db").is_file()
+    assert ("--tracking-uri" in " ".join(result.hints.values())) == (uri != "auto")
+    assert dqnkit.evaluate("latest", 2, tracking_uri=uri).is_recorded
+    video = dqnkit.render("latest", output="a.gif", tracking_uri=uri)
+    assert video.path == Path("a.gif")
+    assert (folder / "a.gif").is_file()
+    assert dqnkit.load_policy("latest", tracking_uri=uri).spec.num_actions == 2
+    (saved,) = folder.glob("*/artifacts/small/*/artifacts/policy")
+    alone = dqnkit.render(str(saved.relative_to(folder)), tracking_uri=None)
+    assert (folder / str(alone.path)).is_file()
+    assert Path.cwd() == folder

@@ -41,6 +41,7 @@ from dqnkit.runs.checkpoints import Checkpoint, Clocks
 from dqnkit.runs.components import make_loop
 from dqnkit.runs.resumption import Resumption
 from dqnkit.runs.trainer import resume, train
+from dqnkit.tracking.location import StoreLocation, locate_store
 from dqnkit.tracking.policy_folder import PolicyFiles
 from dqnkit.tracking.tracker import ParentRun, RunHeader, Tracker
 from tests.events import Events, once, stop_at
@@ -372,16 +373,16 @@ def test_a_caller_may_end_a_run_without_an_exception(small: Small, tracker: Memo
 def test_the_store_and_the_parent_reach_the_tracker(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[tuple[Config, str | None, ParentRun]] = []
+    given: list[tuple[Config, StoreLocation | None, ParentRun]] = []
 
-    def make_tracker(config: Config, tracking_uri: str | None, parent: ParentRun) -> Tracker:
-        given.append((config, tracking_uri, parent))
+    def make_tracker(config: Config, store: StoreLocation | None, parent: ParentRun) -> Tracker:
+        given.append((config, store, parent))
         return Tracker()
 
     monkeypatch.setattr("dqnkit.runs.trainer.make_tracker", make_tracker)
     parent = ParentRun("above", {"dqnkit.study": "a"})
     train(small(), tracking_uri="somewhere", parent=parent)
-    assert given == [(resolve(small())[0], "somewhere", parent)]
+    assert given == [(resolve(small())[0], locate_store("somewhere"), parent)]
 
 
 @pytest.mark.parametrize(

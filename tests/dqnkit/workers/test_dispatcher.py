@@ -9,6 +9,7 @@ from typing_extensions import override
 from dqnkit.config import loading
 from dqnkit.events import Event, Progress, RunAssigned, RunStatus, WorkerEvent, WorkerReady
 from dqnkit.processes.interrupts import Interrupts
+from dqnkit.workers import dispatcher
 from dqnkit.workers.dispatcher import Jobs, run_jobs
 from dqnkit.workers.orders import Task
 from dqnkit.workers.pool import Worker, WorkerMessage, WorkerPool
@@ -34,7 +35,8 @@ class InstantPool:
 
     def __init__(self, size: int) -> None:
         self.workers = [IdleWorker(number) for number in range(size)]
-        self.interruptions = 0
+        self.interruptions: list[bool] = []
+        self.is_hanging = False
 
     @property
     def idle(self) -> list[IdleWorker]:
@@ -46,13 +48,15 @@ class InstantPool:
 
     def receive(self, timeout: float) -> Iterator[WorkerMessage]:
         assert 0 < timeout < 1
+        if self.is_hanging and True not in self.interruptions:
+            return
         for worker in self.busy:
             task, worker.task = worker.task, None
             yield WorkerMessage(cast("Worker", worker), task, DONE)
         yield WorkerMessage(cast("Worker", self.workers[0]), None, WorkerReady())
 
-    def interrupt(self) -> None:
-        self.interruptions += 1
+    def interrupt(self, *, by_signal: bool = False) -> None:
+        self.interruptions.append(by_signal)
 
 
 class ListedJobs(Jobs):
@@ -136,9 +140,24 @@ def test_after_an_interruption_running_runs_end_and_none_is_started() -> None:
 
     jobs = Interrupted("a", "b")
     _run(pool, jobs, interrupts)
-    assert pool.interruptions == 1
+    assert pool.interruptions == [False]
     assert [name for name, _ in jobs.handled] == ["a"]
     assert jobs.names == ["b"]
+
+
+def test_workers_that_do_not_obey_get_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "_ORDER_SECONDS", 0.05)
+    interrupts, pool = Interrupts(), InstantPool(1)
+    pool.is_hanging = True
+
+    class Interrupted(ListedJobs):
+        @override
+        def next_task(self) -> Task | None:
+            interrupts.request(RunStatus.KILLED)
+            return super().next_task()
+
+    _run(pool, Interrupted("a"), interrupts)
+    assert pool.interruptions == [False, True]
 
 
 def test_an_interruption_before_the_start_starts_nothing() -> None:

@@ -305,3 +305,12 @@ def test_a_group_whose_seeds_are_trained_is_not_resumed() -> None:
 def test_other_references_are_no_groups(reference: str) -> None:
     train_seeds(_config(), 1, workers=1)
     assert resume_seeds(reference) is None
+
+
+def test_an_environment_that_changes_the_folder_does_not_move_the_record() -> None:
+    folder = Path.cwd()
+    moving = ("env.id=tests.odd:Odd-v0", "env.kwargs={oddity: changes folder}")
+    result = train_seeds(_config(*moving), 2, workers=1, tracking_uri="here")
+    assert Path.cwd() == folder
+    assert (folder / "here" / "mlflow.db").is_file()
+    assert result.problems == []

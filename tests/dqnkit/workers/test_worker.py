@@ -228,17 +228,22 @@ def test_an_interruption_is_not_a_failure(serve: Serve) -> None:
     assert served.receive_run() == [ENDED]
 
 
-def test_an_interruption_before_the_first_evaluation_is_told_as_such(serve: Serve) -> None:
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_an_interruption_is_told_as_such_only_if_somebody_asked_for_it(
+    serve: Serve, is_asked: bool
+) -> None:
+    """An environment may raise KeyboardInterrupt by itself, whenever its run is tried again."""
+
     def train(listener: Listener, interrupts: Interrupts) -> None:
+        if is_asked:
+            interrupts.request(RunStatus.KILLED)
         raise InterruptedRun("interrupted after 0 iterations")
 
     served = serve(train)
     served.receive()
     served.send(TASK)
     (failed,) = served.receive_run()
-    assert failed == RunFailed(
-        None, "interrupted after 0 iterations", retryable=True, is_interrupted=True
-    )
+    assert failed == RunFailed(None, "interrupted after 0 iterations", is_asked, is_asked)
 
 
 @pytest.mark.parametrize(
