@@ -58,6 +58,12 @@ OBSERVATIONS: dict[str, tuple[Any, Any, Any, str]] = {
         {"a": 1, "b": np.float32([np.inf, 0, 0])},
         "not finite: 'b' contains inf",
     ),
+    "beyond": (
+        spaces.Dict(a=spaces.Box(-np.inf, np.inf, (2,), np.float64)),
+        {"a": np.zeros(2)},
+        {"a": np.array([0, -1e300])},
+        r"beyond float32: 'a' contains -1e\+300",
+    ),
     "shape": (FLOATS, PLAIN, np.zeros(4, np.float32), "wrong shape: it has shape"),
     "words": (FLOATS, PLAIN, np.array(["a", "b", "c"]), "wrong type: it is array"),
     "none": (FLOATS, PLAIN, None, "wrong type: it is"),
@@ -70,6 +76,7 @@ RESULTS: dict[str, tuple[dict[str, Any], str]] = {
     "two rewards": ({"reward": np.array([1.0, 2.0])}, r"rewards? of shape \(([12], )?2,?\)"),
     "nan reward": ({"reward": np.nan}, "reward that is not finite: nan"),
     "huge reward": ({"reward": -1e39}, "reward -1e.39, and float32 holds"),
+    "endless reward": ({"reward": -(10**400)}, r"reward -1e\+400, and float32 holds"),
     "end in words": ({"terminated": "True"}, "gave a terminated"),
     "end as two": ({"terminated": 2}, "gave a terminated"),
     "no truncation": ({"truncated": None}, "gave a truncated"),
@@ -305,6 +312,31 @@ class Slow(Odd):
         return observation, reward, False, False, {}
 
 
+class Far(gymnasium.Env[Any, Any]):
+    """An environment whose observations change little beside their size."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, offset: float, change: float, dtype: str = "float64") -> None:
+        self._offset, self._change, self._dtype = offset, change, np.dtype(dtype)
+        bound = 2**62 if self._dtype.kind == "i" else np.inf
+        far = spaces.Box(-bound, bound, (2,), self._dtype.type)  # type: ignore[arg-type]
+        self.observation_space = spaces.Dict(far=far, near=FLOATS)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._at = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> Any:
+        self._at += 1
+        return self._observe(), 1.0, self._at == 10, False, {}
+
+    def _observe(self) -> Any:
+        far = np.array([0, self._offset + self._at * self._change], self._dtype)
+        return {"far": far, "near": PLAIN}
+
+
 class Dying(Odd):
     """An environment that dies after twelve steps."""
 
@@ -363,6 +395,7 @@ class Camera(gymnasium.Env[Any, Any]):
         }
 
 
+gymnasium.register("Far-v0", entry_point=Far)
 gymnasium.register("Dying-v0", entry_point=Dying)
 gymnasium.register("Slow-v0", entry_point=Slow)
 gymnasium.register("Camera-v0", entry_point=Camera)

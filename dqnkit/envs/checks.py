@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ from typing_extensions import override
 from dqnkit._system.text import one_line, short_repr
 from dqnkit.envs.failures import OF_ENVIRONMENTS, OLD_API
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
+from dqnkit.envs.precision import ADVICE as PRECISION_ADVICE
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError
 
@@ -53,6 +55,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._step = 0
         self._watches_generators = True
         self._warnings: list[str] = []
+        self._has_told_precision = False
         self._is_open = True
         self.observation_space = self._encoder.frame_space
 
@@ -89,6 +92,10 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call."""
         warnings, self._warnings = self._warnings, []
+        problem = self._encoder.precision_problem()
+        if problem is not None and not self._has_told_precision:
+            self._has_told_precision = True
+            warnings.append(f"{self._name} {problem}: {PRECISION_ADVICE}")
         return warnings
 
     def finish(self) -> list[str]:
@@ -127,6 +134,8 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return result
 
     def _number(self, reward: Any) -> float:
+        if is_large_integer(reward):
+            self._fail(_large_reward(reward), advice=False)
         numbers = _as_array(reward)
         if numbers.dtype.kind not in "biuf" or not numbers.size:
             self._fail(f"gave a reward that is not a number: {short_repr(reward)} {_type(reward)}")
@@ -169,15 +178,27 @@ def _is_plain(reward: Any) -> bool:
 
 def reward_problem(value: float) -> str | None:
     """Return what is wrong with a reward, and what to do about it; None if nothing is."""
+    if is_large_integer(value):
+        return _large_reward(value)
     if not np.isfinite(value):
         return f"gave a reward that is not finite: {value}; {ADVICE}"
-    if abs(value) > MAX_REWARD:
-        return (
-            f"gave the reward {value:.3g}, and float32 holds at most {MAX_REWARD:.3g}; clip the "
-            "rewards by gymnasium.wrappers.ClipReward in env.wrappers, or divide them by a wrapper "
-            "of your own"
-        )
-    return None
+    return _large_reward(value) if abs(value) > MAX_REWARD else None
+
+
+def is_large_integer(reward: Any) -> bool:
+    """Return whether a reward is an integer beyond float32, and perhaps beyond float64 too."""
+    return isinstance(reward, int) and abs(reward) > MAX_REWARD
+
+
+def _large_reward(value: float) -> str:
+    try:
+        shown = f"{float(value):.3g}"
+    except OverflowError:  # an integer of many digits
+        shown = f"{'-' if value < 0 else ''}1e+{int(math.log10(abs(value)))}"
+    return (
+        f"gave the reward {shown}, and float32 holds at most {MAX_REWARD:.3g}; clip the rewards by "
+        "gymnasium.wrappers.ClipReward in env.wrappers, or divide them by a wrapper of your own"
+    )
 
 
 def are_truth_values(values: np.ndarray) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dqnkit._system.text import short_repr
+from dqnkit.envs.precision import PrecisionWatch
 from dqnkit.envs.specs import ArraySpec, ObservationKind, ObservationSpec
 
 Path = tuple[str | int, ...]
@@ -228,6 +229,24 @@ class ObservationEncoder:
         for index in self._floats:
             self._arrays[index].check_bounds(self._values(frames, index))
 
+    def precision_problem(self) -> str | None:
+        """Return a clause on observations that float32 cannot tell apart; None if none is known."""
+        for array in self._arrays:
+            if array.precision.problem is not None:
+                return f"gave observations of which {_called(array.spec)} {array.precision.problem}"
+        return None
+
+    def magnitudes(self, frames: np.ndarray) -> dict[str, float]:
+        """Return the greatest magnitude in frames [N, *frame_shape], by the name of each array.
+
+        Only arrays of floats that no scale of the network makes smaller are looked at.
+        """
+        return {
+            self._spec.arrays[index].name: float(np.abs(self._values(frames, index)).max())
+            for index in self._floats
+            if np.all(np.equal(self._spec.arrays[index].scale, 1.0))
+        }
+
     def _values(self, frames: np.ndarray, index: int) -> np.ndarray:
         """Return one array of all frames, [N, *shape]."""
         if not self._spec.is_record:
@@ -243,6 +262,7 @@ class _ArrayEncoder:
         self.spec = spec
         self._dtype = np.dtype(spec.dtype)
         self.is_float = self._dtype.kind == "f"
+        self.precision = PrecisionWatch()
         is_discrete = spec.kind is ObservationKind.DISCRETE
         # Bounds round as values do.
         bound_dtype = self._dtype if self.is_float else None
@@ -275,8 +295,7 @@ class _ArrayEncoder:
             return np.array(value - self._offset, self._dtype)
         numbers = self._numbers(value, lead)
         if self.is_float:
-            with np.errstate(over="ignore"):  # infinity is found by `check_finite`
-                return numbers.astype(np.float32)
+            return self._as_float32(numbers, len(lead))
         inside = (numbers >= self._low) & (numbers <= self._high)
         if numbers.dtype.kind == "f":
             inside &= numbers == np.floor(numbers)
@@ -286,6 +305,24 @@ class _ArrayEncoder:
         if self._offset is not None:
             numbers = numbers - self._offset
         return numbers.astype(self._dtype)
+
+    def _as_float32(self, numbers: np.ndarray, num_axes: int) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            stored = numbers.astype(np.float32)
+        if numbers.dtype == np.float32:
+            return stored
+        is_finite = np.isfinite(stored)
+        if not is_finite.all() and np.isfinite(numbers[~is_finite]).any():
+            found = np.argwhere(~is_finite & np.isfinite(numbers))[0]
+            raise InvalidObservationError(
+                f"gave an observation beyond float32: {_called(self.spec)} contains "
+                f"{numbers[tuple(found)]:.6g}, and float32 holds at most "
+                f"{np.finfo(np.float32).max:.3g}",
+                int(found[0]) if num_axes else None,
+            )
+        if not self.precision.is_over:
+            self.precision.add(numbers.reshape(-1, *self.spec.shape), stored)
+        return stored
 
     def check_bounds(self, values: np.ndarray) -> None:
         """Check some values [N, *shape].

@@ -13,14 +13,17 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from dqnkit._system.text import short_repr
 from dqnkit.config.sections import EnvConfig
-from dqnkit.envs import factory
-from dqnkit.envs.checks import ADVICE, are_truth_values, reward_problem
+from dqnkit.envs import factory, precision
+from dqnkit.envs.checks import ADVICE, are_truth_values, is_large_integer, reward_problem
 from dqnkit.envs.closing import close_all, close_processes, closer
 from dqnkit.envs.failures import wrap_env_errors
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.envs.watchdog import Watchdog, hang_error, interruptible
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
+
+_WARNING_STEPS = {1, 16, 256, 1_024}
+"""Numbers of steps after which warnings are collected, which takes time in other processes."""
 
 
 class Step(NamedTuple):
@@ -96,8 +99,8 @@ class VectorEnvironment:
         self._watchdog = Watchdog(None if has_timeout else config.step_timeout, spec.id)
         self._action_dtype = getattr(self._envs.action_space, "dtype", np.dtype(np.int64))
         self._is_idle = True
-        self._has_stepped = False
-        self._checks_bounds = True
+        self._num_steps = 0
+        self._checks_bounds = self._checks_precision = True
         self._warnings: list[str] = []
         self._elapsed = np.zeros(num_envs, np.int64)
         """Number of steps of each episode."""
@@ -161,8 +164,9 @@ class VectorEnvironment:
                 terminated, truncated = terminated.copy(), truncated.copy()
                 self._elapsed[done] = 0
                 frame = self._reset(options={"reset_mask": done.copy()})
-        if not self._has_stepped:
-            self._after_first_step()
+        self._num_steps += 1
+        if self._num_steps in _WARNING_STEPS:
+            self._collect_warnings()
         self._push(frame, started)
         return Step(stepped, last_frame, reward, terminated, truncated, started)
 
@@ -173,6 +177,10 @@ class VectorEnvironment:
         frames = np.stack([self._encode(_row(infos["final_obs"], row), ()) for row in rows])
         self._check(frames, rows)
         return frames
+
+    def magnitudes(self) -> dict[str, float]:
+        """Return the greatest magnitude in the current frames, by the name of each array."""
+        return self._encoder.magnitudes(self.frame)
 
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call, those of `close` included."""
@@ -231,12 +239,16 @@ class VectorEnvironment:
         self._check(frame)
         return frame
 
-    def _after_first_step(self) -> None:
-        """Collect the warnings of the environments, which their first steps may give."""
-        self._has_stepped = True
+    def _collect_warnings(self) -> None:
+        """Collect the warnings that steps of the environments have given."""
         if self._is_checked:
             warnings = [text for each in self._envs.call("take_warnings") for text in each]
             self._warnings += dict.fromkeys(warnings)
+            return
+        problem = self._encoder.precision_problem()
+        if problem is not None and self._checks_precision:
+            self._checks_precision = False
+            self._warnings.append(f"{self._spec.id!r} {problem}: {precision.ADVICE}")
 
     @contextmanager
     def _errors_wrapped(self, call: str) -> Iterator[None]:
@@ -283,6 +295,10 @@ class VectorEnvironment:
             raise self._error(str(error), error.row) from None
 
     def _rewards(self, rewards: np.ndarray) -> np.ndarray:
+        for row, reward in enumerate(rewards.flat if rewards.dtype == np.object_ else ()):
+            if is_large_integer(reward):
+                problem = reward_problem(reward)
+                raise EnvironmentFailedError(f"{self._spec.id!r}{self._where(row)} {problem}")
         if rewards.dtype.kind not in "biuf" or rewards.size != self.num_envs:
             raise self._error(
                 f"gave rewards of shape {rewards.shape} and type {rewards.dtype}, "

@@ -120,6 +120,13 @@ class Loop(abc.ABC):
         """Return warnings for the user that came up since the last call."""
         return []
 
+    def observation_magnitudes(self) -> dict[str, float]:
+        """Return the greatest magnitude in the current observations, by the name of each array.
+
+        The result is empty where it is not known.
+        """
+        return {}
+
     @abc.abstractmethod
     def policy_weights(self) -> np.ndarray:
         """Return the current weights of the greedy policy, float32 [n]."""

@@ -92,6 +92,10 @@ class HostLoop(Loop):
         return self._environment.take_warnings()
 
     @override
+    def observation_magnitudes(self) -> dict[str, float]:
+        return self._environment.magnitudes()
+
+    @override
     def compile(self) -> None:
         self.check()
         self._updates.warm_up()

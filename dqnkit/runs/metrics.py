@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -13,19 +14,30 @@ from dqnkit.loops.base import IntervalMetrics
 from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.names import EVAL, FINAL, TIME, TRAIN, Metric
 
+_LARGE_OBSERVATION = 1e3
+"""Magnitude of observations above which they are the likely cause of divergence."""
 _LARGE_REWARD = 1e4
 """Mean magnitude of the rewards of a step above which they are the likely cause of divergence."""
 
 
 def interval_metrics(
-    config: Config, interval: IntervalMetrics, steps_per_second: float
+    config: Config,
+    interval: IntervalMetrics,
+    steps_per_second: float,
+    magnitudes: Callable[[], Mapping[str, float]] = dict,
 ) -> dict[str, float]:
     """Return the metrics of one log interval.
+
+    Args:
+      config: Configuration of the run.
+      interval: The log interval.
+      steps_per_second: Environment steps per second of training.
+      magnitudes: `Loop.observation_magnitudes`, called if training has diverged.
 
     Raises:
       TrainingDivergedError: If the loss is infinite or NaN although there were updates.
     """
-    _check_loss(config, interval)
+    _check_loss(config, interval, magnitudes)
     return {
         f"{TRAIN}/loss": interval.loss,
         f"{TRAIN}/{config.exploration.parameter}": interval.exploration,
@@ -82,15 +94,21 @@ def final_metrics(result: TrainResult) -> dict[str, float]:
     }
 
 
-def _check_loss(config: Config, interval: IntervalMetrics) -> None:
+def _check_loss(
+    config: Config, interval: IntervalMetrics, magnitudes: Callable[[], Mapping[str, float]]
+) -> None:
     if config.training.gradient_steps_per_iteration == 0 or math.isfinite(interval.loss):
         return
     huber = "" if config.agent.is_categorical else ", or use agent.loss=huber"
     began = max(0, interval.iteration - config.training.log_interval)
-    advice = (
-        f"lower optimizer.learning_rate or set agent.gradient_clipping{huber}; observations of "
-        "large magnitude need a wrapper in env.wrappers that scales them"
-    )
+    advice = f"lower optimizer.learning_rate or set agent.gradient_clipping{huber}"
+    name, size = max(magnitudes().items(), key=lambda each: each[1], default=("", 0.0))
+    if size > _LARGE_OBSERVATION:
+        which = f" in {name!r}" if name else ""
+        advice = (
+            f"observations of about {size:.3g}{which} are too large for a network's inputs: scale "
+            "them by gymnasium.wrappers.RescaleObservation or TransformObservation in env.wrappers"
+        )
     reward = abs(interval.return_mean) / max(interval.length_mean, 1.0)
     if reward > _LARGE_REWARD or math.isinf(interval.return_mean):
         advice = (

@@ -457,7 +457,9 @@ class _Trainer:
             self._tracker.log(values, evaluation.env_steps)
             return
         for interval in event.metrics:
-            values = metrics.interval_metrics(self._config, interval, event.steps_per_second)
+            values = metrics.interval_metrics(
+                self._config, interval, event.steps_per_second, self._loop.observation_magnitudes
+            )
             self._tracker.log(values, interval.env_steps)
 
     def _warn(self, *texts: str) -> None:

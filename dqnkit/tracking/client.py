@@ -16,7 +16,7 @@ from dqnkit.errors import ConfigError, DqnkitError, TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking.location import StoreLocation
-from dqnkit.tracking.names import Metric, Tag
+from dqnkit.tracking.names import TRAIN, Metric, Tag
 from dqnkit.tracking.relocation import follow_folder
 
 _ENVIRONMENT = {
@@ -147,8 +147,7 @@ def end_stale_runs(client: Any, experiment_ids: Iterable[str]) -> None:
     for found in client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'"):
         if not identity.is_dead(found.data.tags.get(Tag.PROCESS, "")):
             continue
-        last = client.get_metric_history(found.info.run_id, Metric.EVAL_MEAN)
-        ended = max((point.timestamp for point in last), default=None)
+        ended = _last_sign_of_life(client, found)
         # Its parent may set FAILED meanwhile, so the status is read just before it is changed.
         run = client.get_run(found.info.run_id)
         if run.info.status != "RUNNING":
@@ -156,6 +155,17 @@ def end_stale_runs(client: Any, experiment_ids: Iterable[str]) -> None:
         client.set_terminated(run.info.run_id, str(RunStatus.KILLED), ended)
         note = run.data.tags.get(Tag.NOTE, "")
         client.set_tag(run.info.run_id, Tag.NOTE, f"{note}{_KILLED_NOTE}")
+
+
+def _last_sign_of_life(client: Any, run: Any) -> int:
+    """Return the time of a run's last metric, or of its start, in milliseconds."""
+    rate = f"{TRAIN}/steps_per_second"  # logged more often than evaluations are
+    points = [
+        point
+        for name in (Metric.EVAL_MEAN, rate)
+        for point in client.get_metric_history(run.info.run_id, name)
+    ]
+    return max([run.info.start_time, *(point.timestamp for point in points)])
 
 
 def remove_killed_note(client: Any, run_id: str) -> None:

@@ -241,10 +241,16 @@ def test_floats_that_are_not_finite_are_found_in_their_row(value: float) -> None
     assert caught.value.row == 1
 
 
-def test_values_beyond_float32_are_not_finite() -> None:
+def test_values_beyond_float32_are_named_and_not_called_infinite() -> None:
     encoder = _encoder(spaces.Box(-np.inf, np.inf, (1,), np.float64))
-    with pytest.raises(InvalidObservationError, match="not finite"):
-        encoder.check_finite(encoder.encode(np.array([1e39]))[None])
+    beyond = r"beyond float32: it contains 1e\+39, and float32 holds at most 3\.4e\+38"
+    with pytest.raises(InvalidObservationError, match=beyond):
+        encoder.encode(np.array([1e39]))
+    with pytest.raises(InvalidObservationError, match=beyond) as caught:
+        encoder.encode(np.array([[0.0], [1e39]]), (2,))
+    assert caught.value.row == 1
+    with pytest.raises(InvalidObservationError, match="not finite: it contains inf"):
+        encoder.check_finite(encoder.encode(np.array([np.inf]))[None])
 
 
 def test_floats_outside_their_bounds_are_found_in_their_row() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,6 +150,45 @@ def test_floats_out_of_bounds_are_told_once_and_used() -> None:
     assert most > 2.5
     assert "gave an observation outside its space: it contains 2.5" in warning
     assert "numbers from -10 to 10; values like this are used as they are" in warning
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"offset": 2**24, "change": 1, "dtype": "int64"},
+            "contains 16777217, which float32",
+        ),
+        (
+            {"offset": 1.7e9, "change": 1.0},
+            "lies between 1700000000 and 1700000010, where float32",
+        ),
+    ],
+)
+def test_observations_that_float32_cannot_tell_apart_are_told_once(
+    kwargs: dict[str, Any], message: str
+) -> None:
+    config = EnvConfig(id="tests.odd:Far-v0", kwargs=kwargs)
+    environment = VectorEnvironment(config, describe_env(config), 1)
+    _play(environment, 1_024)
+    environment.close()
+    (warning,) = environment.take_warnings()
+    assert f"gave observations of which 'far' {message}" in warning
+    assert "gymnasium.wrappers.TransformObservation" in warning
+
+
+def test_observations_that_float32_tells_apart_give_no_warning() -> None:
+    for kwargs in (
+        {"offset": 2**24, "change": 2, "dtype": "int64"},
+        {"offset": 100.0, "change": 1e-3},
+        {"offset": 100.0, "change": 0.0},
+        {"offset": 100.0, "change": 1e-14},  # an error of rounding
+    ):
+        config = EnvConfig(id="tests.odd:Far-v0", kwargs=kwargs)
+        environment = VectorEnvironment(config, describe_env(config), 1)
+        _play(environment, 1_024)
+        environment.close()
+        assert environment.take_warnings() == []
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])

@@ -15,7 +15,7 @@ import pytest
 import dqnkit
 from dqnkit.config.sections import Config
 from dqnkit.envs import watchdog
-from dqnkit.errors import EnvironmentFailedError, InterruptedRun
+from dqnkit.errors import EnvironmentFailedError, InterruptedRun, TrainingDivergedError
 from dqnkit.events import (
     Collecting,
     Evaluated,
@@ -75,6 +75,16 @@ def test_a_noisy_image_beside_a_number_does_not_hide_it(small: Small, dtype: str
     assert dqnkit.evaluate("latest", 20).trained.summary.mean >= 9.0
     video = dqnkit.render("latest", output="camera.gif")
     assert video.returns["trained"][0] >= 9.0
+
+
+# -- Numbers
+
+
+@pytest.mark.usefixtures("_brief_end")
+def test_a_divergence_by_huge_observations_names_them(small: Small) -> None:
+    config = small("env.id=tests.odd:Far-v0", "env.kwargs={offset: 1e30, change: 1e28}")
+    with pytest.raises(TrainingDivergedError, match=r"observations of about 1e\+30 in 'far'"):
+        train(config)
 
 
 # -- Closing

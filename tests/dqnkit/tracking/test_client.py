@@ -208,6 +208,21 @@ def test_runs_of_dead_processes_are_ended(monkeypatch: pytest.MonkeyPatch) -> No
     assert note == "**About it.**\n\nIts process was killed."
 
 
+@pytest.mark.parametrize("metric", ["train/steps_per_second", None])
+def test_the_time_after_the_last_sign_of_life_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch, metric: str | None
+) -> None:
+    """A process may die long before somebody looks."""
+    dead = record(name="dead", status=None)
+    store = connect(locate_store())
+    began = store.get_run(dead).info.start_time
+    if metric is not None:
+        store.log_metric(dead, metric, 1.0, timestamp=began + 1_234)
+    monkeypatch.setattr(identity, "is_dead", lambda _: True)
+    end_stale_runs(store, [runs()[0].info.experiment_id])
+    assert runs()[0].info.end_time == began + (1_234 if metric else 0)
+
+
 def test_a_run_that_its_parent_ends_meanwhile_keeps_its_status(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
