@@ -77,9 +77,9 @@ RESULTS: dict[str, tuple[dict[str, Any], str]] = {
     "nan reward": ({"reward": np.nan}, "reward that is not finite: nan"),
     "huge reward": ({"reward": -1e39}, "reward -1e.39, and float32 holds"),
     "endless reward": ({"reward": -(10**400)}, r"reward -1e\+400, and float32 holds"),
-    "end in words": ({"terminated": "True"}, "gave a terminated"),
-    "end as two": ({"terminated": 2}, "gave a terminated"),
-    "no truncation": ({"truncated": None}, "gave a truncated"),
+    "end in words": ({"terminated": "True"}, "as terminated, which must"),
+    "end as two": ({"terminated": 2}, "as terminated, which must"),
+    "no truncation": ({"truncated": None}, "as truncated, which must"),
 }
 """Values in place of those of the usual result, and what the message says of them."""
 

@@ -81,7 +81,9 @@ class Video:
     artifact: str | None
     """Path among the run's artifacts; None if it is not recorded."""
     frames: int
+    """Number of frames in the file."""
     fps: float
+    """Frames per second of the file."""
     returns: dict[str, list[float]]
     """Undiscounted return of each episode, by the name of the agent: `trained` or `random`."""
     run: RecordedRun | None
@@ -231,7 +233,7 @@ def _make(
             stack.enter_context(closing(RenderedEnvironment(config.evaluation_env, spec)))
             for _ in range(2 if options.baseline else 1)
         ]
-        fps = options.fps or environments[0].fps
+        fps = options.fps or min(environments[0].fps, _MAX_FPS)
         writer = stack.enter_context(open_video(path, fps))
         from dqnkit.analysis.recording import Recorder
 
@@ -240,7 +242,7 @@ def _make(
         )
         max_steps = options.max_steps or config.evaluation.max_episode_steps
         recorder.record(_initial_seeds(config, options), max_steps, listener)
-    frames, returns = writer.frames, recorder.returns
+    frames, fps, returns = writer.file_frames, writer.file_fps, recorder.returns
     problems = []
     if recorder.color is not None:
         problems.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -66,11 +67,23 @@ class VideoWriter:
         self.frames = 0
         """Number of frames written."""
         self.fps = fps
+        self._is_gif = path.suffix.lower() == ".gif"
         self._path = path
         self._partial = partial
         self._size = (0, 0)
         self._ffmpeg: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+
+    @property
+    def file_fps(self) -> float:
+        """Frames per second of the file: a gif has fewer than are written if they come faster."""
+        return min(self.fps, _GIF_FPS) if self._is_gif else self.fps
+
+    @property
+    def file_frames(self) -> int:
+        """Number of frames in the file."""
+        # ffmpeg rounds halves up.
+        return math.floor(self.frames * self.file_fps / self.fps + 0.5)
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +143,7 @@ class VideoWriter:
         width, height = self._size
         source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}")
         rate = ("-r", f"{self.fps}")
-        is_gif = self._path.suffix.lower() == ".gif"
-        encoding = _gif_encoding(self.fps) if is_gif else _H264
+        encoding = _gif_encoding(self.file_fps) if self._is_gif else _H264
         return [
             *(ffmpeg, "-y", "-nostdin", "-loglevel", "error", *source, *rate, "-i", "pipe:0"),
             *("-an", *encoding, f"file:{self._partial}"),
@@ -164,7 +176,7 @@ class VideoWriter:
 def _gif_encoding(fps: float) -> tuple[str, ...]:
     # With a palette for each frame, ffmpeg need not keep all frames until the last has come.
     filters = (
-        f"fps={min(fps, _GIF_FPS)},scale='min({_GIF_WIDTH},iw)':-2,split[a][b];"
+        f"fps={fps},scale='min({_GIF_WIDTH},iw)':-2,split[a][b];"
         "[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none"
     )
     return ("-vf", filters, "-loop", "0")

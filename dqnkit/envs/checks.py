@@ -11,11 +11,11 @@ import numpy as np
 from typing_extensions import override
 
 from dqnkit._system.text import one_line, short_repr
-from dqnkit.envs.failures import OF_ENVIRONMENTS, OLD_API
+from dqnkit.envs.failures import OF_ENVIRONMENTS, OLD_API, call_failure
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.precision import ADVICE as PRECISION_ADVICE
 from dqnkit.envs.specs import EnvSpec
-from dqnkit.errors import EnvironmentFailedError
+from dqnkit.errors import DqnkitError, EnvironmentFailedError
 
 Env = gymnasium.Env[Any, Any]
 
@@ -65,7 +65,10 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         del options  # vectors give None in the first reset and {} in later ones
         self._step = 0
-        result: Any = self.env.reset(seed=seed)
+        try:
+            result: Any = self.env.reset(seed=seed)
+        except OF_ENVIRONMENTS as error:
+            raise self._failure("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
             self._fail(f"returned {short_repr(result)} from reset; {OLD_API}", advice=False)
         return self._encode(result[0]), {}
@@ -73,10 +76,13 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     @override
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self._step += 1
-        if self._watches_generators:
-            result = self._step_and_watch(self._action_type(action))
-        else:
-            result = self.env.step(self._action_type(action))
+        try:
+            if self._watches_generators:
+                result = self._step_and_watch(self._action_type(action))
+            else:
+                result = self.env.step(self._action_type(action))
+        except OF_ENVIRONMENTS as error:
+            raise self._failure(f"step {self._step} of an episode", error) from error
         if not isinstance(result, tuple) or len(result) != 5:
             count = f"{len(result)} values" if isinstance(result, tuple) else short_repr(result)
             self._fail(f"returned {count} from step; {OLD_API}", advice=False)
@@ -155,9 +161,16 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         values = _as_array(value)
         if not are_truth_values(values) or values.size != 1:
             self._fail(
-                f"gave a {name} that is not a truth value: {short_repr(value)} {_type(value)}"
+                f"returned {short_repr(value)} {_type(value)} as {name}, which must be True or "
+                "False"
             )
         return bool(values.item())
+
+    def _failure(self, call: str, error: BaseException) -> DqnkitError:
+        """Return the error of a call that has raised an exception."""
+        if isinstance(error, DqnkitError):  # of the watchdog
+            return error
+        return call_failure(self._name, call, error)
 
     def _fail(self, problem: str, *, advice: bool = True) -> NoReturn:
         at = f"in step {self._step}" if self._step else "in reset"

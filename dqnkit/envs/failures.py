@@ -27,6 +27,8 @@ _PACKAGES = {
 """Packages of each extra, as in `pyproject.toml`."""
 
 
+_made: set[str] = set()
+"""Environments of which this process has made an instance."""
 OF_ENVIRONMENTS = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
 """Exceptions of an environment's own code: all but KeyboardInterrupt."""
 OLD_API = (
@@ -49,12 +51,17 @@ def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+        _made.add(_identity(config))
     except UnsupportedEnvironmentError:
         raise
     except OF_ENVIRONMENTS as error:  # of the environment's own code
         raise UnsupportedEnvironmentError(_creation_message(config, error)) from error
     finally:
         logging.getLogger().setLevel(level)
+
+
+def _identity(config: EnvConfig) -> str:
+    return repr((config.id, config.kwargs))
 
 
 def _creation_message(config: EnvConfig, error: BaseException) -> str:
@@ -71,7 +78,18 @@ def _creation_message(config: EnvConfig, error: BaseException) -> str:
     if "entry_point is not specified" in str(error):
         hint = " (it has only a vector class: set env.vectorization=vector_entry_point)"
     kwargs = f" with {config.kwargs}" if config.kwargs else ""
-    return f"env.id: Gymnasium cannot create {config.id!r}{hint}{kwargs}: {describe_error(error)}"
+    advice = ""
+    if re.search(r"unexpected keyword argument 'render_mode'", str(error)):
+        advice = (
+            "; let its __init__ take render_mode=None, and keep it as self.render_mode, to draw it"
+        )
+    elif _identity(config) in _made:
+        advice = (
+            "; another instance was made in this process before: if only one can live, its close "
+            "must release what it holds"
+        )
+    problem = f"cannot create {config.id!r}{hint}{kwargs}: {describe_error(error)}"
+    return f"env.id: Gymnasium {problem}{advice}"
 
 
 def describe_error(error: BaseException) -> str:
@@ -88,7 +106,11 @@ def describe_error(error: BaseException) -> str:
         and _missing_module(cause) is None
     ):
         return describe_error(cause)
-    return f"{type(error).__name__}: {one_line(error)}"
+    # Gymnasium raises the exceptions of other processes as their own argument.
+    if len(error.args) == 1 and isinstance(error.args[0], type(error)):
+        return describe_error(error.args[0])
+    name, text = type(error).__name__, one_line(error)
+    return name if text in {"", name} else f"{name}: {text}"
 
 
 def extra_for(error: BaseException) -> str:
@@ -129,9 +151,20 @@ def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
     except DqnkitError:
         raise
     except OF_ENVIRONMENTS as error:
-        problem = f"{env_id!r} failed in {call}: {type(error).__name__}: {one_line(error)}"
-        advice = "fix the environment, or its env.kwargs and env.wrappers"
-        # Wrappers unpack what `reset` and `step` return, and pass `seed` on.
-        if re.search(r"values to unpack|unexpected keyword argument 'seed'", str(error)):
-            advice = OLD_API
-        raise EnvironmentFailedError(f"{problem}; {advice}") from error
+        raise call_failure(repr(env_id), call, error) from error
+
+
+def call_failure(name: str, call: str, error: BaseException) -> EnvironmentFailedError:
+    """Return the error of a call into an environment that has raised an exception.
+
+    Args:
+      name: Name of the environment, quoted.
+      call: Name of the method, perhaps with the step.
+      error: The exception.
+    """
+    problem = f"{name} failed in {call}: {describe_error(error)}"
+    advice = "fix the environment, or its env.kwargs and env.wrappers"
+    # Wrappers unpack what `reset` and `step` return, and pass `seed` on.
+    if re.search(r"values to unpack|unexpected keyword argument 'seed'", str(error)):
+        advice = OLD_API
+    return EnvironmentFailedError(f"{problem}; {advice}")

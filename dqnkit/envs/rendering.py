@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from dqnkit._system.text import one_line
+from dqnkit._system.text import short_repr
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import factory
 from dqnkit.envs.checks import ADVICE
@@ -49,7 +49,8 @@ class RenderedEnvironment:
         self._open()
         self._has_drawn = False
         self._unit_floats: bool | None = None
-        """True if frames of floats go from 0 to 1, False if to 255; None before the first."""
+        """True if frames of floats go from 0 to 1, False if to 255; None while all were black."""
+        self._at = 0
 
     @property
     def fps(self) -> float:
@@ -71,6 +72,7 @@ class RenderedEnvironment:
 
     def reset(self, seed: int) -> np.ndarray:
         """Start an episode and return its first observation, [*observation.shape]."""
+        self._at = 0
         observation = self._reset(seed)
         if not self._has_drawn:
             self._has_drawn = True
@@ -89,6 +91,7 @@ class RenderedEnvironment:
         Returns:
           Observation [*observation.shape], reward, terminated and truncated.
         """
+        self._at += 1
         with wrap_env_errors(self._spec.id, "step"):
             observation, reward, terminated, truncated, _ = self._stacked.step(
                 action + self._spec.first_action
@@ -137,17 +140,26 @@ class RenderedEnvironment:
         Raises:
           EnvironmentFailedError: If `render` fails, or returns something that is not an image.
         """
-        with wrap_env_errors(self._spec.id, "render"):
+        with wrap_env_errors(self._spec.id, f"render {self._when}"):
             rendered: Any = self._env.render()
             image: np.ndarray = np.asarray(rendered if rendered is not None else [])
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.ndim != 3 or image.shape[2] not in {3, 4} or image.size == 0:
+            if isinstance(rendered, np.ndarray):
+                found = f"an array of shape {rendered.shape} and type {rendered.dtype}"
+            else:
+                found = short_repr(rendered)
             raise EnvironmentFailedError(
-                f"{self._spec.id!r}: render returned {one_line(repr(rendered))[:80]}, but it must "
-                "return an array [height, width, 3] of bytes"
+                f"{self._spec.id!r}: render returned {found} {self._when}, but it must return an "
+                "array [height, width, 3] of bytes"
             )
         return np.ascontiguousarray(self._as_bytes(image[..., :3]))
+
+    @property
+    def _when(self) -> str:
+        """Clause on the moment at which a frame is drawn."""
+        return f"after step {self._at} of an episode" if self._at else "after reset"
 
     def close(self) -> list[str]:
         """Close the environment; return warnings about what went wrong."""
@@ -165,15 +177,17 @@ class RenderedEnvironment:
             return image
         low, high = (image.min(), image.max()) if image.dtype.kind in "iuf" else (np.nan, np.nan)
         is_unit = image.dtype.kind == "f" and high <= 1.0
-        if image.dtype.kind == "f" and self._unit_floats is None:
+        # A picture that fades in from black begins with zeros, which mean the same either way.
+        if image.dtype.kind == "f" and self._unit_floats is None and high > 0.0:
             self._unit_floats = is_unit
         if self._unit_floats and is_unit and low >= 0.0:  # as in matplotlib
             return (image * 255).astype(np.uint8)
         if not (low >= 0 and high <= 255) or self._unit_floats:
+            before = ", after frames of floats from 0 to 1" if self._unit_floats else ""
             raise EnvironmentFailedError(
                 f"{self._spec.id!r}: render returned {image.dtype} numbers from {low:g} to "
-                f"{high:g}, but the pixels must be bytes from 0 to 255, or floats from 0 to 1 in "
-                "every frame"
+                f"{high:g} {self._when}{before}, but the pixels must be bytes from 0 to 255, or "
+                "floats from 0 to 1 in every frame"
             )
         return image.astype(np.uint8)
 

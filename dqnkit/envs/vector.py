@@ -318,9 +318,8 @@ class VectorEnvironment:
     def _truths(self, name: str, values: np.ndarray) -> np.ndarray:
         if values.size != self.num_envs or not are_truth_values(values):
             raise self._error(
-                f"gave a {name} of shape {values.shape} and type {values.dtype}, "
-                f"{short_repr(values)}, and not one truth value for each of {self.num_envs} "
-                "environments",
+                f"returned {short_repr(values)} of shape {values.shape} and type {values.dtype} as "
+                f"{name}, which must have one truth value for each of {self.num_envs} environments",
                 None,
             )
         truths: np.ndarray = values.reshape(self.num_envs).astype(np.bool_)

@@ -165,7 +165,7 @@ def _last_sign_of_life(client: Any, run: Any) -> int:
         for name in (Metric.EVAL_MEAN, rate)
         for point in client.get_metric_history(run.info.run_id, name)
     ]
-    return max([run.info.start_time, *(point.timestamp for point in points)])
+    return int(max([run.info.start_time, *(point.timestamp for point in points)]))
 
 
 def remove_killed_note(client: Any, run_id: str) -> None:

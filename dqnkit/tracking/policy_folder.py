@@ -54,6 +54,6 @@ def open_folder(path: Path) -> PolicyFolder:
             )
     try:
         text = (path / CONFIG).read_text(encoding="utf-8")
-        return PolicyFolder(path, loading.load_recorded(text, str(path / CONFIG)))
+        return PolicyFolder(path.resolve(), loading.load_recorded(text, str(path / CONFIG)))
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"the policy's configuration cannot be used: {error}") from error

@@ -81,7 +81,7 @@ def find_policy(store: RunStore | None, reference: str, scratch: Path) -> Policy
       TrackingError: If they cannot be read.
     """
     if _is_path(reference):
-        return PolicySource(reference, open_folder(_policy_folder(Path(reference).resolve())), None)
+        return PolicySource(reference, open_folder(_policy_folder(Path(reference))), None)
     if store is None:
         raise ArgumentError(
             "tracking_uri", None, f"the run {reference!r} is in a store; give its URI"

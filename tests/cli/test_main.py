@@ -148,4 +148,4 @@ main.main()
 
 def test_environments_are_imported_from_the_working_directory() -> None:
     code = "from cli import main; import sys; main.run = lambda _: print(sys.path[0]); main.main()"
-    assert _process(code).stdout == "\n"
+    assert _process(code).stdout == f"{Path.cwd()}\n"

@@ -20,7 +20,7 @@ def test_the_video_and_its_places_are_printed(run: Run) -> None:
     code, out, err = run("render", "solved", "--max-steps", "20", "-o", "sub/a.gif")
     assert (code, err) == (0, "")
     assert Path("sub/a.gif").read_bytes().startswith(b"GIF89a")
-    assert "61 frames, 1.2 s at 50 fps" in out
+    assert "31 frames, 1.2 s at 25 fps" in out
     assert "sub/a.gif" in out
     assert "videos/policy-s0-1ep-20steps.gif of the run solved" in out
     code, out, _ = run("render", "solved", "--max-steps", "5", "--no-overlay", "--json")

@@ -59,11 +59,17 @@ def test_a_gif_shows_the_frames_in_a_loop() -> None:
     assert b"NETSCAPE2.0" in Path("a.gif").read_bytes()
 
 
-def test_a_fast_gif_keeps_its_duration_and_drops_frames() -> None:
-    _write(Path("a.gif"), _frames(30), fps=50.0)
+@pytest.mark.parametrize(
+    ("fps", "count", "kept"), [(50.0, 30, 15), (1000.0, 811, 20), (30.0, 7, 6), (50.0, 61, 31)]
+)
+def test_a_fast_gif_keeps_its_duration_and_drops_frames(fps: float, count: int, kept: int) -> None:
+    with open_video(Path("a.gif"), fps) as writer:
+        for frame in _frames(count):
+            writer.write(frame)
     about, seen = _read(Path("a.gif"))
-    assert about["duration"] == pytest.approx(0.6, abs=0.05)
-    assert len(seen) == 15
+    assert about["duration"] == pytest.approx(count / fps, abs=0.05)
+    assert len(seen) == writer.file_frames == kept
+    assert writer.file_fps == 25.0
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.GIF", "gif"), ("a.MP4", "h264")])

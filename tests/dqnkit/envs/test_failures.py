@@ -11,7 +11,7 @@ import pytest
 
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs.factory import make_env
-from dqnkit.envs.failures import extra_for, wrap_creation_errors, wrap_env_errors
+from dqnkit.envs.failures import describe_error, extra_for, wrap_creation_errors, wrap_env_errors
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
 
 NO_LIBRARY = "libGL.so.1: cannot open shared object file"
@@ -217,6 +217,41 @@ def test_an_exception_of_an_environment_names_it_and_the_call(error: BaseExcepti
     assert str(caught.value).startswith(message)
     assert caught.value.__cause__ is error
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyError(KeyError("wheel")), "KeyError: 'wheel'"),  # as Gymnasium raises it again
+        (StopIteration(), "StopIteration"),
+        (ValueError("ValueError"), "ValueError"),
+    ],
+)
+def test_an_exception_is_described_once(error: Exception, text: str) -> None:
+    assert describe_error(error) == text
+
+
+def test_a_second_instance_that_cannot_be_made_names_the_first() -> None:
+    config = EnvConfig(id="CartPole-v1", kwargs={"max_episode_steps": 9})
+    refused = r"RuntimeError: busy; another instance was made in this process before"
+    with pytest.raises(UnsupportedEnvironmentError) as caught, wrap_creation_errors(config):
+        raise RuntimeError("busy")
+    assert "another instance" not in str(caught.value)
+    with wrap_creation_errors(config):
+        pass
+    with (
+        pytest.raises(UnsupportedEnvironmentError, match=refused),
+        wrap_creation_errors(config),
+    ):
+        raise RuntimeError("busy")
+
+
+def test_a_constructor_without_a_render_mode_gets_the_remedy() -> None:
+    with (
+        pytest.raises(UnsupportedEnvironmentError, match="let its __init__ take render_mode=None"),
+        wrap_creation_errors(EnvConfig()),
+    ):
+        raise TypeError("got an unexpected keyword argument 'render_mode'")
 
 
 def test_a_failure_of_the_environment_is_not_wrapped_twice() -> None:

@@ -172,8 +172,31 @@ def test_a_raising_render_is_the_environments_fault(monkeypatch: pytest.MonkeyPa
 
     environment.reset(0)
     monkeypatch.setattr(environment._env.unwrapped, "render", fail)
-    with pytest.raises(EnvironmentFailedError, match="failed in render: ZeroDivisionError: no pen"):
+    with pytest.raises(EnvironmentFailedError, match=r"render after reset: ZeroDiv.*no pen"):
         environment.frame()
+    environment.step(0)
+    with pytest.raises(EnvironmentFailedError, match="failed in render after step 1 of an episode"):
+        environment.frame()
+
+
+def test_frames_of_a_wrong_shape_are_told_by_their_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    environment.reset(0)
+    monkeypatch.setattr(environment._env.unwrapped, "render", lambda: np.zeros((3, 8, 9), np.uint8))
+    shape = r"an array of shape \(3, 8, 9\) and type uint8 after reset, but it must return"
+    with pytest.raises(EnvironmentFailedError, match=shape):
+        environment.frame()
+
+
+def test_floats_that_fade_in_from_black_are_scaled_by_the_first_that_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = _rendered("tests.environments:Drawn-v0")
+    environment.reset(0)
+    levels = iter([0.0, 0.0, 40.0, 0.0])
+    draw = lambda: np.full((8, 6, 3), next(levels))  # noqa: E731
+    monkeypatch.setattr(environment._env.unwrapped, "render", draw)
+    assert [int(environment.frame().max()) for _ in range(4)] == [0, 0, 40, 0]
 
 
 class NeedsDriver(gymnasium.Env[Any, Any]):
@@ -242,7 +265,7 @@ def test_the_range_of_a_frame_gives_its_scale(
         ([np.full((8, 6, 3), 300.0)], "float64 numbers from 300 to 300"),
         ([np.full((8, 6, 3), -3, np.int16)], "int16 numbers from -3 to -3"),
         ([np.full((8, 6, 3), np.nan)], "float64 numbers from nan to nan"),
-        ([np.full((8, 6, 3), 0.5), np.full((8, 6, 3), 2.0)], "float64 numbers from 2 to 2"),
+        ([np.full((8, 6, 3), 0.5), np.full((8, 6, 3), 2.0)], "from 2 to 2 after reset, after fra"),
         ([np.full((8, 6, 3), "a")], "<U1 numbers"),
     ],
 )

@@ -38,7 +38,7 @@ def _faulty(small: Small, vectorization: str, fault: str, call: str) -> Config:
 
 
 FAULTS = [
-    ("sync", "raise", "step", "failed in step: RuntimeError: out of ice"),
+    ("sync", "raise", "step", "of an episode: RuntimeError: out of ice"),
     ("sync", "raise", "reset", "failed in reset: RuntimeError: out of ice"),
     ("sync", "hang", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
     ("sync", "busy", "step", "hangs: a step or reset took longer than env.step_timeout=1 "),
