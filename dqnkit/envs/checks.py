@@ -186,7 +186,7 @@ def close_problem(name: str, error: BaseException) -> str:
 
 def _is_plain(reward: Any) -> bool:
     """Return whether a reward is a float that needs no conversion."""
-    return type(reward) is float and -MAX_REWARD <= reward <= MAX_REWARD
+    return isinstance(reward, float) and -MAX_REWARD <= reward <= MAX_REWARD
 
 
 def reward_problem(value: float) -> str | None:

@@ -160,6 +160,7 @@ class ObservationEncoder:
           spec: Spec of the observations; stacks do not matter here.
         """
         self._spec = spec
+        self._is_record = spec.is_record
         self._fields = [f"array {index}" for index in range(len(spec.arrays))]
         self._record = np.dtype(
             [
@@ -169,6 +170,10 @@ class ObservationEncoder:
         )
         self._arrays = [_ArrayEncoder(array) for array in spec.arrays]
         self._floats = [index for index, each in enumerate(self._arrays) if each.is_float]
+        self._only: _ArrayEncoder | None = None
+        """The encoder of an observation that is one array and nothing else."""
+        if not spec.is_record and not spec.arrays[0].path:
+            self._only = self._arrays[0]
 
     @property
     def frame_space(self) -> spaces.Box:
@@ -193,6 +198,8 @@ class ObservationEncoder:
         Raises:
           InvalidObservationError: If structure, shape, type or value do not fit the space.
         """
+        if self._only is not None:
+            return self._only.encode(observation, lead)
         if not self._spec.is_record:
             array = self._arrays[0]
             return array.encode(_look_up(observation, array.spec.path), lead)
@@ -202,6 +209,14 @@ class ObservationEncoder:
             records[field] = values.reshape(-1, *array.spec.shape)
         frames: np.ndarray = records.view(np.uint8).reshape(*lead, -1)
         return frames
+
+    def are_plain(self, frames: np.ndarray) -> bool:
+        """Return whether all floats of frames [N, *frame_shape] are finite and in their spaces."""
+        if self._only is not None:
+            return not self._only.is_float or self._only.are_plain(frames)
+        return all(
+            self._arrays[index].are_plain(self._values(frames, index)) for index in self._floats
+        )
 
     def check_finite(self, frames: np.ndarray) -> None:
         """Check that all floats of frames [N, *frame_shape] are finite.
@@ -249,7 +264,7 @@ class ObservationEncoder:
 
     def _values(self, frames: np.ndarray, index: int) -> np.ndarray:
         """Return one array of all frames, [N, *shape]."""
-        if not self._spec.is_record:
+        if not self._is_record:
             return frames
         values: np.ndarray = np.ascontiguousarray(frames).view(self._record)[self._fields[index]]
         return values[:, 0]
@@ -261,6 +276,7 @@ class _ArrayEncoder:
     def __init__(self, spec: ArraySpec) -> None:
         self.spec = spec
         self._dtype = np.dtype(spec.dtype)
+        self._shape = spec.shape
         self.is_float = self._dtype.kind == "f"
         self.precision = PrecisionWatch()
         is_discrete = spec.kind is ObservationKind.DISCRETE
@@ -281,13 +297,18 @@ class _ArrayEncoder:
         covers = not is_discrete and bool((self._low <= low).all() and (self._high >= high).all())
         self._takes_all = self.is_float or covers
         """True if every value of the stored dtype needs no further check here."""
+        largest = np.finfo(np.float32).max
+        self._plain_low, self._plain_high = (
+            np.maximum(self._low, -largest),
+            np.minimum(self._high, largest),
+        )
         self._has_bounds = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
 
     def encode(self, value: Any, lead: tuple[int, ...]) -> np.ndarray:
         """Return the array as it is stored, [*lead, *shape]."""
         if type(value) is np.ndarray:
-            is_stored = value.dtype == self._dtype and value.shape == (*lead, *self.spec.shape)
-            if is_stored and self._takes_all:
+            shape = (*lead, *self._shape) if lead else self._shape
+            if self._takes_all and value.shape == shape and value.dtype == self._dtype:
                 return value
         elif self._is_scalar and not lead and type(value) in {int, np.int64}:
             if not self._low <= value <= self._high:
@@ -305,6 +326,13 @@ class _ArrayEncoder:
         if self._offset is not None:
             numbers = numbers - self._offset
         return numbers.astype(self._dtype)
+
+    def are_plain(self, values: np.ndarray) -> bool:
+        """Return whether all of some values [N, *shape] are finite and within the bounds."""
+        # Comparisons with NaN are false.
+        inside = values >= self._plain_low
+        inside &= values <= self._plain_high
+        return bool(np.count_nonzero(inside) == inside.size)
 
     def _as_float32(self, numbers: np.ndarray, num_axes: int) -> np.ndarray:
         with np.errstate(over="ignore"):

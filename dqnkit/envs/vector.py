@@ -332,6 +332,8 @@ class VectorEnvironment:
           frame: Frames [K, *frame_shape].
           rows: Environments that they are of, [K]; None for all.
         """
+        if self._checks_bounds and self._encoder.are_plain(frame):
+            return
         try:
             self._encoder.check_finite(frame)
         except InvalidObservationError as error:
