@@ -11,6 +11,25 @@ from cli import options
 
 
 def ui(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="What to open: a run, a group of seeds, a study or a comparison, by id or name. "
+            "Default: what the latest run belongs to.",
+            show_default=False,
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Open the trials of a study.", show_default=False),
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Open the trainings of an experiment.", show_default=False
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -29,18 +48,33 @@ def ui(
 ) -> None:
     """Serve MLflow's UI with the runs to this machine only, until Ctrl-C."""
     from cli.output import say, waiting
+    from dqnkit.errors import ConfigError, TrackingError
     from dqnkit.tracking.location import locate_store
-    from dqnkit.tracking.ui import served
+    from dqnkit.tracking.pages import find_page
+    from dqnkit.tracking.store import RunStore
+    from dqnkit.tracking.ui import check_not_empty, served
 
+    if sum(each is not None for each in (run, study, experiment)) > 1:
+        raise ConfigError("give one of RUN, --study and --experiment, which open different pages")
     found = locate_store(tracking_uri)
+    check_not_empty(found)
+    try:
+        with waiting("reading the runs", shown=True):
+            path = find_page(RunStore(found), run, study=study, experiment=experiment)
+    except TrackingError:  # the address of a server that does not answer may be asked for too
+        if found.address is None or run or study or experiment:
+            raise
+        path = ""
     if found.address is not None:
-        say(found.address)
-        _open(found.address, wanted=browser)
+        page = found.address + path
+        say(page)
+        _open(page, wanted=browser)
         return
     try:
         with ExitStack() as stack:
             with waiting("starting MLflow's server", shown=True):
-                wait, page = stack.enter_context(served(found, port))
+                wait, address = stack.enter_context(served(found, port))
+            page = address + path
             say(page)
             say("Ctrl-C ends it")
             _open(page, wanted=browser)

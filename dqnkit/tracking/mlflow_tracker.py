@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import shlex
 import tempfile
 import threading
 import time
@@ -23,7 +25,9 @@ from dqnkit.tracking.client import describe_store_error, is_transient, wrap_stor
 from dqnkit.tracking.location import StoreLocation, experiment_url
 from dqnkit.tracking.names import Artifact, RunKind, Tag
 from dqnkit.tracking.outbox import Delivery, MetricPoint, Outbox, OutboxHeader, folders_of_run
+from dqnkit.tracking.pages import find_page
 from dqnkit.tracking.policy_folder import PolicyFiles
+from dqnkit.tracking.store import RunStore
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader, Tracker
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
@@ -61,6 +65,7 @@ class MlflowTracker(Tracker):
         self._closing = threading.Event()
         self._last_success = time.monotonic()
         self._patience = math.inf
+        self._experiment = ""
         self._failure: BaseException | None = None
         self._problems: list[str] = []
         self._sender = threading.Thread(target=self._send, name="dqnkit-tracking", daemon=True)
@@ -77,6 +82,7 @@ class MlflowTracker(Tracker):
 
     @override
     def start(self, header: RunHeader) -> list[str]:
+        self._experiment = header.experiment
         trains = header.tags.get(Tag.KIND) not in {None, RunKind.COMPARISON}
         advice = ", or train without a record: tracking.enabled=false" if trains else ""
         warnings = []
@@ -93,6 +99,7 @@ class MlflowTracker(Tracker):
                 f"{self._outbox.folder} and sent as soon as the store does"
             )
         self._sender.start()
+        self.log(self._parent.metrics, 0)
         return warnings
 
     @override
@@ -160,12 +167,25 @@ class MlflowTracker(Tracker):
         return self._location.command_line(command, **arguments)
 
     @override
-    def hints(self) -> dict[str, str]:
+    def hints(self, **shown: str) -> dict[str, str]:
         if self._location.address is not None:
-            known = self._delivery.experiment_id if self._outbox else ""
-            page = experiment_url(known) if known else ""
-            return {"page": self._location.address + page}
-        return {"show it": self._location.command_line("ui")}
+            return {"page": self._location.address + self._page(shown)}
+        run = shown.pop("run", None)
+        command = "ui" if run is None else f"ui {shlex.quote(run)}"
+        return {"show it": self._location.command_line(command, **shown)}
+
+    def _page(self, shown: dict[str, str]) -> str:
+        """Return the path of a page of the server."""
+        known = self._delivery.experiment_id if self._outbox else ""
+        if not known:
+            return ""
+        answers = time.monotonic() - self._last_success < _PATIENCE_SECONDS
+        if answers and self._parent == NO_PARENT:
+            with contextlib.suppress(Exception):  # the training is what counts
+                return find_page(
+                    RunStore(self._location), **shown or {"experiment": self._experiment}
+                )
+        return experiment_url(known)
 
     # -- Opening the record
 

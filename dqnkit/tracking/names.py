@@ -18,6 +18,8 @@ FINAL: Final = "final"
 FINAL_RANDOM: Final = "final/random"
 TIME: Final = "time"
 STUDY: Final = "study"
+SEARCH: Final = "search"
+POOLED: Final = "pooled"
 
 
 class Metric:
@@ -25,6 +27,10 @@ class Metric:
 
     EVAL_MEAN: Final = f"{EVAL}/return_mean"
     """Mean return of one evaluation."""
+    POOLED_IQM: Final = f"{POOLED}/return_iqm"
+    """Interquartile mean over seeds of the mean returns of one evaluation."""
+    POOLED_LOW: Final = f"{POOLED}/return_ci_low"
+    POOLED_HIGH: Final = f"{POOLED}/return_ci_high"
     BEST_MEAN: Final = f"{BEST}/return_mean"
     """Mean return of the best evaluation so far."""
     FINAL_MEAN: Final = f"{FINAL}/return_mean"

@@ -18,6 +18,8 @@ class ParentRun:
     run_id: str | None = None
     """Id of the parent; None for a run of its own, or if nothing is recorded."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Metrics that the run logs at step 0."""
 
 
 NO_PARENT = ParentRun()
@@ -123,6 +125,12 @@ class Tracker:
         del command, arguments
         return None
 
-    def hints(self) -> dict[str, str]:
-        """Return a command that shows the record, or the address of its page, by a label."""
+    def hints(self, **shown: str) -> dict[str, str]:
+        """Return a command that shows the record, or the address of its page, by a label.
+
+        Args:
+          shown: What is shown, as an argument of `dqnkit.tracking.pages.find_page`; by default the
+            trainings of the run's experiment.
+        """
+        del shown
         return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -14,11 +13,10 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 from dqnkit.errors import ArgumentError, ConfigError, TrackingError
-from dqnkit.tracking.location import StoreLocation, experiment_url
-from dqnkit.tracking.names import RunKind, Tag
+from dqnkit.tracking.location import StoreLocation
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -37,7 +35,7 @@ _ENVIRONMENT = {
 def served(
     store: StoreLocation, port: int | None = None
 ) -> Iterator[tuple[Callable[[], NoReturn], str]]:
-    """Serve the UI in the body; yield a function that waits for the server, and the page to open.
+    """Serve the UI in the body; yield a function that waits for the server, and its address.
 
     Args:
       store: Location of a store that is not a server itself.
@@ -47,11 +45,7 @@ def served(
       ConfigError: If the port is taken, or the store is empty.
       TrackingError: If the server does not start, or ends while it is waited for.
     """
-    if store.is_empty:
-        raise ConfigError(
-            f"there is nothing in {store.database} yet: `dqnkit train` makes a run; "
-            "`tracking_uri` chooses another store"
-        )
+    check_not_empty(store)
     port = _free_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     # Passed in the environment, a password does not show in the list of processes.
@@ -72,9 +66,22 @@ def served(
         try:
             address = f"http://{HOST}:{port}"
             _wait_for(server, address, output)
-            yield lambda: _wait_until_it_ends(server, output), address + _page(address)
+            yield lambda: _wait_until_it_ends(server, output), address
         finally:
             _end(server)
+
+
+def check_not_empty(store: StoreLocation) -> None:
+    """Check that a store has something to show.
+
+    Raises:
+      ConfigError: If it is an embedded store that does not exist yet.
+    """
+    if store.is_empty:
+        raise ConfigError(
+            f"there is nothing in {store.database} yet: `dqnkit train` makes a run; "
+            "`tracking_uri` chooses another store"
+        )
 
 
 def _free_port(wanted: int | None) -> int:
@@ -114,31 +121,6 @@ def _wait_until_it_ends(server: subprocess.Popen[bytes], output: IO[bytes]) -> N
 def _last_lines(output: IO[bytes]) -> str:
     output.seek(0)
     return " ".join(output.read().decode(errors="replace").strip().splitlines()[-3:])
-
-
-def _page(address: str) -> str:
-    """Return the path of the charts of the latest run's experiment."""
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        experiments = _post(address, "experiments/search", {"max_results": 1000})["experiments"]
-        query = {
-            "experiment_ids": [each["experiment_id"] for each in experiments],
-            "filter": f"tags.`{Tag.KIND}` = '{RunKind.TRAINING}'",
-            "max_results": 1,
-            "order_by": ["attributes.start_time DESC"],
-        }
-        run = _post(address, "runs/search", query)["runs"][0]
-        return experiment_url(run["info"]["experiment_id"])
-    return "/"
-
-
-def _post(address: str, endpoint: str, query: dict[str, Any]) -> Any:
-    request = urllib.request.Request(
-        f"{address}/api/2.0/mlflow/{endpoint}",
-        json.dumps(query).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with _DIRECTLY.open(request, timeout=10) as answer:
-        return json.load(answer)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

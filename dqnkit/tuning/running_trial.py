@@ -91,7 +91,7 @@ class TrialRecords:
         Raises:
           TrackingError: If the store cannot be reached.
         """
-        record = GroupRecord(self._tracking_uri, self._parent(trial.claim.number), RunKind.TRIAL)
+        record = GroupRecord(self._tracking_uri, self._parent(trial), RunKind.TRIAL)
         trial.group = SeedGroup(trial.config, trial.name, list(trial.seeds), record)
         trial.group.start()
         trial.run_id = trial.group.run_id
@@ -102,7 +102,7 @@ class TrialRecords:
         return Task(
             config=trial.config.with_seed(seed),
             run_name=trial.name if group is None else f"{trial.name}-s{seed}",
-            parent=self._parent(trial.claim.number) if group is None else group.parent,
+            parent=self._parent(trial) if group is None else group.parent,
             tracking_uri=self._tracking_uri,
             waits_for_pruner=waits_for_pruner,
         )
@@ -136,8 +136,9 @@ class TrialRecords:
         """End the runs of a trial that no process runs any more, those of its seeds included."""
         self._study_run.editor.end_orphans(self._tags(number), {Tag.TRIAL_STATE: INTERRUPTED})
 
-    def _parent(self, number: int) -> ParentRun:
-        return ParentRun(self._study_run.run_id, self._tags(number))
+    def _parent(self, trial: RunningTrial) -> ParentRun:
+        axes = self._study_run.space.axes(trial.claim.values)
+        return ParentRun(self._study_run.run_id, self._tags(trial.claim.number), axes)
 
     def _tags(self, number: int) -> dict[str, str]:
         return {Tag.STUDY: self._study_name, Tag.TRIAL: str(number)}

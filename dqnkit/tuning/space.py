@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ from dqnkit.config.distributions import (
 from dqnkit.config.loading import Override
 from dqnkit.config.sections import Config
 from dqnkit.envs.resolution import resolve
+from dqnkit.tracking.names import SEARCH
 
 _INTERIOR_FRACTION = 0.381966
 """Fraction of a real range at which it is checked too. The value there is rarely an integer."""
@@ -91,6 +94,21 @@ class Space:
         overrides = [Override(key, each, f"search.{key}={each}") for key, each in values.items()]
         return loading.override_choices(config, overrides)
 
+    def axes(self, values: Values) -> dict[str, float]:
+        """Return the values of a trial as numbers for charts, by the names of their metrics.
+
+        A metric is named `search/` and the last part of its key, or the whole key where two end
+        alike. Ranges that are sampled in the logarithm give `search/log10_…`, layers their number
+        and that of their units, and choices of words nothing.
+        """
+        endings = Counter(key.rpartition(".")[2] for key in self.distributions)
+        axes: dict[str, float] = {}
+        for key, value in values.items():
+            ending = key.rpartition(".")[2]
+            label = ending if endings[ending] == 1 else key
+            axes |= _axes(label, self.distributions[key], value)
+        return {f"{SEARCH}/{label}": number for label, number in axes.items()}
+
     def values_to_check(self, key: str) -> list[Any]:
         """Return the values at which a key is checked: both ends of its range, or all choices.
 
@@ -114,6 +132,18 @@ def describe(distribution: Distribution) -> str:
             return f"{layers} of {_describe_range(distribution)} units"
         case _:
             return _describe_range(distribution)
+
+
+def _axes(label: str, distribution: Distribution, value: Any) -> dict[str, float]:
+    if isinstance(value, list):
+        if not all(isinstance(each, int | float) for each in value):
+            return {}
+        return {f"{label}.layers": len(value), f"{label}.units": sum(value)}
+    if not isinstance(value, int | float):
+        return {}
+    if isinstance(distribution, FloatRange | IntRange) and distribution.log:
+        return {f"log10_{label}": math.log10(value)}
+    return {label: float(value)}
 
 
 def to_param(value: Any) -> Any:

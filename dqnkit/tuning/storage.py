@@ -88,7 +88,7 @@ class StudyStorage:
     def dashboard_command(self, name: str) -> str:
         """Return the command that shows a study in optuna-dashboard."""
         journal = str(EMBEDDED / "studies" / f"{name}{_SUFFIX}")
-        return f"optuna-dashboard {self.argument or journal}"
+        return f"uvx --with optuna optuna-dashboard {self.argument or journal}"
 
     @contextlib.contextmanager
     def wrap_errors(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.options import TuneOptions
+from dqnkit.tuning.space import Space
 from dqnkit.tuning.standing import Standing, standing_of
 from dqnkit.tuning.study import SharedStudy
 
@@ -56,6 +57,11 @@ class StudyRun:
         self._problems: list[str] = []
 
     @property
+    def space(self) -> Space:
+        """The search space."""
+        return self._study.definition.space
+
+    @property
     def run_id(self) -> str | None:
         """MLflow's id of the study's run, once open; None if it is not recorded."""
         return self._tracker.run_id
@@ -63,7 +69,7 @@ class StudyRun:
     @property
     def hints(self) -> dict[str, str]:
         """Commands and addresses that show the record."""
-        return self._tracker.hints()
+        return self._tracker.hints(study=self._study.name)
 
     @property
     def problems(self) -> list[str]:

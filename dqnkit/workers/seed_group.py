@@ -30,6 +30,8 @@ from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader
 
+_BAND = (Metric.POOLED_IQM, Metric.POOLED_LOW, Metric.POOLED_HIGH)
+
 
 @dataclass(frozen=True)
 class SeedResult:
@@ -177,7 +179,7 @@ class SeedGroup:
     @property
     def hints(self) -> dict[str, str]:
         """Commands and addresses that show the record, by label."""
-        return self._tracker.hints()
+        return self._tracker.hints(run=self.name)
 
     def how_to_resume(self) -> str:
         """Return a clause with the command that continues the group; empty if it has no record."""
@@ -240,9 +242,26 @@ class SeedGroup:
     def _add_aggregate(self) -> list[str]:
         scores = aggregate(self.results)
         self._tracker.log(_metrics(scores), self.results[0].curve[-1][0])
+        if len(self.results) == len(self.seeds):  # the curves of others would follow it
+            self._log_curve()
         table = scores_table(self.results, scores)
         self._tracker.describe(f"{self._introduction()}\n\n{table}")
         return self._add_files(scores)
+
+    def _log_curve(self) -> None:
+        """Log the aggregate learning curve at the steps that all seeds have."""
+        curve = self._curve()
+        if curve is None:
+            return
+        means = [dict(each.curve) for each in self.results]
+        for step, *values in zip(*(each.tolist() for each in curve), strict=True):
+            mean = float(np.mean([each[step] for each in means]))
+            band = dict(zip(_BAND, values, strict=True))
+            self._tracker.log({Metric.EVAL_MEAN: mean, **band}, step)
+
+    def _curve(self) -> plots.Curve | None:
+        curves = [{step: np.array([mean]) for step, mean in each.curve} for each in self.results]
+        return pooled_curve(curves)
 
     def _introduction(self) -> str:
         text = [self.config.description] if self.config.description else []
@@ -269,9 +288,7 @@ class SeedGroup:
         seeds = [each.as_dict() for each in self.results]
         document = json.dumps({"aggregate": scores.as_dict(), "seeds": seeds})
         (folder / Artifact.SEEDS).write_text(document, encoding="utf-8")
-        curve = pooled_curve(
-            [{step: np.array([mean]) for step, mean in each.curve} for each in self.results]
-        )
+        curve = self._curve()
         if curve is not None:
             title = f"{self.config.name} ({self.config.env.id}), {scores.n} seeds"
             path = folder / Artifact.LEARNING_CURVE

@@ -60,7 +60,7 @@ def test_the_result_is_one_document_or_a_table(run: Run, monkeypatch: pytest.Mon
         "trial 0 wins, on seeds that the search has not used",
         "models:/tutorial@champion",
         "train --from-study mine --seed 6 --seeds 5",
-        "optuna-dashboard mlruns/studies/mine.journal",
+        "uvx --with optuna optuna-dashboard mlruns/studies/mine.journal",
     ):
         assert part in out
     assert "confirming" not in out

@@ -19,6 +19,7 @@ HOMES = (
 )
 """Modules that may hold the names as literals."""
 SECTIONS = (names.TRAIN, names.EVAL, names.BEST, names.LATE, names.FINAL, names.TIME, names.STUDY)
+SECTIONS += (names.POOLED, names.SEARCH)
 """Sections of metrics."""
 COMMON_WORDS = {"policy", "videos", "search", "checkpoints"}
 """Names of artifacts that are English words, and stand for other things elsewhere."""

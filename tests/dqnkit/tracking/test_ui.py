@@ -15,7 +15,6 @@ from dqnkit.errors import ArgumentError, ConfigError, TrackingError
 from dqnkit.tracking import ui
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.ui import _free_port, served
-from tests.processes import runs
 from tests.runs import make_store, record
 
 
@@ -78,14 +77,11 @@ def _wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 
 @pytest.mark.slow
-def test_the_page_is_that_of_the_latest_experiment_and_the_server_ends_with_the_body() -> None:
+def test_the_server_ends_with_the_body() -> None:
     """A slow test: MLflow's server takes many seconds to start."""
     record(finals=[1.0], curve={0: [1.0]})
-    (run,) = runs()
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    with served(locate_store()) as (wait, page):
-        address = page.partition("/#")[0]
-        assert f"/#/experiments/{run.info.experiment_id}/runs?" in page
+    with served(locate_store()) as (wait, address):
         assert _get(f"{address}/health") == 200
         children = psutil.Process().children(recursive=True)
         servers = [child for child in children if child.pid not in before]

@@ -262,7 +262,7 @@ def test_hints_are_commands_for_what_to_do_next() -> None:
     result = _tune(trials=1, confirm=0, tracking_uri=None)
     assert result.hints["repeat"].endswith(f"dqnkit train --from-study {result.study}")
     journal = f"mlruns/studies/{result.study}.journal"
-    assert result.hints["dashboard"] == f"optuna-dashboard {journal}"
+    assert result.hints["dashboard"] == f"uvx --with optuna optuna-dashboard {journal}"
     in_database = _tune(
         trials=1, confirm=0, tracking_uri=None, study="mine", storage="sqlite:///studies.db"
     )

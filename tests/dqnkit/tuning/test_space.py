@@ -61,6 +61,32 @@ def test_params_are_the_inverse_of_suggest() -> None:
         assert warnings == []
 
 
+def test_values_are_numbers_for_charts() -> None:
+    space = make_space(_config(*ALL_KINDS))
+    values = {
+        "optimizer.learning_rate": 1e-3,
+        "agent.gamma": 0.95,
+        "network.fc_layer_params": [8, 16],
+        "agent.target_update_period": 100,
+        "agent.loss": "huber",
+        "agent.gradient_clipping": None,
+    }
+    assert space.axes(values) == pytest.approx(
+        {
+            "search/log10_learning_rate": -3.0,
+            "search/gamma": 0.95,
+            "search/fc_layer_params.layers": 2,
+            "search/fc_layer_params.units": 24,
+            "search/log10_target_update_period": 2.0,
+        }
+    )
+
+
+def test_keys_that_end_alike_give_metrics_of_their_whole_names() -> None:
+    both = {key: Choices(type="categorical", choices=[True, False]) for key in ("a.x", "b.x")}
+    assert Space(both).axes({"a.x": True, "b.x": False}) == {"search/a.x": 1.0, "search/b.x": 0.0}
+
+
 def test_own_values_outside_the_space_give_a_warning() -> None:
     config = _config(
         "search.optimizer.learning_rate={type: float, low: 1e-5, high: 1e-4}",

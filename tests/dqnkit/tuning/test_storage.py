@@ -68,14 +68,20 @@ def test_the_embedded_storage_is_a_journal_per_study_beside_the_runs() -> None:
     assert Path("mlruns/studies/mine.journal").is_file()
     assert storage.display_name == "mlruns/studies"
     assert storage.argument is None
-    assert storage.dashboard_command("mine") == "optuna-dashboard mlruns/studies/mine.journal"
+    assert (
+        storage.dashboard_command("mine")
+        == "uvx --with optuna optuna-dashboard mlruns/studies/mine.journal"
+    )
 
 
 def test_a_database_is_named_without_its_password() -> None:
     storage = locate_storage("postgresql://hunter:secret@h/d")
     assert storage.display_name == "postgresql+psycopg://hunter@h/d"
     assert storage.argument == storage.display_name
-    assert storage.dashboard_command("mine") == f"optuna-dashboard {storage.display_name}"
+    assert (
+        storage.dashboard_command("mine")
+        == f"uvx --with optuna optuna-dashboard {storage.display_name}"
+    )
 
 
 def test_the_url_may_come_from_the_environment(

@@ -156,12 +156,29 @@ def test_the_record_of_a_group_has_its_seeds_and_their_aggregate() -> None:
         Metric.FINAL_HIGH: scores.final.high,
         Metric.SEEDS: 2.0,
     }
+    expected[Metric.EVAL_MEAN] = 2.0
+    middle, low, high = Metric.POOLED_IQM, Metric.POOLED_LOW, Metric.POOLED_HIGH
+    expected |= {middle: 2.0, low: closed.metrics[low], high: closed.metrics[high]}
     assert closed.metrics == pytest.approx(expected)
+    assert 1.0 <= closed.metrics[low] <= 2.0 <= closed.metrics[high] <= 3.0
+    means = _store().client.get_metric_history(closed.id, Metric.EVAL_MEAN)
+    assert [(point.step, point.value) for point in means] == [(0, 0.0), (100, 2.0)]
     assert "IQM over 2 seeds" in closed.tags[Tag.NOTE]
     assert _store().artifacts(closed) == {"config.yaml", "seeds.json", "learning_curve.png"}
     document = json.loads(_store().fetch(closed, "seeds.json", Path()).read_text("utf-8"))
     assert [SeedResult.from_dict(each) for each in document["seeds"]] == group.results
     assert document["aggregate"] == json.loads(json.dumps(scores.as_dict()))
+
+
+def test_an_unfinished_group_has_no_curve_yet() -> None:
+    """The seeds that are trained later would change it, and MLflow deletes no points."""
+    make_store()
+    group = _group(_result(3))
+    assert group.finish(RunStatus.KILLED) == []
+    closed = _store().run(group.run_id or "")
+    assert closed is not None
+    assert Metric.EVAL_MEAN not in closed.metrics
+    assert Metric.SEEDS in closed.metrics
 
 
 def test_seeds_without_a_common_step_have_no_curve() -> None:
