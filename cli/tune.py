@@ -84,6 +84,15 @@ def tune(
             help="Train trials whose values an earlier trial had, instead of taking its result.",
         ),
     ] = False,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote",
+            help="Make the winner the champion, or leave the champion as it is. Default: the one "
+            "with the higher confirmed score, in the same environment.",
+            show_default=False,
+        ),
+    ] = None,
     launcher: options.Launcher = "local",
     ray_address: options.RayAddress = None,
     cpus: options.Cpus = 1.0,
@@ -113,6 +122,7 @@ def tune(
         seeds_per_trial=seeds_per_trial,
         confirm=confirm,
         retrain_repeats=retrain_repeats,
+        promote=promote,
         placement=Placement(launcher=launcher, ray_address=ray_address, cpus=cpus, gpus=gpus),
     )
     config = None

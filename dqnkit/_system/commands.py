@@ -21,16 +21,20 @@ def as_typed(command: str) -> str:
     return command if shutil.which(program) else f"{Path(sys.executable).parent}/{command}"
 
 
-def command_line(command: str, **arguments: str | None) -> str:
+def command_line(command: str, **arguments: str | bool | None) -> str:
     """Return the line of a `dqnkit` command, in the form that works in this environment.
 
     Args:
       command: Name of the command, such as `train`.
-      arguments: Values by the names of arguments, which become options; None leaves one out.
+      arguments: Values by the names of arguments, which become options; None leaves one out. True
+        is a flag, and False one that begins with `no-`.
     """
-    options = [
-        f" --{name.replace('_', '-')} {shlex.quote(value)}"
-        for name, value in arguments.items()
-        if value is not None
-    ]
+    options = [f" {_option(name, value)}" for name, value in arguments.items() if value is not None]
     return as_typed(f"dqnkit {command}{''.join(options)}")
+
+
+def _option(name: str, value: str | bool) -> str:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option} {shlex.quote(value)}"

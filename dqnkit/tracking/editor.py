@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -21,6 +22,30 @@ from dqnkit.tracking.names import Artifact
 _ATTEMPTS = 3
 _RETRY_SECONDS = 1.0
 _Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class RegisteredPolicy:
+    """A version of a registered model."""
+
+    version: str
+    env: str
+    """Gymnasium id of its environment; empty if it is not known."""
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What became of a policy that was registered."""
+
+    version: str
+    has_alias: bool
+    """True if the alias refers to it now."""
+    other: RegisteredPolicy | None
+    """The version that the alias referred to before, if it is another one."""
+
+
+MayReplace = Callable[[RegisteredPolicy], bool]
 
 
 class RunEditor:
@@ -64,13 +89,27 @@ class RunEditor:
           status: Final status of the run; None leaves it as it is.
         """
 
-    def register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str | None:
+    def register(
+        self,
+        run_id: str,
+        model: str,
+        alias: str,
+        tags: Mapping[str, str],
+        may_replace: MayReplace = lambda _: True,
+    ) -> Registration | None:
         """Register a run's policy as a version of a model and give it an alias.
 
+        Args:
+          run_id: Id of the run.
+          model: Name of the model.
+          alias: The alias.
+          tags: Tags of the version.
+          may_replace: Called with the version that has the alias so far; false leaves it there.
+
         Returns:
-          The version; None if it could not be registered.
+          What became of the policy; None if it could not be registered.
         """
-        del run_id, model, alias, tags
+        del run_id, model, alias, tags, may_replace
         return None
 
 
@@ -129,9 +168,17 @@ class MlflowRunEditor(RunEditor):
             self._attempt(f"updating the run {run_id}", lambda: self._mark(run_id, tags, status))
 
     @override
-    def register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str | None:
+    def register(
+        self,
+        run_id: str,
+        model: str,
+        alias: str,
+        tags: Mapping[str, str],
+        may_replace: MayReplace = lambda _: True,
+    ) -> Registration | None:
         return self._attempt(
-            f"registering {model}@{alias}", lambda: self._register(run_id, model, alias, tags)
+            f"registering {model}@{alias}",
+            lambda: self._register(run_id, model, alias, tags, may_replace),
         )
 
     @cached_property
@@ -160,7 +207,14 @@ class MlflowRunEditor(RunEditor):
         if self._client.get_run(run_id).info.status in open_for:
             self._client.set_terminated(run_id, str(status))
 
-    def _register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str:
+    def _register(
+        self,
+        run_id: str,
+        model: str,
+        alias: str,
+        tags: Mapping[str, str],
+        may_replace: MayReplace,
+    ) -> Registration:
         client = self._client
         from mlflow.exceptions import MlflowException  # already loaded by the client
 
@@ -182,8 +236,30 @@ class MlflowRunEditor(RunEditor):
             source = f"{client.get_run(run_id).info.artifact_uri}/{Artifact.POLICY}"
             made = client.create_model_version(model, source, run_id, tags=dict(tags))
             versions = [made.version]
-        client.set_registered_model_alias(model, alias, versions[0])
-        return str(versions[0])
+        version = str(versions[0])
+        other = self._with_alias(model, alias)
+        if other is not None and other.version == version:
+            return Registration(version, has_alias=True, other=None)
+        gets_alias = other is None or may_replace(other)
+        if gets_alias:
+            client.set_registered_model_alias(model, alias, version)
+        return Registration(version, gets_alias, other)
+
+    def _with_alias(self, model: str, alias: str) -> RegisteredPolicy | None:
+        """Return the version of a model that an alias refers to; None if there is none."""
+        from mlflow.exceptions import MlflowException  # already loaded by the client
+
+        try:
+            found = self._client.get_model_version_by_alias(model, alias)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
+        env = found.tags.get("env", "")
+        if not env and found.run_id:  # earlier versions of dqnkit wrote no such tag
+            with contextlib.suppress(MlflowException):  # the run was deleted
+                env = self._client.get_run(found.run_id).data.params.get("env.id", "")
+        return RegisteredPolicy(str(found.version), env, dict(found.tags))
 
     def _attempt(self, what: str, action: Callable[[], _Result]) -> _Result | None:
         for attempt in range(1, _ATTEMPTS + 1):

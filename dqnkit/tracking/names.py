@@ -91,6 +91,8 @@ class Tag:
     """Token of the run's outbox, by which a run is found whose creation was not acknowledged."""
     NOTE: Final = "mlflow.note.content"
     """Description of a run, in Markdown."""
+    COLOR: Final = "mlflow.runColor"
+    """Colour of a run in the UI's charts."""
     PARENT: Final = "mlflow.parentRunId"
     GIT_COMMIT: Final = "mlflow.source.git.commit"
     SOURCE: Final = "mlflow.source.name"

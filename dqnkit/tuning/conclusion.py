@@ -17,6 +17,7 @@ from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.confirmation import Confirmation, choose_candidates
 from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
+from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.standing import best_trials
 from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun
@@ -42,7 +43,7 @@ class Conclusion:
     """Confirms the best trials and registers the winner."""
 
     def __init__(
-        self, study: SharedStudy, study_run: StudyRun, listener: Listener, confirm: int
+        self, study: SharedStudy, study_run: StudyRun, listener: Listener, options: TuneOptions
     ) -> None:
         """Make a conclusion; nothing happens before `run`.
 
@@ -50,12 +51,14 @@ class Conclusion:
           study: A study whose trials have ended.
           study_run: Run of the study.
           listener: Receives events.
-          confirm: Number of trials to confirm.
+          options: Options of the search: the number of trials to confirm, and what becomes of the
+            champion.
         """
         self._study = study
         self._study_run = study_run
         self._listener = listener
-        self._confirm = confirm
+        self._confirm = options.confirm
+        self._promote = options.promote
         self.problems: list[str] = []
         """Descriptions of failed seeds, and of what could not be recorded."""
 
@@ -129,6 +132,12 @@ class Conclusion:
         text = report.winner_yaml(winner, self._study, confirmed)
         return ConclusionResult(tuple(confirmed), winner, self._keep_winner(confirmed, text))
 
+    def _register(self, best: ConfirmedTrial) -> str | None:
+        model, remark = self._study_run.register(best, promote=self._promote)
+        if remark is not None:
+            self._listener(Warned(remark))
+        return model
+
     def _keep_winner(self, confirmed: Sequence[ConfirmedTrial], text: str) -> str | None:
         """Register, record and store the winner unless that is done; return the model's URI."""
         run_id = self._study_run.run_id
@@ -136,7 +145,7 @@ class Conclusion:
         is_registered = stored.get("model") is not None or not confirmed
         if is_registered and stored.get("winner") == text and stored.get("run_id") == run_id:
             return stored.get("model")
-        model = self._study_run.register(confirmed[0]) if confirmed else None
+        model = self._register(confirmed[0]) if confirmed else None
         self._study_run.add_files(text)
         self._study.set_attr(StudyAttr.WINNER, text)
         conclusion = {"winner": text, "run_id": run_id, "model": model}

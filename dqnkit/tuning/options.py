@@ -46,6 +46,9 @@ class TuneOptions:
     retrain_repeats: bool = False
     """Train a trial whose values an earlier trial had. Otherwise it takes the result of that trial,
     which the same seeds would give again."""
+    promote: bool | None = None
+    """True makes the winner the champion, and False leaves the champion as it is. None makes the
+    winner the champion if its confirmed score is higher, in the same environment."""
     placement: Placement = LOCAL
     """Machine or cluster that the workers run on."""
 
@@ -58,8 +61,8 @@ class TuneOptions:
             problem = f"expected a number of seconds above 0, up to {_MAX_TIMEOUT:g}"
             raise ArgumentError("timeout", self.timeout, problem)
 
-    def arguments(self) -> Iterator[tuple[str, str]]:
-        """Yield name and text of `trials` and of each argument that differs from its default.
+    def arguments(self) -> Iterator[tuple[str, str | bool]]:
+        """Yield name and value of `trials` and of each argument that differs from its default.
 
         Passwords are left out.
         """
@@ -70,4 +73,4 @@ class TuneOptions:
             elif each.name == "storage" and value is not None:
                 yield each.name, without_password(parse_url(value))
             elif value != each.default or each.name == "trials":
-                yield each.name, str(value)
+                yield each.name, value if isinstance(value, bool) else str(value)

@@ -26,7 +26,8 @@ class TuneResult:
     winner: Config
     """Configuration of the winner, with the seed of the champion's run, which it repeats."""
     model: str | None
-    """URI of the registered model, `models:/NAME@champion`; None if nothing was registered."""
+    """URI of the registered model: `models:/NAME@champion` if it is the champion, else that of its
+    version; None if nothing was registered."""
     fresh_seed: int
     """First seed that neither the search nor its confirmation used."""
     seconds: float

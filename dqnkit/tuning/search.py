@@ -142,7 +142,7 @@ class _Search:
             jobs = self._search(pool, interrupts)
             self._wait_for_others(jobs, interrupts)
             searched_at = time.monotonic()
-            conclusion = Conclusion(self._study, self._study_run, self._listener, options.confirm)
+            conclusion = Conclusion(self._study, self._study_run, self._listener, options)
             try:
                 concluded = conclusion.run(pool, interrupts)
             finally:

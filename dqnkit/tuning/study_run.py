@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from dqnkit.config.sections import Config
@@ -23,9 +24,13 @@ from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.lease import CONCLUSION, Lease
 from dqnkit.tuning.options import TuneOptions
+from dqnkit.tuning.promotion import Candidate
 from dqnkit.tuning.space import Space
 from dqnkit.tuning.standing import Standing, standing_of
 from dqnkit.tuning.study import SharedStudy
+
+_CHAMPION_COLOR = "#d4a017"
+"""Gold, in the UI's charts."""
 
 
 def check_store(config: Config, tracking_uri: str | None) -> None:
@@ -114,20 +119,38 @@ class StudyRun:
         """Set the confirmed trials, best first."""
         self._confirmed = ranked
 
-    def register(self, best: ConfirmedTrial) -> str | None:
-        """Register the winner's best policy as the champion; return its URI if that worked."""
+    def register(
+        self, best: ConfirmedTrial, *, promote: bool | None = None
+    ) -> tuple[str | None, str | None]:
+        """Register the winner's best policy, as the champion if it is better than the one so far.
+
+        Args:
+          best: The winner.
+          promote: True or False makes it the champion, or does not, whatever the scores are.
+
+        Returns:
+          Its URI, None if it could not be registered; and a sentence on a champion before it.
+        """
         run_id, model = best.champion.run_id, best.config.name
         if run_id is None:
-            return None
+            return None, None
+        candidate = Candidate(best.config.env.id, *best.score)
         tags = {
             "study": self._study.name,
             "trial": str(best.trial.number),
-            "confirmed_iqm": f"{best.score.value:.6g}",
-            "confirmed_interval": f"{best.score.low:.6g} to {best.score.high:.6g}",
             "fresh_seeds": str(best.scores.n),
+            **candidate.tags,
         }
-        version = self.editor.register(run_id, model, CHAMPION, tags)
-        return version and f"models:/{model}@{CHAMPION}"
+        may_replace = partial(candidate.may_replace, promote=promote)
+        made = self.editor.register(run_id, model, CHAMPION, tags, may_replace)
+        if made is None:
+            return None, None
+        if made.has_alias:
+            self.editor.mark(run_id, {Tag.COLOR: _CHAMPION_COLOR})
+        uri = f"models:/{model}" + (f"@{CHAMPION}" if made.has_alias else f"/{made.version}")
+        if made.other is None:
+            return uri, None
+        return uri, candidate.explain(made.other, is_promoted=made.has_alias)
 
     def add_files(self, winner: str) -> None:
         """Add the winner as YAML, the trials as CSV, and the figures."""

@@ -199,7 +199,7 @@ def _options(text: str) -> set[str]:
 
 
 OF_OTHER_PROGRAMS = {
-    "_system/commands.py": {"--{}"},  # makes the lines of complete commands
+    "_system/commands.py": {"--{}", "--no-{}"},  # makes the lines of complete commands
     "_system/extras.py": {"--extra", "--no-default-groups", "--python"},  # uv, to install Reverb
     "_system/tensorflow.py": {"--{}"},  # XLA_FLAGS
     "envs/packages.py": {"--extra"},  # uv, to install an environment
@@ -209,6 +209,7 @@ OF_OTHER_PROGRAMS = {
     "tracking/ui.py": {  # MLflow's server
         *("--default-artifact-root", "--host", "--no-serve-artifacts", "--port", "--workers"),
     },
+    "tuning/storage.py": {"--with"},  # uvx
     "workers/ray_cluster.py": {"--head"},  # `ray start`
 }
 """Options of other programs that texts of the library name, by module."""

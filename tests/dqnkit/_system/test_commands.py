@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dqnkit._system.commands import as_typed
+from dqnkit._system.commands import as_typed, command_line
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +28,8 @@ def test_a_command_on_the_path_is_given_as_it_is() -> None:
 
 def test_otherwise_the_command_has_its_full_path() -> None:
     assert as_typed("dqnkit ui") == f"{Path(sys.executable).parent}/dqnkit ui"
+
+
+def test_values_are_options_and_truth_values_are_flags() -> None:
+    line = command_line("tune", study="a b", retrain_repeats=True, promote=False, seed=None)
+    assert line.endswith("dqnkit tune --study 'a b' --retrain-repeats --no-promote")

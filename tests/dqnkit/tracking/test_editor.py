@@ -10,7 +10,13 @@ from dqnkit.errors import TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking import editor as editors
-from dqnkit.tracking.editor import MlflowRunEditor, RunEditor, make_run_editor
+from dqnkit.tracking.editor import (
+    MlflowRunEditor,
+    RegisteredPolicy,
+    Registration,
+    RunEditor,
+    make_run_editor,
+)
 from dqnkit.tracking.location import locate_store
 from tests.processes import client, runs
 from tests.runs import LEAN, make_store, record
@@ -109,9 +115,19 @@ def test_a_policy_is_registered_once(editor: MlflowRunEditor) -> None:
     first = record(weights=LEAN, with_policy=True)
     second = record(weights=LEAN, with_policy=True)
     editor.check("a-model", "champion")
-    assert editor.register(first, "a-model", "champion", {"study": "s"}) == "1"
-    assert editor.register(second, "a-model", "champion", {}) == "2"
-    assert editor.register(first, "a-model", "champion", {}) == "1"  # as a repeated call does
+    made = editor.register(first, "a-model", "champion", {"study": "s"})
+    assert made == Registration("1", has_alias=True, other=None)
+    one = RegisteredPolicy("1", "CartPole-v1", {"study": "s"})
+    made = editor.register(second, "a-model", "champion", {"env": "Another-v0"})
+    assert made == Registration("2", has_alias=True, other=one)
+    two = RegisteredPolicy("2", "Another-v0", {"env": "Another-v0"})
+    for _ in range(2):  # a repeated call registers nothing anew
+        made = editor.register(first, "a-model", "champion", {}, lambda other: other != two)
+        assert made == Registration("1", has_alias=False, other=two)
+    made = editor.register(first, "a-model", "champion", {}, lambda other: other == two)
+    assert made == Registration("1", has_alias=True, other=two)
+    made = editor.register(first, "a-model", "champion", {}, lambda _: False)
+    assert made == Registration("1", has_alias=True, other=None)  # it is the champion itself
     assert editor.problems == []
     model = client().get_model_version_by_alias("a-model", "champion")
     assert (str(model.version), model.run_id, model.tags) == ("1", first, {"study": "s"})

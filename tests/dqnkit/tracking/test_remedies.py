@@ -77,5 +77,7 @@ def test_a_policy_that_waits_for_its_store_is_neither_registered_nor_called_miss
     with pytest.raises(TrackingError, match=r"waits in .*: `dqnkit sync` sends it"):
         find_policy(store, "a-run", tmp_path / "scratch")
     assert sync().left == 0
-    assert editor.register(tracker.run_id or "", "a-model", "champion", {}) == "1"
+    made = editor.register(tracker.run_id or "", "a-model", "champion", {})
+    assert made is not None
+    assert (made.version, made.has_alias) == ("1", True)
     assert find_policy(RunStore(location), "a-run", tmp_path / "scratch").run is not None

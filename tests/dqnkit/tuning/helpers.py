@@ -17,7 +17,7 @@ from dqnkit.evaluation.episodes import Evaluation, late_episodes
 from dqnkit.events import Evaluated, Event, RunEnded, RunFailed, RunStatus, Warned
 from dqnkit.processes import identity
 from dqnkit.runs.result import TrainResult
-from dqnkit.tracking.editor import RunEditor
+from dqnkit.tracking.editor import MayReplace, RegisteredPolicy, Registration, RunEditor
 from dqnkit.tuning.confirmed_trial import ConfirmedTrial
 from dqnkit.tuning.definition import StudyDefinition
 from dqnkit.tuning.samplers import make_pruner, make_sampler
@@ -210,6 +210,7 @@ class RecordingEditor(RunEditor):
         self.orphans: list[dict[str, str]] = []
         self.registered: list[tuple[str, str, str, dict[str, str]]] = []
         self.version: str | None = "1"
+        self.champion: RegisteredPolicy | None = None
         self.end_stale_calls = 0
 
     @override
@@ -231,9 +232,19 @@ class RecordingEditor(RunEditor):
         self.marked.append((run_id, dict(tags), status))
 
     @override
-    def register(self, run_id: str, model: str, alias: str, tags: Mapping[str, str]) -> str | None:
+    def register(
+        self,
+        run_id: str,
+        model: str,
+        alias: str,
+        tags: Mapping[str, str],
+        may_replace: MayReplace = lambda _: True,
+    ) -> Registration | None:
         self.registered.append((run_id, model, alias, dict(tags)))
-        return self.version
+        if self.version is None:
+            return None
+        has_alias = self.champion is None or may_replace(self.champion)
+        return Registration(self.version, has_alias, self.champion)
 
 
 class EventLog:

@@ -18,6 +18,7 @@ from dqnkit.tuning import conclusion
 from dqnkit.tuning.attributes import StudyAttr
 from dqnkit.tuning.conclusion import Conclusion, ConclusionResult
 from dqnkit.tuning.lease import CONCLUSION, Lease
+from dqnkit.tuning.options import TuneOptions
 from dqnkit.tuning.study import SharedStudy
 from dqnkit.tuning.study_run import StudyRun
 from dqnkit.workers.orders import Task
@@ -57,7 +58,7 @@ class End:
         self.log = EventLog()
         self.interrupts = Interrupts()
         self.pool = InstantPool(_score)
-        self.conclusion = Conclusion(study, self.study_run, self.log, confirm)
+        self.conclusion = Conclusion(study, self.study_run, self.log, TuneOptions(confirm=confirm))
 
     def run(self) -> ConclusionResult | None:
         pool: Any = self.pool

@@ -45,6 +45,8 @@ def test_arguments_are_those_that_differ_from_the_defaults() -> None:
         storage="postgresql://me:secret@h/d",
         pruner="none",
         timeout=60.0,
+        retrain_repeats=True,
+        promote=False,
         placement=Placement(launcher="ray", gpus=0.25),
     )
     assert dict(options.arguments()) == {
@@ -53,6 +55,8 @@ def test_arguments_are_those_that_differ_from_the_defaults() -> None:
         "storage": "postgresql+psycopg://me@h/d",
         "pruner": "none",
         "timeout": "60.0",
+        "retrain_repeats": True,
+        "promote": False,
         "launcher": "ray",
         "gpus": "0.25",
     }

@@ -278,6 +278,20 @@ def test_a_stored_experiment_contains_its_search_space() -> None:
     assert search.stored_experiment("theirs") is None
 
 
+def test_a_worse_search_leaves_the_champion_and_says_so() -> None:
+    first = _tune(trials=2, confirm=1)
+    assert first.model == "models:/sought@champion"
+    log = EventLog()
+    worse = ("training.num_iterations=30", "training.initial_collect_steps=20")
+    second = _tune(*worse, trials=2, confirm=1, study="worse", listener=log)
+    assert second.confirmed[0].score.value <= first.confirmed[0].score.value
+    assert second.model == "models:/sought/2"
+    assert any("the champion stays version 1" in text for text in log.warnings)
+    third = _tune(*worse, trials=2, confirm=1, study="forced", promote=True, listener=log)
+    assert third.model == "models:/sought@champion"
+    assert any("the new champion replaces version 1" in text for text in log.warnings)
+
+
 def test_what_could_not_be_recorded_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> str:
         raise OSError("no models here")

@@ -11,6 +11,7 @@ import pytest
 from dqnkit.errors import InterruptedRun, TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.processes.interrupts import Interrupts
+from dqnkit.tracking.editor import RegisteredPolicy
 from dqnkit.tracking.location import AUTO, locate_store
 from dqnkit.tracking.names import Tag
 from dqnkit.tuning import figures
@@ -155,7 +156,7 @@ def test_the_champion_is_registered_with_its_score(study: SharedStudy) -> None:
     study_run = StudyRun(study, None)
     study_run.editor = editor = RecordingEditor()
     best = make_confirmed(4, 3.0, [1.0, 2.0], ["run-1", "run-2"])
-    assert study_run.register(best) == "models:/searched@champion"
+    assert study_run.register(best) == ("models:/searched@champion", None)
     ((run_id, model, alias, tags),) = editor.registered
     assert (run_id, model, alias) == ("run-2", "searched", "champion")
     assert tags == {
@@ -164,15 +165,36 @@ def test_the_champion_is_registered_with_its_score(study: SharedStudy) -> None:
         "confirmed_iqm": "1.5",
         "confirmed_interval": "1 to 2",
         "fresh_seeds": "2",
+        "env": "CartPole-v1",
     }
+    assert editor.marked == [("run-2", {Tag.COLOR: "#d4a017"}, None)]
     editor.version = None
-    assert study_run.register(best) is None
+    assert study_run.register(best) == (None, None)
+
+
+def test_a_worse_winner_is_registered_and_the_champion_stays(study: SharedStudy) -> None:
+    study_run = StudyRun(study, None)
+    study_run.editor = editor = RecordingEditor()
+    best = make_confirmed(4, 3.0, [1.0, 2.0], ["run-1", "run-2"])
+    tags = {"confirmed_iqm": "500", "confirmed_interval": "490 to 500"}
+    editor.version, editor.champion = "7", RegisteredPolicy("3", "CartPole-v1", tags)
+    uri, remark = study_run.register(best)
+    assert uri == "models:/searched/7"
+    assert remark == (
+        "the champion stays version 3 with 500 (490 to 500), against 1.5 (1 to 2) now; "
+        "`promote` makes the new winner the champion"
+    )
+    assert editor.marked == []
+    uri, remark = study_run.register(best, promote=True)
+    assert uri == "models:/searched@champion"
+    assert remark is not None
+    assert remark.startswith("the new champion replaces version 3 with 500")
 
 
 def test_a_champion_without_a_recorded_run_is_not_registered(study: SharedStudy) -> None:
     study_run = StudyRun(study, None)
     study_run.editor = editor = RecordingEditor()
-    assert study_run.register(make_confirmed(4, 3.0, [1.0])) is None
+    assert study_run.register(make_confirmed(4, 3.0, [1.0])) == (None, None)
     assert editor.registered == []
 
 
