@@ -18,6 +18,10 @@ _DECIMAL = re.compile(r"-?\d+\.\d+(e[-+]?\d+)?")
 """Floating-point numbers, as MLflow records them."""
 _MAX_BESIDE = 3
 """Maximum number of parameters that stand beside the scores."""
+_MAX_LETTERS = 8
+"""Maximum number of groups that the table of parameters has beside each other."""
+_MAX_ROWS = 15
+"""Number of groups that are printed unless all are asked for."""
 
 
 def compare(
@@ -33,6 +37,10 @@ def compare(
         str | None,
         typer.Option(metavar="NAME", help="Add all trials of this study.", show_default=False),
     ] = None,
+    show_all: Annotated[
+        bool,
+        typer.Option("--all", help=f"Print all groups of runs, and not the first {_MAX_ROWS}."),
+    ] = False,
     output: Annotated[
         Path,
         typer.Option(
@@ -64,22 +72,28 @@ def compare(
     if as_json:
         printing.say_document(comparison.as_dict())
     else:
-        _print(comparison)
+        _print(comparison, _MAX_ROWS if not show_all else len(comparison.groups))
 
 
-def _print(comparison: Comparison) -> None:
+def _print(comparison: Comparison, num_rows: int) -> None:
     from cli.output import Column, duration, say, say_table
+    from dqnkit._system.text import short_names
     from dqnkit.evaluation.formatting import format_interval, format_number
     from dqnkit.tracking.names import COMPARISONS, Metric
 
-    groups = comparison.groups
+    groups = comparison.groups[:num_rows]
+    left = len(comparison.groups) - len(groups)
     keys = list(groups[0].params)
+    names = short_names(keys)
     values = {key: _shorten([group.params[key] for group in groups]) for key in keys}
     # Many parameters get a table of their own, with a column for each group.
-    beside = keys if len(keys) <= _MAX_BESIDE else []
+    is_beside = len(keys) <= _MAX_BESIDE or len(groups) > _MAX_LETTERS
+    beside = keys if is_beside else []
+    is_search = comparison.sorted_by == Metric.LATE_IQM
     columns = [
         Column("runs", left=True),
-        *(Column(key, left=True) for key in beside),
+        *(Column(names[key], left=True) for key in beside),
+        *([Column("value")] if is_search else []),
         Column("score (95 % interval)"),
         Column("sample"),
         Column("best", spare=2),
@@ -91,16 +105,19 @@ def _print(comparison: Comparison) -> None:
         [
             group.label,
             *(values[key][place] for key in beside),
+            *([format_number(group.median(Metric.LATE_IQM))] if is_search else []),
             format_interval(*(group.score or (None, None, None))),
             group.sample_of,
             format_number(group.median(Metric.BEST_MEAN)),
             format_number(group.median(Metric.STEPS_PER_SECOND), whole=True),
             duration(group.median(Metric.TRAINING_SECONDS)),
-            group.status.lower(),
+            group.state,
         ]
         for place, group in enumerate(groups)
     ]
     say_table(columns, rows)
+    if left:
+        say(f"{left} more (--all)")
     if not beside and keys:
         say("")
         letters = [Column(group.letter, left=True) for group in groups]
@@ -120,9 +137,15 @@ def _print(comparison: Comparison) -> None:
 
 
 def _shorten(values: Sequence[str]) -> list[str]:
-    """Round the floating-point numbers among a parameter's values, unless that hides a difference.
+    """Round the floating-point numbers among a parameter's values to three significant digits.
 
-    Six significant digits are kept.
+    Few values get as many digits as tell them apart; among many, some may look alike.
     """
-    short = [f"{float(each):.6g}" if _DECIMAL.fullmatch(each) else each for each in values]
-    return short if len(set(short)) == len(set(values)) else list(values)
+    digits = (3,) if len(values) > _MAX_LETTERS else (3, 4, 6)
+    for count in digits:
+        short = [
+            f"{float(each):.{count}g}" if _DECIMAL.fullmatch(each) else each for each in values
+        ]
+        if len(set(short)) == len(set(values)) or len(digits) == 1:
+            return short
+    return list(values)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
 from dqnkit._system.redaction import redact_secrets
 
@@ -24,3 +26,10 @@ def one_line(thing: object, limit: int = 300) -> str:
 def short_repr(value: object, limit: int = 80) -> str:
     """Return the representation of a value on one line, at most `limit` characters long."""
     return one_line(repr(value), limit)
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each key, or the whole key where two end alike."""
+    keys = list(keys)
+    endings = Counter(key.rpartition(".")[2] for key in keys)
+    return {key: ending if endings[ending := key.rpartition(".")[2]] == 1 else key for key in keys}

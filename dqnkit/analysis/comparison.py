@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dqnkit._system.files import replace_atomically
+from dqnkit._system.text import short_names
 from dqnkit.analysis.groups import Evaluations, Group, grouped
 from dqnkit.errors import ArgumentError, ConfigError, DqnkitError, TrackingError
 from dqnkit.evaluation import plots
@@ -36,7 +37,7 @@ _MAX_RUNS = 1_000
 _MAX_NAMES = 5
 _MAX_TAGGED = 150
 """Number of ids that fit into a tag of MLflow."""
-_PICTURES = {Artifact.CURVES_PICTURE, Artifact.CURVES_PAGE}
+_PICTURES = {Artifact.CURVES_PICTURE, Artifact.CURVES_PAGE, Artifact.PARAMETERS_PICTURE}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Comparison:
     """Id of the MLflow run that records the comparison."""
     problems: tuple[str, ...] = ()
     """Descriptions of runs that were left out, and of what could not be read or recorded."""
+    sorted_by: str | None = None
+    """Metric that sorts the groups, highest first; None if they are in the order given."""
 
     @property
     def environment(self) -> str:
@@ -69,10 +72,36 @@ class Comparison:
         """Make a Matplotlib figure of the learning curves."""
         return plots.make_learning_curves_figure(self.curves, self.environment)
 
+    @cached_property
+    def points(self) -> Mapping[str, np.ndarray]:
+        """Values of each differing parameter that is a number, float [groups], by short name.
+
+        Of layer sizes, the number of units counts. Only a sorted comparison has points.
+        """
+        if self.sorted_by is None:
+            return {}
+        names = short_names(self.groups[0].params)
+        columns = {
+            names[key]: [as_number(group.params[key]) for group in self.groups] for key in names
+        }
+        return {
+            name: np.array(column, np.float64)
+            for name, column in columns.items()
+            if None not in column and len(set(column)) > 1
+        }
+
+    def make_points_figure(self) -> Figure:
+        """Make a Matplotlib figure of `points` against the metric that sorts the groups."""
+        metric = self.sorted_by or Metric.LATE_IQM
+        values = [group.median(metric) for group in self.groups]
+        heights = np.array([np.nan if each is None else each for each in values])
+        return plots.make_scatter_figure(self.points, heights, metric, self.environment)
+
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON document."""
         improvement = self.improvement._asdict() if self.improvement else None
         return {
+            "sorted_by": self.sorted_by,
             "groups": [group.as_dict() for group in self.groups],
             "probability_of_improvement": improvement,
             "improvement_over": self.improvement_over,
@@ -110,7 +139,9 @@ def compare(
     for number, run in enumerate(chosen, start=1):
         evaluations[run.id] = _evaluations(store, run)
         listener(RunsRead(number, len(chosen)))
-    groups = grouped(chosen, evaluations)
+    # Runs that are named keep their order, of which the first two are compared.
+    best_by = None if runs else Metric.LATE_IQM if study is not None else Metric.FINAL_IQM
+    groups = grouped(chosen, evaluations, best_by)
     problems = [*_left_out(chosen, groups)]
     problems += [each.problem for group in groups for each in group.evaluations if each.problem]
     environments = sorted({run.env for run in chosen})
@@ -119,7 +150,7 @@ def compare(
             f"returns of different environments ({', '.join(environments)}) are not comparable"
         )
     problems += _single_episodes(groups)
-    comparison = Comparison(groups, None, problems=tuple(problems))
+    comparison = Comparison(groups, None, problems=tuple(problems), sorted_by=best_by)
     if len(groups) > 1 and len(environments) == 1:
         comparison = _with_improvement(comparison)
     saved = _save(comparison, store.location, None if output is None else Path(output))
@@ -167,6 +198,24 @@ def _evaluations(store: RunStore, run: RecordedRun) -> Evaluations:
         curve = {step: np.array([value]) for step, value in means}
     mean = float(final.mean()) if final.size else run.metrics.get(Metric.FINAL_MEAN)
     return Evaluations(curve, final, mean, problem)
+
+
+def as_number(param: str) -> float | None:
+    """Return a parameter as MLflow keeps it as a number; None if it is none.
+
+    Lists of numbers, such as layer sizes, give their sum.
+    """
+    try:
+        value = json.loads(param)
+    except ValueError:
+        return None
+    if isinstance(value, list) and value and all(_is_number(each) for each in value):
+        return float(sum(value))
+    return float(value) if _is_number(value) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _left_out(runs: Sequence[RecordedRun], groups: Sequence[Group]) -> Iterator[str]:
@@ -244,6 +293,8 @@ def _write_files(comparison: Comparison, folder: Path) -> None:
         title = comparison.environment
         plots.save_figure(comparison.make_figure(), folder / Artifact.CURVES_PICTURE)
         plots.interactive_curves(comparison.curves, title, folder / Artifact.CURVES_PAGE)
+    if comparison.points:
+        plots.save_figure(comparison.make_points_figure(), folder / Artifact.PARAMETERS_PICTURE)
 
 
 def _copy(files: Path, output: Path) -> tuple[Path, ...]:

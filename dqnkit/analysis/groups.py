@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dqnkit._system.text import short_names
 from dqnkit.config.fingerprint import IRRELEVANT, SEED
 from dqnkit.evaluation.aggregates import Estimate, bootstrap_interval, estimate, interquartile_mean
 from dqnkit.evaluation.plots import Curve
@@ -57,7 +58,8 @@ class Group:
         """Letter and differing parameters if these are few, else the label."""
         if not 1 <= len(self.params) <= _IN_LEGEND:
             return self.label
-        parts = [f"{key.rpartition('.')[2]}={value}" for key, value in self.params.items()]
+        names = short_names(self.params)
+        parts = [f"{names[key]}={value}" for key, value in self.params.items()]
         seeds = f"{len(self.runs)} seed{'s' if len(self.runs) > 1 else ''}"
         return f"{self.letter} {', '.join(parts)} ({seeds})"
 
@@ -89,10 +91,14 @@ class Group:
         """Status of the runs, which all have the same."""
         return self.runs[0].status
 
+    @property
+    def state(self) -> str:
+        """State of a trial, such as `pruned`, or else the status of the runs in lower case."""
+        return self.runs[0].tags.get(Tag.TRIAL_STATE, self.status.lower())
+
     def median(self, metric: str) -> float | None:
         """Return the median over the runs of the last value of a metric."""
-        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        return float(np.median(values)) if values else None
+        return median(self.runs, metric)
 
     @cached_property
     def curve(self) -> Curve | None:
@@ -105,6 +111,8 @@ class Group:
             "label": self.label,
             "runs": [{"id": run.id, "name": run.name} for run in self.runs],
             "status": self.status,
+            "state": self.state,
+            "value": self.median(Metric.LATE_IQM),
             "params": dict(self.params),
             "score": self.score._asdict() if self.score else None,
             "score_of": self.sample_of,
@@ -112,6 +120,18 @@ class Group:
             "steps_per_second": self.median(Metric.STEPS_PER_SECOND),
             "training_seconds": self.median(Metric.TRAINING_SECONDS),
         }
+
+
+def median(runs: Sequence[RecordedRun], metric: str) -> float | None:
+    """Return the median over runs of the last value of a metric; None if no run has it."""
+    values = [run.metrics[metric] for run in runs if metric in run.metrics]
+    return float(np.median(values)) if values else None
+
+
+def _ranked(value: float | None) -> tuple[bool, float]:
+    """Return a key that sorts values from the highest, and those that are missing last."""
+    is_missing = value is None or np.isnan(value)
+    return is_missing, 0.0 if is_missing or value is None else -value
 
 
 def pooled_curve(curves: Sequence[Mapping[int, np.ndarray]]) -> Curve | None:
@@ -137,9 +157,17 @@ def pooled_curve(curves: Sequence[Mapping[int, np.ndarray]]) -> Curve | None:
 
 
 def grouped(
-    runs: Iterable[RecordedRun], evaluations: Mapping[str, Evaluations]
+    runs: Iterable[RecordedRun],
+    evaluations: Mapping[str, Evaluations],
+    best_by: str | None = None,
 ) -> tuple[Group, ...]:
-    """Pool finished runs that differ only in the seed, and find the parameters that differ."""
+    """Pool finished runs that differ only in the seed, and find the parameters that differ.
+
+    Args:
+      runs: The runs.
+      evaluations: Their evaluations, by id.
+      best_by: Metric whose median sorts the groups, highest first; None keeps the order of runs.
+    """
     pools: dict[Any, list[RecordedRun]] = {}
     for run in runs:
         same = frozenset((k, v) for k, v in _settings(run).items() if k not in IRRELEVANT)
@@ -149,6 +177,8 @@ def grouped(
     members = [
         list({run.params.get(SEED): run for run in pool}.values()) for pool in pools.values()
     ]
+    if best_by is not None:
+        members.sort(key=lambda pool: _ranked(median(pool, best_by)))
     params = [_settings(pool[0]) for pool in members]
     keys = sorted({key for each in params for key in each} - set(IRRELEVANT))
     differing = [key for key in keys if len({each.get(key) for each in params}) > 1]

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
 _COLORS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df", "#cf222e", "#1b7c83", "#9a6700", "#6e7781")
-_LINE_STYLES = ("-", "--", ":", "-.")
+_GREY = "#c8ccd1"
+"""Colour of the curves after the first eight."""
+_MAX_COLUMNS = 3
+"""Pictures beside each other."""
+_LOG_RATIO = 50.0
+"""Ratio of the ends of a range above which its axis is logarithmic."""
 _BINS = 30
 _DPI = 120
 
@@ -92,21 +97,62 @@ def make_returns_histogram_figure(samples: Mapping[str, Episodes], title: str) -
 
 
 def make_learning_curves_figure(curves: Mapping[str, Curve], title: str) -> Figure:
-    """Draw several learning curves with their intervals, by label."""
+    """Draw learning curves by label: the first eight with their intervals, the others in grey."""
     figure, axes = _new_figure()
-    for number, (label, curve) in enumerate(curves.items()):
+    highlighted, others = _divided(curves)
+    for curve in others:
+        axes.plot(curve.steps, curve.middle, color=_GREY, lw=0.8, zorder=1)
+    for number, (label, curve) in enumerate(highlighted.items()):
         color = _COLORS[number % len(_COLORS)]
         axes.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=0.18, lw=0)
-        style = _LINE_STYLES[number // len(_COLORS) % len(_LINE_STYLES)]
         marker = "o" if len(curve.steps) == 1 else ""  # a line of one point is invisible
         name = _escape_math(label)
-        axes.plot(curve.steps, curve.middle, style + marker, color=color, lw=1.8, label=name)
+        axes.plot(curve.steps, curve.middle, f"-{marker}", color=color, lw=1.8, label=name)
+    if others:
+        axes.plot([], [], color=_GREY, lw=0.8, label=f"{len(others)} more")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("evaluation return: IQM, 95 % interval")
     axes.set_title(_escape_math(title))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
-    figure.set_size_inches(8, 4.5 + 0.2 * len(curves))
+    figure.set_size_inches(8, 4.5 + 0.2 * len(highlighted))
     return figure
+
+
+def make_scatter_figure(
+    points: Mapping[str, np.ndarray], values: np.ndarray, name: str, title: str
+) -> Figure:
+    """Draw parameters against a value, one picture each.
+
+    Args:
+      points: Values of each parameter, [n], by its name.
+      values: The value, [n].
+      name: Name of the value.
+      title: Title of the figure.
+    """
+    from matplotlib.figure import Figure  # takes half a second, and only plots need it
+
+    columns = min(_MAX_COLUMNS, len(points))
+    rows = -(-len(points) // columns)
+    figure = Figure(figsize=(4 * columns, 3.2 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(points) :]:
+        axes.remove()
+    for axes, (parameter, numbers) in zip(grid.flat, points.items(), strict=False):
+        axes.scatter(numbers, values, color=_COLORS[0], s=22, alpha=0.8)
+        if numbers.min() > 0 and numbers.max() / numbers.min() > _LOG_RATIO:
+            axes.set_xscale("log")
+        axes.set_xlabel(_escape_math(parameter))
+        axes.grid(alpha=0.25)
+    for row in grid:
+        row[0].set_ylabel(_escape_math(name))
+    figure.suptitle(_escape_math(title))
+    return figure
+
+
+def _divided(curves: Mapping[str, Curve]) -> tuple[dict[str, Curve], list[Curve]]:
+    """Return the curves that are highlighted, and the others."""
+    places = list(curves.items())
+    return dict(places[: len(_COLORS)]), [curve for _, curve in places[len(_COLORS) :]]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -132,7 +178,18 @@ def make_interactive_curves_figure(curves: Mapping[str, Curve], title: str) -> P
     from plotly import graph_objects  # slow to import, and needed by comparisons only
 
     figure = graph_objects.Figure()
-    for number, (label, curve) in enumerate(curves.items()):
+    highlighted, others = _divided(curves)
+    for curve in others:
+        line = {"color": _GREY, "width": 1}
+        figure.add_scatter(
+            x=curve.steps,
+            y=curve.middle,
+            line=line,
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    for number, (label, curve) in enumerate(highlighted.items()):
         color = _COLORS[number % len(_COLORS)]
         shared = {"legendgroup": label, "name": label}
         # The band is a polygon: along the upper ends, and back along the lower ones.

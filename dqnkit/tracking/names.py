@@ -144,4 +144,5 @@ class Artifact:
     SEARCH_FIGURES: Final = "search"
     COMPARISON: Final = "comparison.json"
     CURVES_PICTURE: Final = "learning_curves.png"
+    PARAMETERS_PICTURE: Final = "parameters.png"
     CURVES_PAGE: Final = "learning_curves.html"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dqnkit._system.files import kept_working_directory
+from dqnkit._system.text import short_names
 from dqnkit.config import loading
 from dqnkit.config.distributions import (
     Choices,
@@ -101,12 +101,10 @@ class Space:
         alike. Ranges that are sampled in the logarithm give `search/log10_…`, layers their number
         and that of their units, and choices of words nothing.
         """
-        endings = Counter(key.rpartition(".")[2] for key in self.distributions)
+        labels = short_names(self.distributions)
         axes: dict[str, float] = {}
         for key, value in values.items():
-            ending = key.rpartition(".")[2]
-            label = ending if endings[ending] == 1 else key
-            axes |= _axes(label, self.distributions[key], value)
+            axes |= _axes(labels[key], self.distributions[key], value)
         return {f"{SEARCH}/{label}": number for label, number in axes.items()}
 
     def values_to_check(self, key: str) -> list[Any]:

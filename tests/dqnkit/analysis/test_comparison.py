@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from dqnkit.analysis.comparison import compare
+from dqnkit.analysis.comparison import as_number, compare
 from dqnkit.config import loading
 from dqnkit.config.sections import Config
 from dqnkit.errors import ConfigError
@@ -43,11 +43,11 @@ def test_two_groups_are_compared_drawn_and_recorded() -> None:
     result = compare(experiment="pooled", output="out")
 
     assert [len(group.runs) for group in result.groups] == [3, 3]
-    assert [group.params for group in result.groups] == [
-        {"optimizer.learning_rate": "0.001"},
+    assert [group.params for group in result.groups] == [  # the better one first
         {"optimizer.learning_rate": "0.01"},
+        {"optimizer.learning_rate": "0.001"},
     ]
-    means = [rows.mean(axis=1) for rows in finals.values()]
+    means = [finals[rate].mean(axis=1) for rate in (0.01, 0.001)]
     for group, expected in zip(result.groups, means, strict=True):
         assert group.score is not None
         assert group.score.value == pytest.approx(float(interquartile_mean(expected)))
@@ -61,12 +61,12 @@ def test_two_groups_are_compared_drawn_and_recorded() -> None:
     assert result.improvement_over == "3 and 3 seeds"
     assert result.problems == ()
 
-    names = ["comparison.json", "learning_curves.html", "learning_curves.png"]
+    names = ["comparison.json", "learning_curves.html", "learning_curves.png", "parameters.png"]
     assert [path.name for path in result.files] == names
     assert sorted(path.name for path in Path("out").iterdir()) == names
     assert Path("out/learning_curves.png").read_bytes().startswith(b"\x89PNG")
     page = Path("out/learning_curves.html").read_text(encoding="utf-8")
-    assert "A learning_rate=0.001 (3 seeds)" in page
+    assert "A learning_rate=0.01 (3 seeds)" in page
     assert len(page) > 1_000_000  # with Plotly's own code
     assert "cdn.plot.ly" not in page.partition("plotly.js v")[0]
     document = json.loads(Path("out/comparison.json").read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def test_two_groups_are_compared_drawn_and_recorded() -> None:
     assert kept.info.status == "FINISHED"
     assert kept.data.tags["dqnkit.kind"] == "comparison"
     note = kept.data.tags["mlflow.note.content"]
-    assert "| A r0.001-s0 and 2 more seeds | 3 seeds | 0.001 |" in note
+    assert "| A r0.01-s0 and 2 more seeds | 3 seeds | 0.01 |" in note
     assert {each.path for each in reader.client.list_artifacts(result.run_id)} == set(names)
     # A comparison is not a run of training.
     assert len(reader.runs()) == 6
@@ -198,6 +198,47 @@ def test_a_study_is_compared_by_its_name() -> None:
     record(_config(0, 0.1), name="one", finals=[1.0], tags={"dqnkit.study": "s"})
     record(_config(0, 0.2), name="other", finals=[1.0])
     assert [group.label for group in compare(study="s").groups] == ["A one"]
+
+
+def test_trials_are_sorted_by_the_value_that_their_study_used() -> None:
+    """The score of the best policy would put a trial with one lucky evaluation first."""
+    for name, rate, late in (("w", 0.1, 20.0), ("x", 0.2, 40.0), ("y", 0.3, None), ("z", 0.4, 30)):
+        config = _config(0, rate, **{"network.fc_layer_params": f"[{8 if name == 'w' else 4}, 2]"})
+        run_id = record(
+            config, name=name, finals=[500.0, 501.0], curve={0: [1.0]}, tags={"dqnkit.study": "s"}
+        )
+        store = RunStore(locate_store()).client
+        if late is not None:
+            store.log_metric(run_id, Metric.LATE_IQM, late)
+        store.set_tag(run_id, "trial.state", "pruned" if name == "w" else "complete")
+    result = compare(study="s")
+    assert [group.label for group in result.groups] == ["A x", "B z", "C w", "D y"]
+    assert [group.state for group in result.groups] == [
+        "complete",
+        "complete",
+        "pruned",
+        "complete",
+    ]
+    assert {name: values.tolist() for name, values in result.points.items()} == {
+        "learning_rate": [0.2, 0.4, 0.1, 0.3],
+        "fc_layer_params": [6.0, 6.0, 10.0, 6.0],
+    }
+    heights = result.make_points_figure().axes[0].collections[0].get_offsets()[:, 1]
+    np.testing.assert_array_equal(np.ma.filled(heights, np.nan), [40.0, 30.0, 20.0, np.nan])
+    named = compare("w", "x")
+    assert [group.label for group in named.groups] == ["A w", "B x"]
+    assert named.points == {}
+
+
+@pytest.mark.parametrize(
+    ("param", "number"),
+    [
+        *(("0.5", 0.5), ("7", 7.0), ("[8, 4]", 12.0), ("[]", None), ("True", None)),
+        *(("true", None), ("None", None), ("dqn", None), ("[[32, 8, 4]]", None), ("", None)),
+    ],
+)
+def test_a_parameter_is_a_number_if_it_says_one(param: str, number: float | None) -> None:
+    assert as_number(param) == number
 
 
 def test_wrong_arguments_are_refused_and_nothing_is_recorded() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,31 @@ def test_curve_of_one_point_has_a_marker() -> None:
     assert axes.lines[0].get_marker() == "o"
 
 
-def test_many_curves_differ_in_color_or_line_style() -> None:
-    curves = {str(number): CURVES["first"] for number in range(32)}
+def test_of_many_curves_the_first_eight_are_highlighted() -> None:
+    curves = {str(number): CURVES["first"] for number in range(50)}
     figure = plots.make_learning_curves_figure(curves, "title")
-    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
-    assert len(looks) == 32
-    few = plots.make_learning_curves_figure(CURVES, "title")
-    assert figure.get_figheight() > few.get_figheight()  # space for the legend
+    (axes,) = figure.axes
+    assert _legend(axes) == [*map(str, range(8)), "42 more"]
+    colors = Counter(line.get_color() for line in axes.lines)
+    assert sorted(colors.values()) == [1] * 8 + [43]  # with the line of the legend
+    assert figure.get_figheight() < 7  # the plot is taller than its legend
+    page = plots.make_interactive_curves_figure(curves, "title")
+    assert [each.name for each in page.data if each.showlegend is None] == list(map(str, range(8)))
+    assert len(page.data) == 42 + 2 * 8
+
+
+def test_parameters_are_drawn_against_a_value_with_a_fitting_axis() -> None:
+    points = {"rate": np.array([1e-5, 1e-2, 1e-3]), "size": np.array([32.0, 64.0, 128.0])}
+    points |= {"zero": np.array([0.0, 1.0, 100.0]), "more": np.ones(3)}
+    values = np.array([1.0, 2.0, np.nan])
+    figure = plots.make_scatter_figure(points, values, "value", "$title")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["rate", "size", "zero", "more"]
+    assert [axes.get_xscale() for axes in figure.axes] == ["log", "linear", "linear", "linear"]
+    np.testing.assert_array_equal(
+        figure.axes[0].collections[0].get_offsets()[:2], [[1e-5, 1.0], [1e-2, 2.0]]
+    )
+    plots.save_figure(figure, Path("points.png"))
+    assert _is_png(Path("points.png"))
 
 
 def test_dollar_signs_start_no_formula() -> None:
