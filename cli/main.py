@@ -34,7 +34,7 @@ from cli.tune import tune
 from cli.ui import ui
 from dqnkit import __version__
 from dqnkit._system.redaction import holds_password, redact_secrets
-from dqnkit.errors import DqnkitError
+from dqnkit.errors import DqnkitError, InterruptedRun
 
 
 class ExitCode(IntEnum):
@@ -106,10 +106,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=arguments, prog_name="dqnkit", standalone_mode=False)
         if code == ExitCode.INTERRUPTED:  # Typer's silent answer to KeyboardInterrupt
-            _print_error("interrupted")
+            _print_plainly("interrupted")
         return int(code or ExitCode.DONE)
     except (KeyboardInterrupt, Abort):
-        _print_error("interrupted")
+        _print_plainly("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of the output has gone, and so there is nothing to report
@@ -126,6 +126,9 @@ def _report(error: Exception) -> int:
         error.message = redact_secrets(error.message)
         rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # as typer itself calls it
         return ExitCode.MISUSED
+    if isinstance(error, InterruptedRun):
+        _print_plainly(explain(error))
+        return ExitCode.INTERRUPTED
     if isinstance(error, DqnkitError):
         _print_error(explain(error))
         return error.exit_code
@@ -173,6 +176,12 @@ def _exit_quickly(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # closed by its reader
             stream.flush()
     os._exit(code)
+
+
+def _print_plainly(message: str) -> None:
+    """Print a message that is no error, such as that of an interruption on request."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text(redact_secrets(message)))
 
 
 def _print_error(message: str) -> None:

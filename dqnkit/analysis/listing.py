@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from collections.abc import Sequence
 
 from dqnkit.errors import ArgumentError
 from dqnkit.tracking.location import AUTO, locate_store
+from dqnkit.tracking.names import Metric
 from dqnkit.tracking.recorded_run import RecordedRun
+from dqnkit.tracking.references import find_study
 from dqnkit.tracking.store import RunFilter, RunStore, highest_first, with_metric
+
+_CANDIDATES = 5
+_USUAL = (Metric.FINAL_IQM, Metric.LATE_IQM, Metric.EVAL_MEAN, Metric.BEST_MEAN)
+"""Metrics that most users sort by."""
 
 
 def list_runs(
@@ -32,13 +40,16 @@ def list_runs(
       tracking_uri: URI of the store (`dqnkit.tracking.location.locate_store`).
 
     Raises:
-      ConfigError: If there is no such experiment, or no run has the metric.
+      ConfigError: If there is no such experiment or study, or no run has the metric.
       TrackingError: If the store cannot be read.
     """
     if limit is not None and limit < 1:
         raise ArgumentError("limit", limit, "expected a number from 1 upwards")
     store = RunStore(locate_store(tracking_uri))
     criteria = RunFilter(experiment, status, study)
+    if study is not None and not store.location.is_empty:
+        if not store.runs(RunFilter(study=study), limit=1):
+            find_study(store, study)  # raises unless it has no trials yet
     if sort is None:
         return store.runs(criteria, limit=limit)
     runs: list[RecordedRun] = []
@@ -50,6 +61,17 @@ def list_runs(
     if not runs:
         known = sorted({metric for run in store.runs(criteria) for metric in run.metrics})
         if known:
-            problem = f"no run has this metric; expected one of {', '.join(known)}"
-            raise ArgumentError("sort", sort, problem)
+            raise ArgumentError("sort", sort, f"no run has this metric; {_nearest(sort, known)}")
     return runs
+
+
+def _nearest(metric: str, known: Sequence[str]) -> str:
+    """Return a clause on the metrics that are similar to one that no run has."""
+    containing = [each for each in known if metric.lower() in each.lower()]
+    similar = difflib.get_close_matches(metric, known, n=_CANDIDATES, cutoff=0.4)
+    nearest = list(dict.fromkeys([*containing, *similar]))[:_CANDIDATES]
+    if nearest:
+        return f"the nearest are {', '.join(nearest)}"
+    first = sorted(known, key=lambda each: each not in _USUAL)[:_CANDIDATES]
+    more = f" and {len(known) - len(first)} more" if len(known) > len(first) else ""
+    return f"there are {', '.join(first)}{more}"

@@ -58,6 +58,23 @@ keys that it contains: `{"training.seed": 1, "optimizer": {"kind": "adamw"}}`.
 """
 
 
+_MAX_FILES = 5
+_SYNONYMS = {
+    "lr": "learning_rate",
+    "steps": "num_iterations",
+    "total_timesteps": "num_iterations",
+    "iterations": "num_iterations",
+    "discount": "gamma",
+    "hidden": "fc_layer_params",
+    "layers": "fc_layer_params",
+    "buffer_size": "replay_buffer_max_length",
+    "capacity": "replay_buffer_max_length",
+    "learning_starts": "initial_collect_steps",
+    "eval_episodes": "num_eval_episodes",
+}
+"""Keys by names that other tools give them."""
+
+
 def experiment_names() -> list[str]:
     """Return the names of the committed experiments, sorted."""
     return sorted(path.stem for path in _directory().glob("*.yaml"))
@@ -166,6 +183,12 @@ def parse_override(text: str, given: str | None = None) -> Override:
     try:
         return Override(".".join(parts), parse_yaml(value), given)
     except ValueError as error:
+        if value.count("[") > value.count("]") or value.count("{") > value.count("}"):
+            raise ConfigError(
+                f"{given}: the value is not valid YAML: a list or mapping begins and does not end. "
+                "An assignment with spaces needs quotes around all of it, such as "
+                "'network.fc_layer_params=[64, 64]'"
+            ) from error
         raise ConfigError(f"{given}: the value is not valid YAML: {error}") from error
 
 
@@ -246,10 +269,35 @@ def _locate(experiment: str) -> Path:
             f"{experiment!r} is a directory: give the path of a YAML file, or one of the "
             f"committed experiments {', '.join(names)}"
         )
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise ConfigError(
+            f"there is no file {experiment!r}{_nearby_files(path)}; `dqnkit experiments` lists the "
+            "committed experiments, which are given by their names"
+        )
     raise ConfigError(
         f"there is no experiment {experiment!r}{suggestion(experiment, names)}. "
         f"Committed experiments: {', '.join(names)}; or give the path of a YAML file"
     )
+
+
+def _nearby_files(path: Path) -> str:
+    """Return a clause on the YAML files in the folder of a file that is missing."""
+    try:
+        if not path.parent.is_dir():
+            return f": there is no folder {str(path.parent)!r}"
+        found = sorted(each.name for each in path.parent.iterdir() if each.suffix == path.suffix)
+    except (OSError, ValueError):
+        return ""
+    place = "here" if path.parent == Path() else f"in {str(path.parent)!r}"
+    if not found:
+        return f" {place}"
+    # The suffix would make all of them alike.
+    by_stem = {each.removesuffix(path.suffix): each for each in found}
+    nearest = difflib.get_close_matches(path.stem, by_stem, n=1)
+    if nearest:
+        return f" {place} (did you mean {by_stem[nearest[0]]!r}?)"
+    more = f" and {len(found) - _MAX_FILES} more" if len(found) > _MAX_FILES else ""
+    return f" {place}; there are {', '.join(found[:_MAX_FILES])}{more}"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -463,8 +511,9 @@ def _explain(detail: ErrorDetails, draft: _Draft) -> str:
 
 def _unknown_key(location: tuple[str, ...], key: str) -> str:
     siblings = list(_model_at(location[:-1]).model_fields)
-    hint = suggestion(location[-1], siblings)
-    elsewhere = [each for each in config_keys() if each.endswith(f".{location[-1]}")]
+    name = _SYNONYMS.get(location[-1], location[-1])
+    hint = suggestion(name, siblings)
+    elsewhere = [each for each in config_keys() if each.endswith(f".{name}")]
     if not hint and elsewhere:
         hint = f" (did you mean {elsewhere[0]!r}?)"
     section = f"the section {key.rpartition('.')[0]!r}" if location[1:] else "the top level"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from dqnkit.errors import ArgumentError, ConfigError
+from dqnkit.errors import ConfigError
 from dqnkit.evaluation.formatting import format_interval
 from dqnkit.tracking.client import quoted
 from dqnkit.tracking.location import experiment_url
 from dqnkit.tracking.names import SEARCH, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
-from dqnkit.tracking.references import find_run
+from dqnkit.tracking.references import find_run, find_study
 from dqnkit.tracking.store import RunFilter, RunStore, highest_first, with_metric
 from dqnkit.tracking.views import (
     Chart,
@@ -67,7 +66,7 @@ def find_page(
       TrackingError: If the store cannot be read.
     """
     if study is not None:
-        return _study_page(store, _find_study(store, study))
+        return _study_page(store, find_study(store, study))
     if experiment is not None:
         return _trainings_page(store, experiment)
     if run is not None:
@@ -255,17 +254,6 @@ def _experiment_id(store: RunStore, name: str) -> str:
 
 
 # -- Finding what is shown
-
-
-def _find_study(store: RunStore, name: str) -> RecordedRun:
-    found = store.runs(RunFilter(study=name, kind=RunKind.STUDY), limit=1)
-    if found:
-        return found[0]
-    known = [run.name for run in store.runs(RunFilter(kind=RunKind.STUDY), limit=_LOOKED_AT)]
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
-    names = f"; nearest: {', '.join(nearest)}" if nearest else ""
-    problem = f"there is no such study in {store.location.name}{names}"
-    raise ArgumentError("study", name, f"{problem}; `dqnkit tune` makes one")
 
 
 def _find_any(store: RunStore, reference: str) -> RecordedRun:

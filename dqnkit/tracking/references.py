@@ -13,7 +13,7 @@ from typing import Any
 from dqnkit._system.text import one_line
 from dqnkit.errors import ArgumentError, ConfigError, TrackingError
 from dqnkit.tracking.client import quoted, wrap_store_errors
-from dqnkit.tracking.names import Artifact, Metric
+from dqnkit.tracking.names import Artifact, Metric, RunKind
 from dqnkit.tracking.outbox import folders_of_run
 from dqnkit.tracking.policy_folder import MODEL, PolicyFolder, open_folder
 from dqnkit.tracking.recorded_run import RecordedRun
@@ -65,6 +65,27 @@ def find_run(store: RunStore, reference: str) -> RecordedRun:
     if reference.startswith("models:"):
         raise ConfigError(f"{reference!r}: write models:/NAME@ALIAS or models:/NAME/VERSION")
     return _by_id_or_name(store, reference)
+
+
+def find_study(store: RunStore, name: str) -> RecordedRun:
+    """Return the run of a study.
+
+    Raises:
+      ArgumentError: If there is none; the message lists the nearest.
+    """
+    found = store.runs(RunFilter(study=name, kind=RunKind.STUDY), limit=1)
+    if found:
+        return found[0]
+    studies = store.runs(RunFilter(kind=RunKind.STUDY), limit=_LOOKED_THROUGH)
+    known = list(dict.fromkeys(run.name for run in studies))
+    near = difflib.get_close_matches(name, known, n=_CANDIDATES, cutoff=0.4)
+    if near:
+        hint = f"nearest: {', '.join(near)}"
+    elif known:
+        hint = f"the latest: {', '.join(known[:_CANDIDATES])}"
+    else:
+        hint = "`dqnkit tune` makes one"
+    raise ArgumentError("study", name, f"there is no such study in {store.location.name}; {hint}")
 
 
 def find_policy(store: RunStore | None, reference: str, scratch: Path) -> PolicySource:

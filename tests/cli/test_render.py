@@ -70,5 +70,5 @@ def test_a_terminated_rendering_leaves_nothing() -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err == "error: interrupted\n"
+    assert err == "interrupted\n"
     assert not Path("out").exists()

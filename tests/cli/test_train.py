@@ -86,7 +86,7 @@ def test_the_store_can_be_chosen(run: Run) -> None:
     ("arguments", "parts"),
     [
         (["cartpol"], ["'cartpol'", "did you mean 'cartpole'"]),
-        (["missing.yaml"], ["'missing.yaml'", "Committed experiments"]),
+        (["missing.yaml"], ["'missing.yaml'", "`dqnkit experiments` lists"]),
         (["--env", "CartPole-v7"], ["'CartPole-v7'", "did you mean"]),
         (["--env", "Pendulum-v1"], ["Box(-2.0, 2.0", "Discrete"]),
         (["--set", "agent.gama=1"], ["agent.gama", "did you mean 'gamma'"]),

@@ -67,3 +67,22 @@ def test_wrong_arguments_are_refused() -> None:
     _record_three()
     with pytest.raises(ConfigError, match=r"there is no experiment 'nothing'.*listed"):
         list_runs(experiment="nothing")
+
+
+def test_a_metric_that_is_nearly_right_gets_the_nearest_and_not_all() -> None:
+    _record_three()
+    with pytest.raises(ArgumentError) as caught:
+        list_runs(sort="return")
+    assert caught.value.problem.startswith("no run has this metric; the nearest are ")
+    named = caught.value.problem.partition("nearest are ")[2].split(", ")
+    assert len(named) <= 5
+    assert "final/return_iqm" in named
+    assert all("return" in each for each in named)
+
+
+def test_a_study_that_does_not_exist_is_refused() -> None:
+    assert list_runs(study="s") == []  # in an empty store
+    _record_three()
+    with pytest.raises(ArgumentError, match="there is no such study in") as caught:
+        list_runs(study="nope")
+    assert (caught.value.argument, caught.value.value) == ("study", "nope")

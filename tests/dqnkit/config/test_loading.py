@@ -78,9 +78,45 @@ class TestExperiments:
         assert "mountain-car" in message
         assert "give the path of a YAML file" in message
 
-    @pytest.mark.parametrize("path", ["missing.yaml", "a" * 5_000, "\x00"])
-    def test_a_path_without_a_file_is_an_unknown_experiment(self, path: str) -> None:
-        assert "there is no experiment" in _message(experiment=path)
+    @pytest.mark.parametrize("name", ["a" * 5_000, "\x00"])
+    def test_a_name_that_is_none_is_an_unknown_experiment(self, name: str) -> None:
+        assert "there is no experiment" in _message(experiment=name)
+
+    @pytest.mark.parametrize(
+        ("path", "problem"),
+        [
+            ("mine.yaml", "there is no file 'mine.yaml' here (did you mean 'mines.yaml'?)"),
+            ("x.yml", "there is no file 'x.yml' here; `dqnkit experiments` lists the committed"),
+            ("other.yaml", "there is no file 'other.yaml' here; there are a.yaml, mines.yaml; "),
+            ("no/where", "there is no file 'no/where': there is no folder 'no'"),
+            ("/a/b.yaml", "there is no file '/a/b.yaml': there is no folder '/a'"),
+        ],
+    )
+    def test_a_file_that_is_missing_is_told_with_those_beside_it(
+        self, path: str, problem: str
+    ) -> None:
+        for name in ("mines.yaml", "a.yaml", "b.txt"):
+            Path(name).touch()
+        assert problem in _message(experiment=path)
+
+    @pytest.mark.parametrize(
+        ("key", "meant"),
+        [
+            ("optimizer.lr", "learning_rate"),
+            ("lr", "optimizer.learning_rate"),
+            ("training.total_timesteps", "num_iterations"),
+            ("replay.buffer_size", "replay_buffer_max_length"),
+        ],
+    )
+    def test_names_of_other_tools_are_understood(self, key: str, meant: str) -> None:
+        assert f"there is no key {key!r} (did you mean {meant!r}?)" in _message(f"{key}=1")
+
+    def test_a_list_that_the_shell_has_divided_gets_the_remedy(self) -> None:
+        """The shell makes two arguments of an unquoted `[64, 64]`."""
+        message = _message("network.fc_layer_params=[64,")
+        assert (
+            "needs quotes around all of it, such as 'network.fc_layer_params=[64, 64]'" in message
+        )
 
     def test_a_directory_is_not_an_experiment(self) -> None:
         assert "'.' is a directory" in _message(experiment=".")

@@ -441,7 +441,7 @@ def test_a_second_signal_ends_at_once_and_the_run_is_still_killed(
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedRun, match="interrupted at once after"):
         train(small(), listener=once(Progress, twice))
     assert tracker.statuses == [RunStatus.KILLED]
     assert tracker.files.keys() == {"config.yaml"}
