@@ -47,9 +47,9 @@ def list_runs(
         raise ArgumentError("limit", limit, "expected a number from 1 upwards")
     store = RunStore(locate_store(tracking_uri))
     criteria = RunFilter(experiment, status, study)
-    if study is not None and not store.location.is_empty:
-        if not store.runs(RunFilter(study=study), limit=1):
-            find_study(store, study)  # raises unless it has no trials yet
+    is_known = study is None or store.location.is_empty
+    if study is not None and not is_known and not store.runs(RunFilter(study=study), limit=1):
+        find_study(store, study)  # raises unless it has no trials yet
     if sort is None:
         return store.runs(criteria, limit=limit)
     runs: list[RecordedRun] = []
