@@ -28,6 +28,7 @@ from cli.messages import explain, set_command
 from cli.render import render
 from cli.replay_server import actor, replay_server
 from cli.runs import runs
+from cli.show import show
 from cli.sync import sync
 from cli.train import train
 from cli.tune import tune
@@ -61,6 +62,7 @@ app.command("eval")(evaluate)
 app.command()(render)
 app.command()(compare)
 app.command()(runs)
+app.command()(show)
 app.command()(sync)
 app.command()(ui)
 app.command("replay-server")(replay_server)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from dqnkit.tracking.client import quoted
 from dqnkit.tracking.location import experiment_url
 from dqnkit.tracking.names import SEARCH, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
-from dqnkit.tracking.references import find_run, find_study
+from dqnkit.tracking.references import find_any, find_study
 from dqnkit.tracking.store import RunFilter, RunStore, highest_first, with_metric
 from dqnkit.tracking.views import (
     Chart,
@@ -37,7 +36,6 @@ _MAX_COLUMNS = 6
 _MAX_SCATTERS = 4
 _MIN_VERSION = (3, 15)
 """First version of MLflow whose UI opens saved views; older ones fail at such links."""
-_PARENTS = (RunKind.STUDY, RunKind.SEEDS, RunKind.TRIAL, RunKind.CONFIRMATION, RunKind.COMPARISON)
 _BAND = (Metric.POOLED_IQM, Metric.POOLED_LOW, Metric.POOLED_HIGH)
 _LINKED = 5
 """Number of studies that the description of an experiment links to."""
@@ -70,7 +68,7 @@ def find_page(
     if experiment is not None:
         return _trainings_page(store, experiment)
     if run is not None:
-        return _run_page(store, _find_any(store, run))
+        return _run_page(store, find_any(store, run))
     latest = store.runs(limit=1)
     if not latest:
         return "/"
@@ -251,26 +249,6 @@ def _opens_views(store: RunStore) -> bool:
 
 def _experiment_id(store: RunStore, name: str) -> str:
     return store.experiment_ids(name)[0]
-
-
-# -- Finding what is shown
-
-
-def _find_any(store: RunStore, reference: str) -> RecordedRun:
-    """Return the run that a reference refers to, of any kind."""
-    for kind in _PARENTS:
-        named = store.runs(
-            RunFilter(kind=kind), where=f"attributes.run_name = {quoted(reference)}", limit=2
-        )
-        if len(named) == 1:
-            return named[0]
-    if re.fullmatch(r"[0-9a-f]{6,32}", reference):
-        begun = f"attributes.run_id LIKE '{reference}%'"
-        for kind in _PARENTS:
-            found = store.runs(RunFilter(kind=kind), where=begun, limit=2)
-            if len(found) == 1:
-                return found[0]
-    return find_run(store, reference)
 
 
 # -- What distinguishes runs

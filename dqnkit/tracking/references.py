@@ -25,6 +25,8 @@ FORMS = (
 )
 """Forms of a reference to a run; a policy may also be given by its folder."""
 _MODEL = re.compile(r"models:/+(?P<name>[^@/]+)(@(?P<alias>[^@/]+)|/(?P<version>\d+))/?")
+_PARENTS = (RunKind.STUDY, RunKind.SEEDS, RunKind.TRIAL, RunKind.CONFIRMATION, RunKind.COMPARISON)
+"""Kinds of runs that are not trainings."""
 _CANDIDATES = 5
 _LOOKED_THROUGH = 500
 """Number of latest runs that are searched for names similar to a wrong one."""
@@ -65,6 +67,27 @@ def find_run(store: RunStore, reference: str) -> RecordedRun:
     if reference.startswith("models:"):
         raise ConfigError(f"{reference!r}: write models:/NAME@ALIAS or models:/NAME/VERSION")
     return _by_id_or_name(store, reference)
+
+
+def find_any(store: RunStore, reference: str) -> RecordedRun:
+    """Return the run that a reference refers to, of any kind.
+
+    Raises:
+      ConfigError: If it refers to no run or to several; the message lists the nearest.
+    """
+    for kind in _PARENTS:
+        named = store.runs(
+            RunFilter(kind=kind), where=f"attributes.run_name = {quoted(reference)}", limit=2
+        )
+        if len(named) == 1:
+            return named[0]
+    if re.fullmatch(r"[0-9a-f]{6,32}", reference):
+        begun = f"attributes.run_id LIKE '{reference}%'"
+        for kind in _PARENTS:
+            found = store.runs(RunFilter(kind=kind), where=begun, limit=2)
+            if len(found) == 1:
+                return found[0]
+    return find_run(store, reference)
 
 
 def find_study(store: RunStore, name: str) -> RecordedRun:

@@ -80,8 +80,8 @@ def test_help_and_version_have_exit_code_0(run: Run, arguments: list[str]) -> No
 
 def test_help_lists_every_command(run: Run) -> None:
     _, out, _ = run("--help")
-    assert [line.split()[1] for line in out.splitlines() if line.startswith("│ ")][-12:] == [
-        *("train", "tune", "eval", "render", "compare", "runs", "sync", "ui"),
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("│ ")][-13:] == [
+        *("train", "tune", "eval", "render", "compare", "runs", "show", "sync", "ui"),
         *("replay-server", "actor", "experiments", "schema"),
     ]
 
@@ -104,8 +104,8 @@ import sys
 from cli.main import run
 assert run({arguments}) == 0
 own = {{name for name in sys.modules if name.partition(".")[0] in {{"cli", "dqnkit"}}}}
-commands = {{"compare", "eval", "experiments", "render", "replay_server", "runs", "sync"}}
-commands |= {{"train", "tune", "ui"}}
+commands = {{"compare", "eval", "experiments", "render", "replay_server", "runs", "show"}}
+commands |= {{"sync", "train", "tune", "ui"}}
 own -= {{f"cli.{{name}}" for name in commands | {{"main", "messages", "options"}}}}
 own -= {{"cli", "dqnkit", "dqnkit.errors", "dqnkit._system", "dqnkit._system.redaction"}}
 print("numpy" in sys.modules or sorted(own), file=sys.stderr)
