@@ -128,6 +128,14 @@ def median(runs: Sequence[RecordedRun], metric: str) -> float | None:
     return float(np.median(values)) if values else None
 
 
+def _merit(
+    runs: Sequence[RecordedRun], evaluations: Mapping[str, Evaluations], metric: str
+) -> float | None:
+    """Return the value by which a group is sorted; None if it has none."""
+    score = Group(tuple(runs), tuple(evaluations[run.id] for run in runs)).score
+    return score.value if score and metric == Metric.FINAL_IQM else median(runs, metric)
+
+
 def _ranked(value: float | None) -> tuple[bool, float]:
     """Return a key that sorts values from the highest, and those that are missing last."""
     is_missing = value is None or np.isnan(value)
@@ -166,7 +174,8 @@ def grouped(
     Args:
       runs: The runs.
       evaluations: Their evaluations, by id.
-      best_by: Metric whose median sorts the groups, highest first; None keeps the order of runs.
+      best_by: Metric that sorts the groups, highest first: their scores if it is that of the best
+        policy, else its median. None keeps the order of runs.
     """
     pools: dict[Any, list[RecordedRun]] = {}
     for run in runs:
@@ -178,7 +187,7 @@ def grouped(
         list({run.params.get(SEED): run for run in pool}.values()) for pool in pools.values()
     ]
     if best_by is not None:
-        members.sort(key=lambda pool: _ranked(median(pool, best_by)))
+        members.sort(key=lambda pool: _ranked(_merit(pool, evaluations, best_by)))
     params = [_settings(pool[0]) for pool in members]
     keys = sorted({key for each in params for key in each} - set(IRRELEVANT))
     differing = [key for key in keys if len({each.get(key) for each in params}) > 1]

@@ -180,3 +180,21 @@ def test_the_curve_of_a_single_seed_is_over_its_episodes() -> None:
     np.testing.assert_allclose(curve.middle, [1.0, interquartile_mean(episodes)])
     assert curve.low[0] == curve.high[0] == 1.0
     assert curve.low[1] < curve.middle[1] < curve.high[1]
+
+
+def test_groups_are_sorted_by_the_score_that_is_shown() -> None:
+    """Medians of runs may be equal where scores are not."""
+    metrics = {Metric.FINAL_IQM: 5.0, Metric.LATE_IQM: 1.0}
+    finals = {"low": (4.0, 5.0), "high": (6.0, 7.0), "none": ()}
+    runs = [
+        replace(_run(0), id=name, name=name, metrics=metrics if values else {}, params={"a": name})
+        for name, values in finals.items()
+    ]
+    evaluations = {run.id: _evaluated(*finals[run.id]) for run in runs}
+    for metric, order in ((Metric.FINAL_IQM, ["high", "low", "none"]), (None, list(finals))):
+        groups = grouped(runs, evaluations, metric)
+        assert [group.runs[0].name for group in groups] == order
+        assert [group.letter for group in groups] == ["A", "B", "C"]
+    late = [replace(run, metrics={Metric.LATE_IQM: float(len(run.id))}) for run in runs]
+    groups = grouped(late, evaluations, Metric.LATE_IQM)
+    assert [group.runs[0].name for group in groups] == ["high", "none", "low"]
