@@ -1,4 +1,4 @@
-"""What there is to know of one run: its configuration, scores and files."""
+"""Summary of one run: its configuration, scores and files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RunSummary:
 
 
 def summarize(run: str, *, tracking_uri: str | None = AUTO) -> RunSummary:
-    """Return what there is to know of a run.
+    """Return the summary of a run.
 
     Args:
       run: Reference to the run (`dqnkit.tracking.references.FORMS`), or name or id of a study, a

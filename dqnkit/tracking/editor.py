@@ -36,7 +36,7 @@ class RegisteredPolicy:
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of a policy that was registered."""
+    """Outcome of the registration of a policy."""
 
     version: str
     has_alias: bool
@@ -107,7 +107,7 @@ class RunEditor:
           may_replace: Called with the version that has the alias so far; false leaves it there.
 
         Returns:
-          What became of the policy; None if it could not be registered.
+          The outcome; None if the policy could not be registered.
         """
         del run_id, model, alias, tags, may_replace
         return None

@@ -55,6 +55,9 @@ class Metric:
     """Number of seeds that a parent run aggregates."""
 
 
+POOLED_BAND: Final = (Metric.POOLED_IQM, Metric.POOLED_LOW, Metric.POOLED_HIGH)
+"""Aggregate learning curve of several seeds, with its interval."""
+
 # -- Tags
 
 

@@ -10,7 +10,7 @@ from dqnkit.errors import ConfigError
 from dqnkit.evaluation.formatting import format_interval
 from dqnkit.tracking.client import quoted
 from dqnkit.tracking.location import experiment_url
-from dqnkit.tracking.names import SEARCH, Metric, RunKind, Tag
+from dqnkit.tracking.names import POOLED_BAND, SEARCH, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.references import find_any, find_study
 from dqnkit.tracking.store import RunFilter, RunStore, highest_first, with_metric
@@ -36,7 +36,6 @@ _MAX_COLUMNS = 6
 _MAX_SCATTERS = 4
 _MIN_VERSION = (3, 15)
 """First version of MLflow whose UI opens saved views; older ones fail at such links."""
-_BAND = (Metric.POOLED_IQM, Metric.POOLED_LOW, Metric.POOLED_HIGH)
 _LINKED = 5
 """Number of studies that the description of an experiment links to."""
 _BY_DQNKIT = ". Described by dqnkit."
@@ -167,7 +166,7 @@ def _group_view(name: str, runs: Sequence[RecordedRun]) -> View:
     ids = ", ".join(f"'{run.id}'" for run in runs[:_LOOKED_AT])
     charts: list[Chart] = [
         lines("learning curves", [Metric.EVAL_MEAN], _LOOKED_AT),
-        lines("IQM over seeds with its 95 % interval", _BAND, _LOOKED_AT),
+        lines("IQM over seeds with its 95 % interval", POOLED_BAND, _LOOKED_AT),
         bars("IQM of the last evaluations", Metric.LATE_IQM, _LOOKED_AT),
         bars("score: IQM of the best policy", Metric.FINAL_IQM, _LOOKED_AT),
     ]

@@ -26,11 +26,9 @@ from dqnkit.runs.result import TrainResult
 from dqnkit.tracking.editor import make_run_editor
 from dqnkit.tracking.factory import make_tracker
 from dqnkit.tracking.location import AUTO, locate_optional_store
-from dqnkit.tracking.names import Artifact, Metric, RunKind, Tag
+from dqnkit.tracking.names import POOLED_BAND, Artifact, Metric, RunKind, Tag
 from dqnkit.tracking.recorded_run import RecordedRun
 from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader
-
-_BAND = (Metric.POOLED_IQM, Metric.POOLED_LOW, Metric.POOLED_HIGH)
 
 
 @dataclass(frozen=True)
@@ -256,7 +254,7 @@ class SeedGroup:
         means = [dict(each.curve) for each in self.results]
         for step, *values in zip(*(each.tolist() for each in curve), strict=True):
             mean = float(np.mean([each[step] for each in means]))
-            band = dict(zip(_BAND, values, strict=True))
+            band = dict(zip(POOLED_BAND, values, strict=True))
             self._tracker.log({Metric.EVAL_MEAN: mean, **band}, step)
 
     def _curve(self) -> plots.Curve | None:
