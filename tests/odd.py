@@ -124,11 +124,16 @@ class Odd(gymnasium.Env[Any, Any]):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
     action_space = spaces.Discrete(2)
 
-    def __init__(self, oddity: str = "plain", render_mode: str | None = None) -> None:
+    def __init__(
+        self, oddity: str = "plain", render_mode: str | None = None, reads: str = "."
+    ) -> None:
         if oddity == "creation exits":
             sys.exit(0)
         if oddity == "changes folder":
+            assert Path(reads).is_file(), Path.cwd()  # where every instance begins
             os.chdir("/")
+        if oddity == "constructor hangs":
+            self._hang_if_second()
         self.oddity, self.render_mode = oddity, render_mode
         self.observation_space, self._usual, self._odd, _ = OBSERVATIONS.get(
             oddity, (FLOATS, PLAIN, PLAIN, "")
@@ -180,6 +185,12 @@ class Odd(gymnasium.Env[Any, Any]):
             sys.exit(0)
         if self.oddity == "close hangs":
             time.sleep(600)
+
+    def _hang_if_second(self) -> None:
+        """Hang in the instance that trains: the first one is made for its spaces alone."""
+        if Path("first").exists():
+            _sleep()
+        Path("first").touch()
 
     def _observation(self, is_odd: bool) -> Any:
         if self.oddity == "float64":

@@ -6,8 +6,9 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 
 @contextlib.contextmanager
@@ -91,6 +92,17 @@ def file_lock(path: Path, *, blocking: bool = True) -> Iterator[None]:
             raise BlockingIOError(f"{path} was removed by the process that had locked it")
 
 
+class _Kept(NamedTuple):
+    """A working directory to return to."""
+
+    folder: Path
+    starts: dict[str, Path]
+    """Folders of `start_in_first_folder`, by key."""
+
+
+_kept: ContextVar[_Kept | None] = ContextVar("_kept", default=None)
+
+
 @contextlib.contextmanager
 def kept_working_directory() -> Iterator[None]:
     """Return to the working directory at the end: code of environments may change it."""
@@ -99,11 +111,29 @@ def kept_working_directory() -> Iterator[None]:
     except FileNotFoundError:  # somebody has removed it
         yield
         return
+    token = _kept.set(_Kept(before, {}))
     try:
         yield
     finally:
+        _kept.reset(token)
         with contextlib.suppress(OSError):
             os.chdir(before)
+
+
+def start_in_first_folder(key: str) -> None:
+    """Change into the folder in which this was called first with a key, where folders are kept.
+
+    Instances of an environment then all begin in the same folder, whatever earlier ones did.
+    """
+    kept = _kept.get()
+    if kept is not None:
+        os.chdir(kept.starts.setdefault(key, Path.cwd()))
+
+
+def kept_folder() -> Path | None:
+    """Return the folder to which `kept_working_directory` returns; None outside of it."""
+    kept = _kept.get()
+    return kept.folder if kept else None
 
 
 def _is_at(path: Path, file: IO[str]) -> bool:

@@ -13,7 +13,6 @@ from typing_extensions import override
 from dqnkit._system.text import one_line, short_repr
 from dqnkit.envs.failures import OF_ENVIRONMENTS, OLD_API, call_failure
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
-from dqnkit.envs.precision import ADVICE as PRECISION_ADVICE
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import DqnkitError, EnvironmentFailedError
 
@@ -55,7 +54,6 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._step = 0
         self._watches_generators = True
         self._warnings: list[str] = []
-        self._has_told_precision = False
         self._is_open = True
         self.observation_space = self._encoder.frame_space
 
@@ -98,11 +96,11 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def take_warnings(self) -> list[str]:
         """Return the warnings since the last call."""
         warnings, self._warnings = self._warnings, []
-        problem = self._encoder.precision_problem()
-        if problem is not None and not self._has_told_precision:
-            self._has_told_precision = True
-            warnings.append(f"{self._name} {problem}: {PRECISION_ADVICE}")
         return warnings
+
+    def precision_problem(self) -> str | None:
+        """Return a clause on observations that float32 cannot tell apart; None if none is known."""
+        return self._encoder.precision_problem()
 
     def finish(self) -> list[str]:
         """Close the environment; return what went wrong, as warnings."""

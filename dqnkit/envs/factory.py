@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -16,6 +17,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from dqnkit._system.files import start_in_first_folder
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import packages
 from dqnkit.envs.checks import CheckedEnv
@@ -42,8 +44,9 @@ def make_env(
     Raises:
       UnsupportedEnvironmentError: If the environment cannot be created.
     """
-    with wrap_creation_errors(config):
+    with wrap_creation_errors(config, render_mode):
         packages.register(config.id)
+        start_in_first_folder(f"{config.id} {config.kwargs}")
         kwargs = config.kwargs | ({"render_mode": render_mode} if render_mode else {})
         if kwargs.get("render_mode") is not None:
             _prepare_drawing()
@@ -159,14 +162,20 @@ def _make_sync(makers: Makers, mode: AutoresetMode) -> SyncVectorEnv:
 
 
 def _make_async(makers: Makers, spec: EnvSpec, mode: AutoresetMode) -> AsyncVectorEnv:
-    with _signals_blocked(signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        # A process forked while TensorFlow's threads run may hang.
-        envs = AsyncVectorEnv(
-            [_ProcessMaker(make, spec) for make in makers],
-            context="spawn",
-            autoreset_mode=mode,
-            copy=False,
-        )
+    before = set(multiprocessing.active_children())
+    try:
+        with _signals_blocked(signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            # A process forked while TensorFlow's threads run may hang.
+            envs = AsyncVectorEnv(
+                [_ProcessMaker(make, spec) for make in makers],
+                context="spawn",
+                autoreset_mode=mode,
+                copy=False,
+            )
+    except BaseException:  # Gymnasium leaves the processes running
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()
+        raise
     error = next((each for each in envs.call("creation_error") if each is not None), None)
     if error is not None:
         close_processes(envs, spec.id, None, is_idle=True)

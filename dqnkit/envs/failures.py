@@ -15,7 +15,12 @@ import gymnasium
 from dqnkit._system.text import one_line
 from dqnkit.config.sections import EnvConfig
 from dqnkit.envs import packages
-from dqnkit.errors import DqnkitError, EnvironmentFailedError, UnsupportedEnvironmentError
+from dqnkit.errors import (
+    DqnkitError,
+    EnvironmentFailedError,
+    InterruptedRun,
+    UnsupportedEnvironmentError,
+)
 
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "minatar": "minatar", "Box2D": "box2d"}
 """Extras of dqnkit, by the top-level module that they install."""
@@ -40,31 +45,30 @@ OLD_API = (
 
 
 @contextmanager
-def wrap_creation_errors(config: EnvConfig) -> Iterator[None]:
+def wrap_creation_errors(config: EnvConfig, render_mode: str | None = None) -> Iterator[None]:
     """Raise any exception as `UnsupportedEnvironmentError`, and ignore warnings of Gymnasium.
 
     Args:
       config: Configuration of the environment that is created in the body, for messages.
+      render_mode: Render mode of the environment.
     """
+    identity = repr((config.id, config.kwargs, render_mode))
     level = logging.getLogger().level
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-        _made.add(_identity(config))
-    except UnsupportedEnvironmentError:
+        _made.add(identity)
+    except (UnsupportedEnvironmentError, InterruptedRun):
         raise
     except OF_ENVIRONMENTS as error:  # of the environment's own code
-        raise UnsupportedEnvironmentError(_creation_message(config, error)) from error
+        message = _creation_message(config, error, is_another=identity in _made)
+        raise UnsupportedEnvironmentError(message) from error
     finally:
         logging.getLogger().setLevel(level)
 
 
-def _identity(config: EnvConfig) -> str:
-    return repr((config.id, config.kwargs))
-
-
-def _creation_message(config: EnvConfig, error: BaseException) -> str:
+def _creation_message(config: EnvConfig, error: BaseException, *, is_another: bool) -> str:
     family = packages.advice_for(config.id)
     if _missing_module(error) is not None:
         advice = extra_for(error) or f": {family or one_line(error)}"
@@ -83,10 +87,10 @@ def _creation_message(config: EnvConfig, error: BaseException) -> str:
         advice = (
             "; let its __init__ take render_mode=None, and keep it as self.render_mode, to draw it"
         )
-    elif _identity(config) in _made:
+    elif is_another:
         advice = (
-            "; another instance was made in this process before: if only one can live, its close "
-            "must release what it holds"
+            "; an earlier instance could be made in this process, so perhaps only one can live at "
+            "a time, or close does not release what the next one needs"
         )
     problem = f"cannot create {config.id!r}{hint}{kwargs}: {describe_error(error)}"
     return f"env.id: Gymnasium {problem}{advice}"

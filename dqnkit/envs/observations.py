@@ -248,7 +248,8 @@ class ObservationEncoder:
         """Return a clause on observations that float32 cannot tell apart; None if none is known."""
         for array in self._arrays:
             if array.precision.problem is not None:
-                return f"gave observations of which {_called(array.spec)} {array.precision.problem}"
+                within = f" in {array.spec.name!r}" if array.spec.path else ""
+                return f"gave observations with {array.precision.problem}{within}"
         return None
 
     def magnitudes(self, frames: np.ndarray) -> dict[str, float]:

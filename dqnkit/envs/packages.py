@@ -55,8 +55,10 @@ _FAMILIES = (
 
 
 def register(env_id: str) -> None:
-    """Import the package that registers an id of ALE or MinAtar, or of Gym's Atari games."""
-    if ":" in env_id:
+    """Import the module that an id names, or the package of ALE, MinAtar or Gym's Atari games."""
+    module, colon, _ = env_id.partition(":")
+    if colon:
+        importlib.import_module(module)
         return
     namespace, slash, _ = env_id.partition("/")
     if env_id not in gymnasium.registry and not slash and _OLD_ATARI.fullmatch(env_id):

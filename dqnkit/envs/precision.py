@@ -9,11 +9,13 @@ _WATCHED = 1_000
 _FEW_STEPS = 32
 """Number of steps of float32 between two observations below which the range between them is lost.
 Ordinary observations have thousands."""
+_SMALL = 1e4
+"""Magnitude up to which changes that float32 loses are those of a value that hardly moves."""
 _NOISE = 1e-12
 """Relative size of changes that are errors of rounding, and not information."""
 ADVICE = (
-    "subtract an offset, or split them into parts, by gymnasium.wrappers.TransformObservation or "
-    "another wrapper in env.wrappers"
+    "subtract an offset, or split them into parts, by a gymnasium.ObservationWrapper of your own "
+    "in env.wrappers"
 )
 
 
@@ -54,18 +56,17 @@ class PrecisionWatch:
         if differs.any():
             first = tuple(np.argwhere(differs)[0])
             self.problem = (
-                f"contains {numbers[first]}, which float32, in which it is stored, rounds to "
-                f"{int(stored[first])}"
+                f"{numbers[first]}, which is stored as float32 and becomes {int(stored[first])}"
             )
 
     def _judge(self, low: np.ndarray, high: np.ndarray) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             size, span = np.maximum(np.abs(low), np.abs(high)), high - low
             step = np.spacing(size.astype(np.float32)).astype(np.float64)
-            is_lost = (span > _NOISE * size) & (span < _FEW_STEPS * step)
+            is_lost = (size > _SMALL) & (span > _NOISE * size) & (span < _FEW_STEPS * step)
         if is_lost.any():
             first = tuple(np.argwhere(is_lost)[0])
             self.problem = (
-                f"lies between {low[first]:.12g} and {high[first]:.12g}, where float32, in which "
-                f"it is stored, has steps of {step[first]:.2g}"
+                f"numbers between {low[first]:.12g} and {high[first]:.12g}, which are stored as "
+                f"float32, whose steps are {step[first]:.2g} there"
             )

@@ -244,11 +244,14 @@ class VectorEnvironment:
         if self._is_checked:
             warnings = [text for each in self._envs.call("take_warnings") for text in each]
             self._warnings += dict.fromkeys(warnings)
-            return
-        problem = self._encoder.precision_problem()
-        if problem is not None and self._checks_precision:
-            self._checks_precision = False
-            self._warnings.append(f"{self._spec.id!r} {problem}: {precision.ADVICE}")
+        if self._checks_precision:
+            found = [self._encoder.precision_problem()]
+            if self._is_checked:
+                found = list(self._envs.call("precision_problem"))
+            problem = next(filter(None, found), None)
+            if problem is not None:
+                self._checks_precision = False
+                self._warnings.append(f"{self._spec.id!r} {problem}: {precision.ADVICE}")
 
     @contextmanager
     def _errors_wrapped(self, call: str) -> Iterator[None]:

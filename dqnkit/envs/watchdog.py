@@ -42,6 +42,7 @@ class Watchdog:
         make_error: MakeError | None = None,
         *,
         heeds_interrupts: bool = True,
+        wakes: bool = False,
     ) -> None:
         """Start the thread, if this is the main thread.
 
@@ -50,11 +51,14 @@ class Watchdog:
           env_id: Id of the environment that runs in the body, for messages.
           make_error: Makes the error from these two; `hang_error` by default.
           heeds_interrupts: False if an interruption of the run leaves the body alone.
+          wakes: True to wake the body from system calls now and then. A body that blocks signals
+            would otherwise not run their handlers before its call returns.
         """
         self.seconds = seconds
         self.env_id = env_id
         self.make_error = make_error or hang_error
         self._heeds_interrupts = heeds_interrupts
+        self._wakes = wakes
         self._started_at: float | None = None
         self._closed = threading.Event()
         main = threading.main_thread()
@@ -102,7 +106,8 @@ class Watchdog:
 
     def _watch(self, thread: int) -> None:
         while not self._closed.wait(min(1.0, (self.seconds or math.inf) / 4)):
-            if self.is_late or self.is_given_up:
+            is_woken = self._wakes and self._started_at is not None
+            if is_woken or self.is_late or self.is_given_up:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pthread_kill(thread, _SIGNAL)
 
@@ -134,7 +139,7 @@ def interruptible(env_id: str) -> Iterator[None]:
     Args:
       env_id: Id of the environment that runs in the body, for messages.
     """
-    watchdog = Watchdog(None, env_id)
+    watchdog = Watchdog(None, env_id, wakes=True)
     try:
         with watchdog:
             yield

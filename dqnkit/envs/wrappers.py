@@ -13,7 +13,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from dqnkit._system.text import one_line
 from dqnkit.config.sections import WrapperConfig
 from dqnkit.envs.failures import describe_error, extra_for
-from dqnkit.errors import UnsupportedEnvironmentError
+from dqnkit.errors import InterruptedRun, UnsupportedEnvironmentError
 
 Env = gymnasium.Env[Any, Any]
 
@@ -32,6 +32,8 @@ def apply_wrapper(env: Env, wrapper: WrapperConfig) -> Env:
         )
     try:
         wrapped = wrapper_class(env, **{k: _with_tuples(v) for k, v in wrapper.kwargs.items()})
+    except InterruptedRun:
+        raise
     except Exception as error:  # a wrapper's own code runs here and may raise anything
         raise UnsupportedEnvironmentError(
             f"env.wrappers: {wrapper.path} with {wrapper.kwargs} cannot be applied to the "

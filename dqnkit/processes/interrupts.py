@@ -60,7 +60,7 @@ class Interrupts:
 
 
 def killed_at() -> float | None:
-    """Return when the run that catches signals now was asked to end as KILLED.
+    """Return when the innermost run that catches signals was asked to end as KILLED.
 
     The time is that of `time.monotonic`; None if there is no such request.
     """

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from dqnkit import __version__
+from dqnkit._system.files import kept_folder
 from dqnkit._system.redaction import redact_secrets
 from dqnkit.config.fingerprint import fingerprint
 from dqnkit.config.sections import Config
@@ -96,7 +97,12 @@ def _git() -> dict[str, str]:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, timeout=5
+            ["git", *arguments],
+            cwd=kept_folder(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
         ).stdout.strip()
 
     try:

@@ -107,7 +107,8 @@ def _check_loss(
         which = f" in {name!r}" if name else ""
         advice = (
             f"observations of about {size:.3g}{which} are too large for a network's inputs: scale "
-            "them by gymnasium.wrappers.RescaleObservation or TransformObservation in env.wrappers"
+            "them by a gymnasium.ObservationWrapper of your own in env.wrappers, or, if they are a "
+            "Box with bounds, by gymnasium.wrappers.RescaleObservation"
         )
     reward = abs(interval.return_mean) / max(interval.length_mean, 1.0)
     if reward > _LARGE_REWARD or math.isinf(interval.return_mean):

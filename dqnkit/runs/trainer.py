@@ -56,6 +56,7 @@ from dqnkit.tracking.tracker import NO_PARENT, ParentRun, RunHeader, Tracker
 
 CHUNK_SECONDS = 0.25
 """Target duration of a chunk: a smooth display and a prompt reaction to Ctrl-C, in few calls."""
+_MAX_GROWTH = 10
 _SHORT_ID = 8
 
 
@@ -334,7 +335,8 @@ class _Trainer:
             stop = min(next_evaluation, self._checkpoints.next_stop(iteration, total))
             size = min(chunk, stop - iteration)
             progress, seconds = self._advance(size)
-            chunk = max(1, int(size * CHUNK_SECONDS / seconds))
+            # One iteration may be quicker than all others.
+            chunk = max(1, min(_MAX_GROWTH * size, int(size * CHUNK_SECONDS / seconds)))
             yield progress
             if self._is_evaluation_due:
                 yield self._evaluate()

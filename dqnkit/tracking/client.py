@@ -16,7 +16,7 @@ from dqnkit.errors import ConfigError, DqnkitError, TrackingError
 from dqnkit.events import RunStatus
 from dqnkit.processes import identity
 from dqnkit.tracking.location import StoreLocation
-from dqnkit.tracking.names import TRAIN, Metric, Tag
+from dqnkit.tracking.names import TRAIN, Metric, RunKind, Tag
 from dqnkit.tracking.relocation import follow_folder
 
 _ENVIRONMENT = {
@@ -157,8 +157,13 @@ def end_stale_runs(client: Any, experiment_ids: Iterable[str]) -> None:
         client.set_tag(run.info.run_id, Tag.NOTE, f"{note}{_KILLED_NOTE}")
 
 
-def _last_sign_of_life(client: Any, run: Any) -> int:
-    """Return the time of a run's last metric, or of its start, in milliseconds."""
+def _last_sign_of_life(client: Any, run: Any) -> int | None:
+    """Return the time of a run's last metric, or of its start, in milliseconds.
+
+    The result is None for the parent of other runs, which logs at its end.
+    """
+    if run.data.tags.get(Tag.KIND) not in {None, RunKind.TRAINING}:
+        return None
     rate = f"{TRAIN}/steps_per_second"  # logged more often than evaluations are
     points = [
         point

@@ -13,7 +13,7 @@ from dqnkit.workers.pool import WorkerMessage, WorkerPool
 
 _TICK_SECONDS = 0.25
 """Longest time after which a signal is noticed while no worker sends anything."""
-_ORDER_SECONDS = 5.0
+_ORDER_SECONDS = 2.0
 """Time for workers to obey. They read an order between two events, and so never in an environment
 that hangs."""
 

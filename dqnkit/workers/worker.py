@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 
 from dqnkit._system import memory
 from dqnkit._system.text import one_line
@@ -49,9 +51,10 @@ def serve(connection: Connection, output: str | None, most_memory: int) -> None:
         launcher takes care of output and signals.
       most_memory: Bytes; a process that holds more after a run exits.
     """
+    orphan_watch = _OrphanWatch()
     if output is not None:
         detach_from_terminal(output)
-    orphan_watch = _OrphanWatch()
+        signal.signal(signal.SIGINT, orphan_watch.interrupt)
     try:
         import dqnkit._system.tensorflow  # noqa: F401 - takes seconds, before the first task
 
@@ -75,6 +78,8 @@ class _OrphanWatch:
     def __init__(self) -> None:
         self._interrupts = Interrupts()
         self._is_orphaned = False
+        self.is_preparing = False
+        """True while a run is prepared, before it catches signals."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def watch_over(self, interrupts: Interrupts) -> None:
@@ -82,6 +87,13 @@ class _OrphanWatch:
         self._interrupts = interrupts
         if self._is_orphaned:
             interrupts.request(RunStatus.KILLED)
+
+    def interrupt(self, number: int, _: FrameType | None) -> None:
+        """Handle the signal of a pool whose order was not obeyed, while no run catches signals."""
+        del number
+        self._interrupts.request(RunStatus.KILLED)
+        if self.is_preparing:  # perhaps in an environment that hangs
+            raise KeyboardInterrupt
 
     def _watch(self) -> None:
         parent = parent_process()
@@ -97,7 +109,8 @@ class _OrphanWatch:
 def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> None:
     interrupts = Interrupts()
     orphan_watch.watch_over(interrupts)
-    channel = _EventChannel(task, connection, interrupts)
+    channel = _EventChannel(task, connection, interrupts, orphan_watch)
+    orphan_watch.is_preparing = True
     try:
         if task.resumes is not None:
             resume(
@@ -115,6 +128,9 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
                 parent=task.parent,
                 interrupts=interrupts,
             )
+    except KeyboardInterrupt:
+        cause = "interrupted before it began"
+        connection.send(RunFailed(None, cause, retryable=True, is_interrupted=True))
     except InterruptedRun as error:
         if not channel.has_ended:  # otherwise the pool knows by RunEnded
             cause = one_line(error, 2_000)
@@ -127,12 +143,21 @@ def _train(task: Task, connection: Connection, orphan_watch: _OrphanWatch) -> No
     except Exception as error:  # of an environment or the system; it ends only this run
         cause = one_line(f"{type(error).__name__}: {error}", 2_000)
         connection.send(RunFailed(channel.run_id, cause, retryable=True))
+    finally:
+        orphan_watch.is_preparing = False
 
 
 class _EventChannel:
     """Sends the events of a run to the pool, and carries out the orders that come back."""
 
-    def __init__(self, task: Task, connection: Connection, interrupts: Interrupts) -> None:
+    def __init__(
+        self,
+        task: Task,
+        connection: Connection,
+        interrupts: Interrupts,
+        orphan_watch: _OrphanWatch,
+    ) -> None:
+        self._orphan_watch = orphan_watch
         self._task = task
         self._connection = connection
         self._interrupts = interrupts
@@ -144,6 +169,7 @@ class _EventChannel:
     def send(self, event: Event) -> None:
         """Send an event, and handle pending orders: a listener."""
         if isinstance(event, RunPreparing):  # the pool has assigned the run
+            self._orphan_watch.is_preparing = False
             return
         if isinstance(event, RunStarted):
             self.run_id = event.run_id

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,19 @@ def test_the_time_after_the_last_sign_of_life_is_not_counted(
     monkeypatch.setattr(identity, "is_dead", lambda _: True)
     end_stale_runs(store, [runs()[0].info.experiment_id])
     assert runs()[0].info.end_time == began + (1_234 if metric else 0)
+
+
+def test_a_killed_parent_which_logs_at_its_end_has_no_duration_of_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead = record(name="study", status=None, tags={"dqnkit.kind": "study"})
+    store = connect(locate_store())
+    monkeypatch.setattr(identity, "is_dead", lambda _: True)
+    time.sleep(0.02)
+    end_stale_runs(store, [store.get_run(dead).info.experiment_id])
+    run = store.get_run(dead)
+    assert run.info.status == "KILLED"
+    assert run.info.end_time > run.info.start_time
 
 
 def test_a_run_that_its_parent_ends_meanwhile_keeps_its_status(

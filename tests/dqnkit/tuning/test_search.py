@@ -554,7 +554,9 @@ def test_the_parent_process_of_a_search_does_not_load_tensorflow() -> None:
 
 def test_an_environment_that_changes_the_folder_does_not_move_the_study() -> None:
     folder = Path.cwd()
-    moving = ("env.id=tests.odd:Odd-v0", "env.kwargs={oddity: changes folder}")
+    Path("map.txt").touch()
+    kwargs = "env.kwargs={oddity: changes folder, reads: map.txt}"
+    moving = ("env.id=tests.odd:Odd-v0", kwargs)
     _tune(*moving, trials=1, workers=1, confirm=0)
     assert Path.cwd() == folder
     assert (folder / "mlruns" / "mlflow.db").is_file()

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,8 +311,33 @@ def test_other_references_are_no_groups(reference: str) -> None:
 
 def test_an_environment_that_changes_the_folder_does_not_move_the_record() -> None:
     folder = Path.cwd()
-    moving = ("env.id=tests.odd:Odd-v0", "env.kwargs={oddity: changes folder}")
+    Path("map.txt").touch()
+    kwargs = "env.kwargs={oddity: changes folder, reads: map.txt}"
+    moving = ("env.id=tests.odd:Odd-v0", kwargs)
     result = train_seeds(_config(*moving), 2, workers=1, tracking_uri="here")
     assert Path.cwd() == folder
     assert (folder / "here" / "mlflow.db").is_file()
     assert result.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.real_training
+@pytest.mark.parametrize("oddity", ["sleeps", "constructor hangs"])
+def test_a_group_whose_environments_hang_is_interrupted_within_ten_seconds(oddity: str) -> None:
+    make_store()
+    hanging = _config("env.id=tests.odd:Odd-v0", f"env.kwargs={{oddity: {oddity}}}")
+    signalled: list[float] = []
+
+    def interrupt() -> None:
+        while not Path("hanging").exists():
+            time.sleep(0.05)
+        signalled.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(InterruptedRun, match=r"after 0 of 2 seeds; .*--resume") as caught:
+        train_seeds(hanging, 2, workers=2)
+    assert time.monotonic() - signalled[0] < 12  # with the closing of the records
+    assert "died" not in str(caught.value)
+    parent, children = _runs()
+    assert {run.info.status for run in [parent, *children]} == {"KILLED"}
