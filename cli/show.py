@@ -56,13 +56,36 @@ def _lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     if Metric.STEPS_PER_SECOND in metrics:
         rate = format_number(metrics[Metric.STEPS_PER_SECOND], whole=True)
         yield "speed", f"{rate} environment steps a second"
-    yield "seed", run.params.get("training.seed", "")
-    yield from _settings(summary)
+    yield from _search(summary)
+    if "training.seed" in run.params:
+        yield "seed", run.params["training.seed"]
+    if run.params:  # comparisons have none
+        yield from _settings(summary)
     if summary.files:
         yield "files", ", ".join(summary.files)
     if Tag.COMMAND in run.tags:
         yield "made by", run.tags[Tag.COMMAND]
     yield from _next(summary)
+
+
+def _search(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    """Yield how far a study is, and what it has found."""
+    from dqnkit.evaluation.formatting import format_interval, format_number
+    from dqnkit.tracking.names import STUDY
+
+    found = {
+        name.removeprefix(f"{STUDY}/"): value
+        for name, value in summary.run.metrics.items()
+        if name.startswith(f"{STUDY}/")
+    }
+    if "complete" in found:
+        states = ("complete", "pruned", "failed")
+        yield "trials", ", ".join(f"{found.get(state, 0):.0f} {state}" for state in states)
+    if "best_value" in found:
+        yield "best", f"{format_number(found['best_value'])}  (value of a trial in the search)"
+    if "confirmed_iqm" in found:
+        interval = map(found.get, ("confirmed_iqm", "confirmed_ci_low", "confirmed_ci_high"))
+        yield "winner", f"{format_interval(*interval)}  (on fresh seeds, IQM)"
 
 
 def _settings(summary: RunSummary) -> Iterator[tuple[str, str]]:
@@ -83,6 +106,13 @@ def _next(summary: RunSummary) -> Iterator[tuple[str, str]]:
     run, short = summary.run, summary.run.id[:8]
     line = summary.location.command_line
     commands = [line(f"ui {short}")]
+    if run.tags.get(Tag.KIND) == RunKind.STUDY:
+        study = run.tags.get(Tag.STUDY, run.name)
+        commands = [
+            line("ui", study=study),
+            line("compare", study=study),
+            line("train", from_study=study),
+        ]
     if Artifact.POLICY in summary.files:
         commands = [line(f"render {short}"), line(f"eval {short}"), *commands]
     is_open = run.status in {"KILLED", "FAILED"}

@@ -47,7 +47,7 @@ def ui(
     tracking_uri: options.TrackingUri = options.AUTO,
 ) -> None:
     """Serve MLflow's UI with the runs to this machine only, until Ctrl-C."""
-    from cli.output import say, waiting
+    from cli.output import say, waiting, warn
     from dqnkit.errors import ConfigError, TrackingError
     from dqnkit.tracking.location import locate_store
     from dqnkit.tracking.pages import find_page
@@ -60,7 +60,8 @@ def ui(
     check_not_empty(found)
     try:
         with waiting("reading the runs", shown=True):
-            path = find_page(RunStore(found), run, study=study, experiment=experiment)
+            path, problem = find_page(RunStore(found), run, study=study, experiment=experiment)
+        warn([problem] if problem else [])
     except TrackingError:  # the address of a server that does not answer may be asked for too
         if found.address is None or run or study or experiment:
             raise

@@ -338,6 +338,8 @@ def _record(
 
 def _run_name(comparison: Comparison) -> str:
     names = [group.runs[0].name for group in comparison.groups]
+    if len(names) == 1:  # the name alone is that of the run
+        return f"{names[0]} alone"
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""
     return " vs ".join(names[:2]) + more
 

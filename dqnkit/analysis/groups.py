@@ -181,7 +181,9 @@ def grouped(
     for run in runs:
         same = frozenset((k, v) for k, v in _settings(run).items() if k not in IRRELEVANT)
         # A repeated seed is no further evidence, and an unfinished run stands alone.
-        key: Any = same if run.status == RunStatus.FINISHED else run.id
+        # A trial was chosen by its own seed, which later seeds must not be pooled with.
+        trial = (run.tags.get(Tag.STUDY), run.tags.get(Tag.TRIAL))
+        key: Any = (same, trial) if run.status == RunStatus.FINISHED else run.id
         pools.setdefault(key, []).append(run)
     members = [
         list({run.params.get(SEED): run for run in pool}.values()) for pool in pools.values()

@@ -182,9 +182,8 @@ class MlflowTracker(Tracker):
         answers = time.monotonic() - self._last_success < _PATIENCE_SECONDS
         if answers and self._parent == NO_PARENT:
             with contextlib.suppress(Exception):  # the training is what counts
-                return find_page(
-                    RunStore(self._location), **shown or {"experiment": self._experiment}
-                )
+                asked = shown or {"experiment": self._experiment}
+                return find_page(RunStore(self._location), **asked).path
         return experiment_url(known)
 
     # -- Opening the record

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from dqnkit._system.text import one_line
 from dqnkit.errors import ConfigError
 from dqnkit.evaluation.formatting import format_interval
 from dqnkit.tracking.client import quoted
@@ -43,14 +44,23 @@ _BY_DQNKIT = ". Described by dqnkit."
 _UNINTERESTING = {"training.seed", "description", "name"}
 
 
+class Page(NamedTuple):
+    """A page of the UI."""
+
+    path: str
+    """Path on the server, with its query."""
+    problem: str = ""
+    """Why it is not the view that was asked for, if it is not."""
+
+
 def find_page(
     store: RunStore,
     run: str | None = None,
     *,
     study: str | None = None,
     experiment: str | None = None,
-) -> str:
-    """Return the path of a page, with its view saved in the store; at most one thing is asked for.
+) -> Page:
+    """Return a page, with its view saved in the store; at most one thing is asked for.
 
     Args:
       store: The store.
@@ -70,7 +80,7 @@ def find_page(
         return _run_page(store, find_any(store, run))
     latest = store.runs(limit=1)
     if not latest:
-        return "/"
+        return Page("/")
     within = latest[0].tags.get(Tag.STUDY)
     studies = store.runs(RunFilter(study=within, kind=RunKind.STUDY), limit=1) if within else []
     return (
@@ -78,7 +88,7 @@ def find_page(
     )
 
 
-def _run_page(store: RunStore, run: RecordedRun) -> str:
+def _run_page(store: RunStore, run: RecordedRun) -> Page:
     kind = run.tags.get(Tag.KIND)
     if kind == RunKind.STUDY:
         return _study_page(store, run)
@@ -90,21 +100,21 @@ def _run_page(store: RunStore, run: RecordedRun) -> str:
     if kind in {RunKind.SEEDS, RunKind.TRIAL, RunKind.CONFIRMATION}:
         below = store.runs(where=f"tags.`{Tag.PARENT}` = {quoted(run.id)}")
         return _saved(store, run, _group_view(f"seeds of {run.name}", [run, *below]))
-    return f"/#/experiments/{_experiment_id(store, run.experiment)}/runs/{run.id}"
+    return Page(f"/#/experiments/{_experiment_id(store, run.experiment)}/runs/{run.id}")
 
 
-def _study_page(store: RunStore, study: RecordedRun) -> str:
+def _study_page(store: RunStore, study: RecordedRun) -> Page:
     trials = store.runs(RunFilter(study=study.name, kind=_trial_kind(study)), limit=_LOOKED_AT)
     return _saved(store, study, study_view(study, trials))
 
 
-def _trainings_page(store: RunStore, experiment: str) -> str:
+def _trainings_page(store: RunStore, experiment: str) -> Page:
     criteria = RunFilter(experiment=experiment)
     runs = store.runs(criteria, limit=_LOOKED_AT)
     if not runs:
         raise ConfigError(
-            f"there are no runs of the experiment {experiment!r} in {store.location.name} yet: "
-            "`dqnkit train` makes one"
+            f"the experiment {experiment!r} in {store.location.name} has no trainings; `dqnkit "
+            "runs` lists those of all experiments"
         )
     return _saved(store, runs[0], _trainings_view(experiment, runs))
 
@@ -192,16 +202,24 @@ def _columns(runs: Sequence[RecordedRun]) -> list[str]:
 # -- Saving
 
 
-def _saved(store: RunStore, run: RecordedRun, view: View) -> str:
+def _saved(store: RunStore, run: RecordedRun, view: View) -> Page:
     """Save a view in the experiment of a run; return its page, or one that needs no view."""
     experiment_id = _experiment_id(store, run.experiment)
-    # A store may be read-only, and a view may be too large for an old one.
-    with contextlib.suppress(Exception):
-        if _opens_views(store):
-            view.save(store.client, experiment_id)
-            _introduce(store, run.experiment, experiment_id)
-            return view.page(experiment_id)
-    return experiment_url(experiment_id)
+    instead = "the page shows the charts of the experiment"
+    try:
+        if not _opens_views(store):
+            version = ".".join(map(str, _MIN_VERSION))
+            problem = (
+                f"the server's MLflow is older than {version}, which opens no views: {instead}"
+            )
+            return Page(experiment_url(experiment_id), problem)
+        view.save(store.client, experiment_id)
+    except Exception as error:  # a store may be read-only
+        problem = f"the view {view.name!r} cannot be saved: {instead} ({one_line(error)})"
+        return Page(experiment_url(experiment_id), problem)
+    with contextlib.suppress(Exception):  # a description is no reason to open nothing
+        _introduce(store, run.experiment, experiment_id)
+    return Page(view.page(experiment_id))
 
 
 def _introduce(store: RunStore, experiment: str, experiment_id: str) -> None:

@@ -70,24 +70,36 @@ def find_run(store: RunStore, reference: str) -> RecordedRun:
 
 
 def find_any(store: RunStore, reference: str) -> RecordedRun:
-    """Return the run that a reference refers to, of any kind.
+    """Return the run that a reference refers to, of any kind; a training if there is one.
 
     Raises:
       ConfigError: If it refers to no run or to several; the message lists the nearest.
     """
-    for kind in _PARENTS:
-        named = store.runs(
-            RunFilter(kind=kind), where=f"attributes.run_name = {quoted(reference)}", limit=2
-        )
-        if len(named) == 1:
-            return named[0]
-    if re.fullmatch(r"[0-9a-f]{6,32}", reference):
-        begun = f"attributes.run_id LIKE '{reference}%'"
-        for kind in _PARENTS:
-            found = store.runs(RunFilter(kind=kind), where=begun, limit=2)
-            if len(found) == 1:
-                return found[0]
-    return find_run(store, reference)
+    try:
+        return find_run(store, reference)
+    except ConfigError:
+        parent = _find_parent(store, reference)
+        if parent is None:
+            raise
+        return parent
+
+
+def _find_parent(store: RunStore, reference: str) -> RecordedRun | None:
+    """Return the one parent of other runs, or comparison, with a name or the start of an id."""
+    if "'" in reference and '"' in reference:  # not expressible in MLflow's syntax
+        return None
+    conditions = [f"attributes.run_name = {quoted(reference)}"]
+    if re.fullmatch(r"[0-9a-f]{1,32}", reference):
+        conditions.append(f"attributes.run_id LIKE '{reference}%'")
+    for where in conditions:
+        found = [
+            run
+            for kind in _PARENTS
+            for run in store.runs(RunFilter(kind=kind), where=where, limit=2)
+        ]
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
 def find_study(store: RunStore, name: str) -> RecordedRun:

@@ -142,7 +142,9 @@ class Conclusion:
         """Register, record and store the winner unless that is done; return the model's URI."""
         run_id = self._study_run.run_id
         stored = self._study.get_attr(StudyAttr.CONCLUSION) or {}
-        is_registered = stored.get("model") is not None or not confirmed
+        # A decision on the champion holds for a search that is complete too.
+        is_decided = self._promote is None and stored.get("model") is not None
+        is_registered = is_decided or not confirmed
         if is_registered and stored.get("winner") == text and stored.get("run_id") == run_id:
             return stored.get("model")
         model = self._register(confirmed[0]) if confirmed else None

@@ -56,6 +56,9 @@ class TuneOptions:
         check_range("trials", self.trials, 1, _MAX_TRIALS)
         check_range("seeds_per_trial", self.seeds_per_trial, 1, _MAX_SEEDS)
         check_range("confirm", self.confirm, 0, _MAX_CONFIRM)
+        if self.promote and self.confirm == 0:
+            problem = "without confirmation there is no winner to promote; raise `confirm`"
+            raise ArgumentError("promote", self.promote, problem)
         check_workers(self.workers)
         if self.timeout is not None and not 0 < self.timeout <= _MAX_TIMEOUT:
             problem = f"expected a number of seconds above 0, up to {_MAX_TIMEOUT:g}"

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from mlflow import MlflowClient
 
 from dqnkit.config import loading
 from dqnkit.events import RunStatus
+from dqnkit.tracking.location import locate_store
 from tests.cli.conftest import Run, assert_misused
 from tests.runs import record
 
@@ -61,3 +63,22 @@ def test_json_is_one_document(run: Run) -> None:
 def test_a_wrong_reference_is_one_message(run: Run, reference: str) -> None:
     record(name="mine")
     assert_misused(run("show", reference), reference.rpartition(":")[2])
+
+
+def test_a_study_is_shown_with_its_trials_and_its_winner(run: Run) -> None:
+    study = record(name="mine", tags={"dqnkit.kind": "study", "dqnkit.study": "mine"})
+    client = MlflowClient(locate_store().uri)
+    found = {"complete": 6, "pruned": 4, "failed": 0, "best_value": 40.0}
+    found |= {"confirmed_iqm": 30.0, "confirmed_ci_low": 20.0, "confirmed_ci_high": 35.0}
+    for name, value in found.items():
+        client.log_metric(study, f"study/{name}", value)
+    _, out, _ = run("show", "mine")
+    lines = _lines(out)
+    assert lines["trials"] == "6 complete, 4 pruned, 0 failed"
+    assert lines["best"].startswith("40.0  (")
+    assert lines["winner"].startswith("30.0 (20.0 to 35.0)  (")
+    assert lines["next"].split("; ") == [
+        "dqnkit ui --study mine",
+        "dqnkit compare --study mine",
+        "dqnkit train --from-study mine",
+    ]

@@ -198,3 +198,9 @@ def test_groups_are_sorted_by_the_score_that_is_shown() -> None:
     late = [replace(run, metrics={Metric.LATE_IQM: float(len(run.id))}) for run in runs]
     groups = grouped(late, evaluations, Metric.LATE_IQM)
     assert [group.runs[0].name for group in groups] == ["high", "none", "low"]
+
+
+def test_the_seed_that_chose_a_trial_is_not_pooled_with_later_ones() -> None:
+    tags = {Tag.STUDY: "s", Tag.TRIAL: "2"}
+    trial, *fresh = (replace(_run(seed, training__seed=seed), name=f"s{seed}") for seed in range(3))
+    assert _names(replace(trial, tags=tags), *fresh) == [["s0"], ["s1", "s2"]]

@@ -50,3 +50,10 @@ def test_files_that_are_gone_are_told() -> None:
     summary = summarize("latest")
     assert summary.files == ()
     assert "does not exist" in summary.problem
+
+
+def test_a_name_that_a_comparison_shares_is_that_of_the_training() -> None:
+    run_id = record(name="one")
+    comparison = record(name="one", tags={Tag.KIND: RunKind.COMPARISON})
+    assert summarize("one").run.id == run_id
+    assert summarize(comparison[:12]).run.id == comparison

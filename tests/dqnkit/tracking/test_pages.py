@@ -15,7 +15,7 @@ from dqnkit.tracking import pages
 from dqnkit.tracking.location import locate_store
 from dqnkit.tracking.mlflow_tracker import MlflowTracker
 from dqnkit.tracking.names import Metric, RunKind, Tag
-from dqnkit.tracking.pages import differing_params, find_page
+from dqnkit.tracking.pages import Page, differing_params
 from dqnkit.tracking.store import RunStore
 from dqnkit.tracking.tracker import ParentRun, RunHeader
 from dqnkit.tracking.ui import served
@@ -23,6 +23,13 @@ from tests.runs import make_store, record
 
 RATE, AGENT = "optimizer.learning_rate", "agent.kind"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def find_page(store: RunStore, run: str | None = None, **shown: str) -> str:
+    """Return the path of the page that was asked for."""
+    page = pages.find_page(store, run, **shown)
+    assert page.problem == ""
+    return page.path
 
 
 def _store() -> RunStore:
@@ -186,9 +193,12 @@ def test_without_views_the_charts_of_the_experiment_are_opened(
         monkeypatch.setattr(pages, "_opens_views", lambda _: False)
     else:
         monkeypatch.setattr(pages.View, "save", fail)
-    page = find_page(_store(), study="fifty")
-    assert page.startswith("/#/experiments/1/runs?workflowType")
-    assert "viewStateShareKey" not in page
+    page: Page = pages.find_page(_store(), study="fifty")
+    assert page.path.startswith("/#/experiments/1/runs?workflowType")
+    assert "viewStateShareKey" not in page.path
+    assert (
+        page.problem.endswith("shows the charts of the experiment") or "read-only" in page.problem
+    )
 
 
 def test_parameters_that_differ_leave_out_seeds_and_names() -> None:

@@ -60,3 +60,9 @@ def test_arguments_are_those_that_differ_from_the_defaults() -> None:
         "launcher": "ray",
         "gpus": "0.25",
     }
+
+
+def test_nothing_can_be_promoted_without_confirmation() -> None:
+    with pytest.raises(ArgumentError, match="there is no winner to promote; raise `confirm`"):
+        TuneOptions(confirm=0, promote=True)
+    TuneOptions(confirm=0, promote=False)
