@@ -60,7 +60,8 @@ def explain(error: DqnkitError) -> str:
     """Return the message of an error and its notes, with options in place of arguments."""
     text, options = str(error), _options.get()
     if isinstance(error, ArgumentError) and error.argument in options:
-        text = f"{options[error.argument]} {error.value}: {error.problem}"
+        value = "" if error.value is True else f" {error.value}"  # a flag has none
+        text = f"{options[error.argument]}{value}: {error.problem}"
     notes = getattr(error, "__notes__", ())
     return name_options("\n".join([text, *notes]))
 

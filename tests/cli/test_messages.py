@@ -94,6 +94,7 @@ CAUSES = [
     ("timeout", (*TUNE, "--timeout", "nan"), "--timeout nan: "),
     ("seeds_per_trial", (*TUNE, "--seeds-per-trial", "0"), "--seeds-per-trial 0: "),
     ("confirm", (*TUNE, "--confirm", "-1"), "--confirm -1: "),
+    ("promote", (*TUNE, "--confirm", "0", "--promote"), "--promote: without"),
     ("sampler", (*TUNE, "--sampler", "grid"), "--sampler grid: search."),
     ("pruner", (*TUNE, "--pruner", "wilcoxon"), "--pruner wilcoxon: "),
     ("episodes", ("eval", "latest", "--episodes", "0"), "--episodes 0: "),
