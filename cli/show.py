@@ -89,10 +89,10 @@ def _search(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 
 def _settings(summary: RunSummary) -> Iterator[tuple[str, str]]:
-    usual = f"experiment {summary.preset}" if summary.preset else "the defaults"
+    usual = f"experiment {summary.preset}" if summary.preset else "defaults"
     label = "settings"
     if not summary.differences:
-        yield label, f"those of the {usual}".replace("the the", "the")
+        yield label, f"those of the {usual}"
         return
     for key, (value, default) in summary.differences.items():
         yield label, f"{key}={value}  ({usual}: {default})"

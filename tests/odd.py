@@ -115,7 +115,7 @@ ENDS: dict[str, Callable[[], None]] = {
     "leaves": _raise(GeneratorExit()),
     "cancels": _raise(asyncio.CancelledError("by itself")),
 }
-"""What steps that do not return do, by oddity."""
+"""Functions that steps which do not return call, by oddity."""
 
 
 class Odd(gymnasium.Env[Any, Any]):

@@ -11,7 +11,7 @@ import numpy as np
 from typing_extensions import override
 
 from dqnkit._system.text import one_line, short_repr
-from dqnkit.envs.failures import OF_ENVIRONMENTS, OLD_API, call_failure
+from dqnkit.envs.failures import ENVIRONMENT_EXCEPTIONS, OLD_API, call_failure
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import DqnkitError, EnvironmentFailedError
@@ -65,7 +65,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._step = 0
         try:
             result: Any = self.env.reset(seed=seed)
-        except OF_ENVIRONMENTS as error:
+        except ENVIRONMENT_EXCEPTIONS as error:
             raise self._failure("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
             self._fail(f"returned {short_repr(result)} from reset; {OLD_API}", advice=False)
@@ -79,7 +79,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 result = self._step_and_watch(self._action_type(action))
             else:
                 result = self.env.step(self._action_type(action))
-        except OF_ENVIRONMENTS as error:
+        except ENVIRONMENT_EXCEPTIONS as error:
             raise self._failure(f"step {self._step} of an episode", error) from error
         if not isinstance(result, tuple) or len(result) != 5:
             count = f"{len(result)} values" if isinstance(result, tuple) else short_repr(result)
@@ -114,7 +114,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._is_open = False
         try:
             super().close()
-        except OF_ENVIRONMENTS as error:  # of the environment's own code
+        except ENVIRONMENT_EXCEPTIONS as error:  # of the environment's own code
             self._warnings.append(close_problem(self._name, error))
 
     def _encode(self, observation: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 from gymnasium.vector import AsyncVectorEnv
 
 from dqnkit.envs.checks import close_problem
-from dqnkit.envs.failures import OF_ENVIRONMENTS
+from dqnkit.envs.failures import ENVIRONMENT_EXCEPTIONS
 from dqnkit.envs.watchdog import Watchdog
 from dqnkit.errors import EnvironmentFailedError
 
@@ -47,7 +47,7 @@ def close_all(
             for close in closers:
                 try:
                     warnings += close()
-                except OF_ENVIRONMENTS as error:  # of the environment's own code
+                except ENVIRONMENT_EXCEPTIONS as error:  # of the environment's own code
                     warnings.append(close_problem(repr(env_id), error))
     except EnvironmentFailedError as error:  # the watchdog repeats its signal, here between two
         warnings.append(close_problem(repr(env_id), error))

@@ -34,7 +34,7 @@ _PACKAGES = {
 
 _made: set[str] = set()
 """Environments of which this process has made an instance."""
-OF_ENVIRONMENTS = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
+ENVIRONMENT_EXCEPTIONS = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
 """Exceptions of an environment's own code: all but KeyboardInterrupt."""
 OLD_API = (
     "this is the interface of Gym before 0.26: return observation and info from reset(seed, "
@@ -61,7 +61,7 @@ def wrap_creation_errors(config: EnvConfig, render_mode: str | None = None) -> I
         _made.add(identity)
     except (UnsupportedEnvironmentError, InterruptedRun):
         raise
-    except OF_ENVIRONMENTS as error:  # of the environment's own code
+    except ENVIRONMENT_EXCEPTIONS as error:  # of the environment's own code
         message = _creation_message(config, error, is_another=identity in _made)
         raise UnsupportedEnvironmentError(message) from error
     finally:
@@ -144,7 +144,7 @@ def _missing_module(error: BaseException | None) -> str | None:
 
 @contextmanager
 def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
-    """Raise any of `OF_ENVIRONMENTS` as `EnvironmentFailedError`.
+    """Raise any of `ENVIRONMENT_EXCEPTIONS` as `EnvironmentFailedError`.
 
     Args:
       env_id: Id of the environment whose code runs in the body, for messages.
@@ -154,7 +154,7 @@ def wrap_env_errors(env_id: str, call: str) -> Iterator[None]:
         yield
     except DqnkitError:
         raise
-    except OF_ENVIRONMENTS as error:
+    except ENVIRONMENT_EXCEPTIONS as error:
         raise call_failure(repr(env_id), call, error) from error
 
 

@@ -200,7 +200,7 @@ class ObservationEncoder:
         """
         if self._only is not None:
             return self._only.encode(observation, lead)
-        if not self._spec.is_record:
+        if not self._is_record:
             array = self._arrays[0]
             return array.encode(_look_up(observation, array.spec.path), lead)
         records = np.empty(math.prod(lead), self._record)

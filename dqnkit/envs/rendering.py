@@ -16,7 +16,7 @@ from dqnkit.envs import factory
 from dqnkit.envs.checks import ADVICE
 from dqnkit.envs.closing import close_all, closer
 from dqnkit.envs.description import describe_env
-from dqnkit.envs.failures import OF_ENVIRONMENTS, wrap_env_errors
+from dqnkit.envs.failures import ENVIRONMENT_EXCEPTIONS, wrap_env_errors
 from dqnkit.envs.observations import InvalidObservationError, ObservationEncoder
 from dqnkit.envs.specs import EnvSpec
 from dqnkit.errors import EnvironmentFailedError, UnsupportedEnvironmentError
@@ -119,7 +119,7 @@ class RenderedEnvironment:
         """
         try:
             self._env.render()
-        except OF_ENVIRONMENTS:  # of the environment's own code
+        except ENVIRONMENT_EXCEPTIONS:  # of the environment's own code
             return True
         return False
 

@@ -290,7 +290,7 @@ def test_one_signal_ends_a_constructor_that_hangs(
 
 @pytest.mark.usefixtures("_brief_end")
 def test_a_keyboard_interrupt_tells_how_to_continue(small: Small) -> None:
-    """It comes from a second Ctrl-C, or from the code of a window that is closed."""
+    """A second Ctrl-C raises it, and so does the code of some windows that are closed."""
     config = small(ODD, "env.kwargs={oddity: interrupts}", "training.checkpoint_interval=5")
     with pytest.raises(InterruptedRun, match="interrupted at once after 9 of 60") as caught:
         train(config)
